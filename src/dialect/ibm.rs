@@ -1,0 +1,192 @@
+//! IBM Analytics Engine serverless: a Livy-like façade without logs, paging, look-up keys or impersonation.
+//!
+//! Follows IBM's "Livy batch APIs" page and the sample answers on it, the IBM Cloud API handbook for errors, and the state words of the
+//! sibling application API. No name is ever given back, so a lost answer proves nothing.
+
+use serde_json::{Map, Value};
+
+use crate::fault::{FaultKind, UpstreamFault};
+use crate::flavor::{
+    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, Operation, Settings, Unsupported,
+};
+use crate::json;
+use crate::livy::{app_info, body_of, decode_sessions};
+use crate::model::{BatchSpec, Field, Observed, StateReading};
+use crate::state::{BatchState, livy_state};
+use crate::support::{Support, refused_fields};
+use crate::window::LogWindow;
+use crate::wire::{UpstreamRequest, UpstreamResponse, segment};
+
+/// IBM Analytics Engine serverless.
+#[derive(Debug)]
+pub struct IbmDialect;
+
+/// Where the log of a batch is, for whoever asks here.
+pub const LOG_LINE: &str = "IBM Analytics Engine serverless has no log over REST: look in the instance home bucket, or in IBM Cloud Logs if forwarding is on";
+
+impl Dialect for IbmDialect {
+    fn flavor(&self) -> Flavor {
+        Flavor::Ibm
+    }
+
+    fn base_path(&self, settings: &Settings) -> String {
+        format!("/v3/analytics_engines/{}/livy", segment(settings.instance_id.as_deref().unwrap_or_default()))
+    }
+
+    fn support(&self, field: Field) -> Support {
+        match field {
+            Field::ProxyUser => Support::Refused("the service has no impersonation; jobs run as the service ID"),
+            Field::Archives => Support::Refused("the service takes no archives; pack the files into a zip for pyFiles or files"),
+            Field::Queue => Support::Refused("the service has no queues"),
+            Field::Name => Support::Emulated("sent as given, but never given back by the service: kept in the registry"),
+            _ => Support::Native,
+        }
+    }
+
+    fn operation_support(&self, operation: Operation) -> Support {
+        match operation {
+            Operation::ListBatches => Support::Emulated("the service returns everything; paged and merged by the gateway"),
+            Operation::GetBatch => Support::Emulated("missing keys are filled in from the registry; `log` is empty"),
+            Operation::GetLog => Support::Emulated("one line that says where the log is, and a warning header"),
+            _ => Support::Native,
+        }
+    }
+
+    fn create(&self, spec: &BatchSpec, key: &str, _settings: &Settings) -> Result<Encoded, Vec<Unsupported>> {
+        let refused = refused_fields(self, spec);
+        if !refused.is_empty() {
+            return Err(refused);
+        }
+        Ok(Encoded {
+            request: UpstreamRequest::post("/batches", Value::Object(body_of(spec))),
+            lookup: Lookup { key: key.to_owned(), sent_name: None },
+            notes: Vec::new(),
+        })
+    }
+
+    fn get(&self, batch: BatchRef<'_>) -> UpstreamRequest {
+        UpstreamRequest::get(format!("/batches/{}", segment(batch.upstream_id)))
+    }
+
+    fn state(&self, batch: BatchRef<'_>) -> UpstreamRequest {
+        UpstreamRequest::get(format!("/batches/{}/state", segment(batch.upstream_id)))
+    }
+
+    fn log(&self, _batch: BatchRef<'_>, _window: LogWindow) -> LogPlan {
+        LogPlan::Nowhere(LOG_LINE)
+    }
+
+    fn log_page(&self, batch: BatchRef<'_>, _from: i32, _size: i32) -> UpstreamRequest {
+        self.get(batch)
+    }
+
+    fn list(&self, _from: usize, _size: usize) -> UpstreamRequest {
+        UpstreamRequest::get("/batches")
+    }
+
+    fn list_is_paged(&self) -> bool {
+        false
+    }
+
+    fn delete(&self, batch: BatchRef<'_>) -> UpstreamRequest {
+        UpstreamRequest::delete(format!("/batches/{}", segment(batch.upstream_id)))
+    }
+
+    fn lookup(&self, _lookup: &Lookup) -> Option<UpstreamRequest> {
+        None
+    }
+
+    fn repeat_is_safe(&self) -> bool {
+        false
+    }
+
+    fn probe(&self) -> UpstreamRequest {
+        UpstreamRequest::get("/batches")
+    }
+
+    fn decode_create(&self, response: &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault> {
+        accept(response, true).and_then(|map| observed(&map, response))
+    }
+
+    fn decode_get(&self, response: &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault> {
+        accept(response, false).and_then(|map| observed(&map, response))
+    }
+
+    fn decode_state(&self, response: &UpstreamResponse<'_>) -> Result<(String, StateReading), UpstreamFault> {
+        let map = accept(response, false)?;
+        let id = json::id(&map, "id").ok_or_else(|| UpstreamFault::unreadable(response, "the state answer has no id"))?;
+        Ok((id, state_of(&map)))
+    }
+
+    fn decode_log(&self, response: &UpstreamResponse<'_>) -> Result<LogPart, UpstreamFault> {
+        Err(UpstreamFault::unreadable(response, LOG_LINE))
+    }
+
+    fn decode_list(&self, response: &UpstreamResponse<'_>) -> Result<Vec<Observed>, UpstreamFault> {
+        let map = accept(response, false)?;
+        decode_sessions(&map, "sessions", response, observed)
+    }
+
+    fn decode_delete(&self, response: &UpstreamResponse<'_>) -> Result<Deleted, UpstreamFault> {
+        // The sibling application API answers 204: an empty success is a success.
+        if response.is_success() && !response.is_html() {
+            return Ok(Deleted::Gone);
+        }
+        accept(response, false).map(|_| Deleted::Gone)
+    }
+
+    fn is_leftover(&self, _observed: &Observed) -> bool {
+        false
+    }
+}
+
+fn accept(response: &UpstreamResponse<'_>, creating: bool) -> Result<Map<String, Value>, UpstreamFault> {
+    if response.is_success() && !response.is_html() {
+        return json::object(response.body)
+            .ok_or_else(|| UpstreamFault::unreadable(response, "the service answered with something that is not a JSON object"));
+    }
+    let kind = match response.status {
+        200..=399 | 401 => FaultKind::Unauthorized,
+        403 => FaultKind::Forbidden,
+        // A deleted instance, or one in another region, looks the same; only a structured error speaks of the batch itself.
+        404 if creating || json::object(response.body).is_some() => FaultKind::NotFound,
+        404 | 408 => FaultKind::Unclear,
+        429 => FaultKind::Unavailable,
+        400..=499 => FaultKind::Refused,
+        // Also 503: IBM's own SDK repeats a POST on it; nothing documents that it was not accepted.
+        _ => FaultKind::Unclear,
+    };
+    Err(UpstreamFault::of(kind, response))
+}
+
+/// Reads a state: Livy's words, and those of the application API in case they show through.
+fn state_of(map: &Map<String, Value>) -> StateReading {
+    let word = json::text(map, "state").unwrap_or_default();
+    match word.to_ascii_lowercase().as_str() {
+        "accepted" | "waiting" | "submitted" => StateReading::Known(BatchState::Starting),
+        "finished" => StateReading::Known(BatchState::Success),
+        "failed" => StateReading::Known(BatchState::Dead),
+        "stopped" | "auto_terminated" | "ops_terminated" => StateReading::Known(BatchState::Killed),
+        _ => livy_state(&word),
+    }
+}
+
+fn observed(map: &Map<String, Value>, response: &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault> {
+    let upstream_id = json::id(map, "id").ok_or_else(|| UpstreamFault::unreadable(response, "the batch has no id"))?;
+    let mut info = app_info(map.get("appInfo").or_else(|| map.get("app_info")));
+    // The page's prose spells it with a capital letter.
+    if let Some(url) = info.remove("SparkUiUrl") {
+        info.insert("sparkUiUrl".to_owned(), url);
+    }
+    Ok(Observed {
+        upstream_id,
+        name: json::text(map, "name"),
+        owner: json::text(map, "owner"),
+        proxy_user: None,
+        state: state_of(map),
+        app_id: json::text(map, "appId"),
+        app_info: info,
+        log: json::lines(map, "log"),
+        duplicate: false,
+    })
+}

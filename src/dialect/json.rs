@@ -1,0 +1,48 @@
+//! Small readers over `serde_json::Value` for answers whose shape can't be trusted.
+//!
+//! Upstreams leave keys out, write numbers as text and `"null"` for null. These helpers read what can be read and never fail.
+
+use serde_json::{Map, Value};
+
+/// Reads the answer as a JSON object, or returns `None`.
+pub fn object(body: &[u8]) -> Option<Map<String, Value>> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(map)) => Some(map),
+        _ => None,
+    }
+}
+
+/// Returns a scalar as text; null, missing, `"null"` and containers are `None`.
+pub fn text(map: &Map<String, Value>, key: &str) -> Option<String> {
+    match map.get(key)? {
+        Value::String(text) if text == "null" => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// Returns a non-negative integer, also one that is written as text, as canonical decimal text.
+pub fn id(map: &Map<String, Value>, key: &str) -> Option<String> {
+    match map.get(key)? {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.parse::<u64>().ok(),
+        _ => None,
+    }
+    .map(|number| number.to_string())
+}
+
+/// Returns the texts of a list; a missing or null list is empty, elements that are no scalars are left out.
+pub fn lines(map: &Map<String, Value>, key: &str) -> Vec<String> {
+    let Some(Value::Array(items)) = map.get(key) else { return Vec::new() };
+    items
+        .iter()
+        .filter_map(|item| match item {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Bool(flag) => Some(flag.to_string()),
+            _ => None,
+        })
+        .collect()
+}

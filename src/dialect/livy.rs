@@ -1,0 +1,281 @@
+//! The flavors that are an Apache Livy: bare, behind Apache Knox, behind Azure HDInsight.
+//!
+//! Follows Apache Livy 0.5 to 0.9 (`BatchSessionServlet`, `SessionServlet`, `JsonServlet`), Apache Knox 1.0 to 2.0
+//! (`LivyDispatch`, Shiro) and the documented behaviour of the HDInsight gateway. Every submission carries a name, made up if the
+//! client gave none: Livy keeps names unique among live batches, so a lost answer can be looked up and a repeat can't double.
+
+use serde_json::{Map, Value, json};
+
+use crate::fault::{FaultKind, UpstreamFault};
+use crate::flavor::{
+    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, Operation, Settings, Unsupported,
+};
+use crate::json;
+use crate::model::{AppInfo, BatchSpec, Field, Observed, StateReading};
+use crate::state::livy_state;
+use crate::support::{Support, refused_fields};
+use crate::window::LogWindow;
+use crate::wire::{UpstreamRequest, UpstreamResponse, segment};
+
+/// What stands in front of the Livy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Front {
+    /// Nothing.
+    None,
+    /// Apache Knox.
+    Knox,
+    /// The HDInsight cluster gateway (IIS).
+    Hdinsight,
+}
+
+/// Apache Livy, whatever stands in front of it.
+#[derive(Debug)]
+pub struct LivyDialect {
+    /// What stands in front of it.
+    pub front: Front,
+}
+
+/// What generated names begin with; the submission's key follows.
+pub const NAME_PREFIX: &str = "livy-gateway-";
+
+impl Dialect for LivyDialect {
+    fn flavor(&self) -> Flavor {
+        match self.front {
+            Front::None => Flavor::Livy,
+            Front::Knox => Flavor::Knox,
+            Front::Hdinsight => Flavor::Hdinsight,
+        }
+    }
+
+    fn base_path(&self, _settings: &Settings) -> String {
+        match self.front {
+            Front::None => "",
+            // `/livy/v1` works on every Knox since 1.0, `/livy` only since 1.3.
+            Front::Knox => "/gateway/default/livy/v1",
+            Front::Hdinsight => "/livy",
+        }
+        .to_owned()
+    }
+
+    fn support(&self, field: Field) -> Support {
+        match (self.front, field) {
+            (Front::Knox, Field::ProxyUser) => {
+                Support::Refused("Knox overwrites proxyUser with the gateway's own login; jobs run as that account")
+            }
+            (_, Field::Name) => Support::Emulated(
+                "sent as given; a submission without one gets a generated name, which the client never sees",
+            ),
+            _ => Support::Native,
+        }
+    }
+
+    fn operation_support(&self, operation: Operation) -> Support {
+        match operation {
+            Operation::ListBatches => Support::Emulated("read in pages and merged with what the registry knows"),
+            Operation::GetState => Support::Emulated(
+                "asked by name where the gateway submitted it, so that an id that began again can't show another batch",
+            ),
+            Operation::GetLog => Support::Emulated("`size` past the 32-bit range becomes -1, where Livy would return nothing"),
+            Operation::CreateBatch | Operation::GetBatch | Operation::DeleteBatch | Operation::Other => Support::Native,
+        }
+    }
+
+    fn create(&self, spec: &BatchSpec, key: &str, _settings: &Settings) -> Result<Encoded, Vec<Unsupported>> {
+        let refused = refused_fields(self, spec);
+        if !refused.is_empty() {
+            return Err(refused);
+        }
+        let sent_name = spec.name.clone().unwrap_or_else(|| format!("{NAME_PREFIX}{key}"));
+        let mut body = body_of(spec);
+        body.insert(Field::Name.name().to_owned(), Value::from(sent_name.clone()));
+        Ok(Encoded {
+            request: UpstreamRequest::post("/batches", Value::Object(body)),
+            lookup: Lookup { key: key.to_owned(), sent_name: Some(sent_name) },
+            notes: Vec::new(),
+        })
+    }
+
+    fn get(&self, batch: BatchRef<'_>) -> UpstreamRequest {
+        UpstreamRequest::get(format!("/batches/{}", segment(batch.upstream_id)))
+    }
+
+    fn state(&self, batch: BatchRef<'_>) -> UpstreamRequest {
+        // A name that needs escapes may not survive a proxy in between; then the whole item is asked, which carries the name.
+        match batch.sent_name {
+            Some(name) if segment(name) == name => UpstreamRequest::get(format!("/batches/{name}/state")),
+            Some(_) => self.get(batch),
+            None => UpstreamRequest::get(format!("/batches/{}/state", segment(batch.upstream_id))),
+        }
+    }
+
+    fn log(&self, batch: BatchRef<'_>, window: LogWindow) -> LogPlan {
+        let mut query = Vec::new();
+        if let Some(from) = window.from {
+            query.push(format!("from={from}"));
+        }
+        if let Some(size) = window.size {
+            // Livy adds the two as 32-bit integers and answers nothing when that overflows; -1 asks for the rest.
+            let overflows = window.from.unwrap_or(0).max(0).checked_add(size).is_none();
+            query.push(format!("size={}", if overflows { -1 } else { size }));
+        }
+        let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+        LogPlan::Window(UpstreamRequest::get(format!("/batches/{}/log{query}", segment(batch.upstream_id))))
+    }
+
+    fn log_page(&self, batch: BatchRef<'_>, from: i32, size: i32) -> UpstreamRequest {
+        UpstreamRequest::get(format!("/batches/{}/log?from={from}&size={size}", segment(batch.upstream_id)))
+    }
+
+    fn list(&self, from: usize, size: usize) -> UpstreamRequest {
+        UpstreamRequest::get(format!("/batches?from={from}&size={size}"))
+    }
+
+    fn list_is_paged(&self) -> bool {
+        true
+    }
+
+    fn delete(&self, batch: BatchRef<'_>) -> UpstreamRequest {
+        UpstreamRequest::delete(format!("/batches/{}", segment(batch.upstream_id)))
+    }
+
+    fn lookup(&self, lookup: &Lookup) -> Option<UpstreamRequest> {
+        lookup.sent_name.as_deref().map(|name| UpstreamRequest::get(format!("/batches/{}", segment(name))))
+    }
+
+    fn repeat_is_safe(&self) -> bool {
+        true
+    }
+
+    fn probe(&self) -> UpstreamRequest {
+        UpstreamRequest::get("/batches?from=0&size=0")
+    }
+
+    fn decode_create(&self, response: &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault> {
+        self.accept(response, true).and_then(|map| observed(&map, response))
+    }
+
+    fn decode_get(&self, response: &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault> {
+        self.accept(response, false).and_then(|map| observed(&map, response))
+    }
+
+    fn decode_state(&self, response: &UpstreamResponse<'_>) -> Result<(String, StateReading), UpstreamFault> {
+        let map = self.accept(response, false)?;
+        let id = json::id(&map, "id").ok_or_else(|| UpstreamFault::unreadable(response, "the state answer has no id"))?;
+        Ok((id, state_of(&map)))
+    }
+
+    fn decode_log(&self, response: &UpstreamResponse<'_>) -> Result<LogPart, UpstreamFault> {
+        let map = self.accept(response, false)?;
+        let number = |key: &str| map.get(key).and_then(Value::as_i64);
+        Ok(LogPart { from: number("from"), total: number("total"), lines: json::lines(&map, "log") })
+    }
+
+    fn decode_list(&self, response: &UpstreamResponse<'_>) -> Result<Vec<Observed>, UpstreamFault> {
+        let map = self.accept(response, false)?;
+        decode_sessions(&map, "sessions", response, observed)
+    }
+
+    fn decode_delete(&self, response: &UpstreamResponse<'_>) -> Result<Deleted, UpstreamFault> {
+        self.accept(response, false).map(|_| Deleted::Gone)
+    }
+}
+
+impl LivyDialect {
+    fn accept(&self, response: &UpstreamResponse<'_>, creating: bool) -> Result<Map<String, Value>, UpstreamFault> {
+        if response.is_success() && !response.is_html() {
+            return json::object(response.body)
+                .ok_or_else(|| UpstreamFault::unreadable(response, "the cluster answered with something that is not a JSON object"));
+        }
+        Err(UpstreamFault::of(self.fault_kind(response, creating), response))
+    }
+
+    /// Reads what a refusal proves. Jetty's pages and Livy's own JSON carry the same statuses and mean different things.
+    fn fault_kind(&self, response: &UpstreamResponse<'_>, creating: bool) -> FaultKind {
+        let from_livy = speaks_as_livy(response);
+        let message = crate::fault::message(response).unwrap_or_default();
+        match response.status {
+            // A login page: Knox with a federation provider redirects browsers, or shows the page at once.
+            200..=399 => FaultKind::Unauthorized,
+            401 => FaultKind::Unauthorized,
+            403 => FaultKind::Forbidden,
+            // Only Livy's own 404 says that a batch is gone; a topology or an instance may be away for a while.
+            404 if creating || from_livy => FaultKind::NotFound,
+            404 => FaultKind::Unclear,
+            400 if message.contains("too many sessions") => FaultKind::Busy,
+            400 if message.starts_with("Duplicate session name") => FaultKind::DuplicateName,
+            429 | 503 => FaultKind::Unavailable,
+            // Livy's handler ended: whatever it left behind is a ghost. A 500 of Knox or IIS only means that it gave up waiting.
+            500 if creating && from_livy => FaultKind::Refused,
+            408 => FaultKind::Unclear,
+            400..=499 => FaultKind::Refused,
+            _ => FaultKind::Unclear,
+        }
+    }
+}
+
+/// Tells whether the body is one that Livy's servlet makes: a JSON string, or an object with `msg`. Jetty and Knox make others.
+fn speaks_as_livy(response: &UpstreamResponse<'_>) -> bool {
+    match serde_json::from_slice::<Value>(response.body) {
+        Ok(Value::String(_)) => true,
+        Ok(Value::Object(map)) => map.contains_key("msg"),
+        _ => false,
+    }
+}
+
+/// Returns the submission as Livy's JSON: only fields that have a value.
+pub(crate) fn body_of(spec: &BatchSpec) -> Map<String, Value> {
+    Field::ALL.into_iter().filter_map(|field| Some((field.name().to_owned(), spec.value(field)?))).collect()
+}
+
+pub(crate) fn decode_sessions(
+    map: &Map<String, Value>,
+    key: &str,
+    response: &UpstreamResponse<'_>,
+    read: impl Fn(&Map<String, Value>, &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault>,
+) -> Result<Vec<Observed>, UpstreamFault> {
+    let Some(Value::Array(items)) = map.get(key) else {
+        return Err(UpstreamFault::unreadable(response, &format!("the list has no {key:?}")));
+    };
+    // One row that can't be read must not hide the others.
+    Ok(items.iter().filter_map(Value::as_object).filter_map(|item| read(item, response).ok()).collect())
+}
+
+fn state_of(map: &Map<String, Value>) -> StateReading {
+    livy_state(&json::text(map, "state").unwrap_or_default())
+}
+
+fn observed(map: &Map<String, Value>, response: &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault> {
+    let upstream_id = json::id(map, "id").ok_or_else(|| UpstreamFault::unreadable(response, "the batch has no id"))?;
+    Ok(Observed {
+        upstream_id,
+        name: json::text(map, "name"),
+        owner: json::text(map, "owner"),
+        proxy_user: json::text(map, "proxyUser"),
+        state: state_of(map),
+        app_id: json::text(map, "appId"),
+        app_info: app_info(map.get("appInfo")),
+        log: json::lines(map, "log"),
+        duplicate: false,
+    })
+}
+
+/// Reads `appInfo`: always with Livy's two keys, every value a text or null.
+pub(crate) fn app_info(value: Option<&Value>) -> AppInfo {
+    let mut info = AppInfo::from([("driverLogUrl".to_owned(), None), ("sparkUiUrl".to_owned(), None)]);
+    if let Some(Value::Object(map)) = value {
+        for (key, value) in map {
+            let text = match value {
+                Value::Null => None,
+                Value::String(text) => Some(text.clone()),
+                other => Some(other.to_string()),
+            };
+            info.insert(key.clone(), text);
+        }
+    }
+    info
+}
+
+/// Returns Livy's own answer for a log: what the doubles and the tests compare with.
+pub fn log_json(id: i64, from: i64, total: i64, lines: &[String]) -> Value {
+    json!({"id": id, "from": from, "total": total, "log": lines})
+}

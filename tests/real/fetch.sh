@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Fetches Apache Spark (as the pyspark package) and Apache Livy (from Maven Central) into a cache outside the tree.
+# Prints the two folders it made, as shell assignments: SPARK_VENV=... LIVY_JARS=...
+# Running it again costs nothing: each part is complete or absent, never half there.
+set -euo pipefail
+
+SPARK_VERSION=3.5.6
+LIVY_VERSION=0.7.1-incubating
+CACHE=${LIVY_GATEWAY_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/livy-gateway-tests}
+
+need() { command -v "$1" >/dev/null || { echo "tests/real needs '$1' on the PATH ($2)" >&2; exit 3; }; }
+need java "a JDK 17"
+need mvn "Apache Maven"
+need python3 "Python 3 with venv"
+mkdir -p "$CACHE"
+
+spark=$CACHE/pyspark-$SPARK_VERSION
+if [ ! -d "$spark" ]; then
+  echo "fetching pyspark $SPARK_VERSION into $spark" >&2
+  rm -rf "$spark.part"
+  python3 -m venv "$spark.part"
+  "$spark.part/bin/pip" install --quiet --disable-pip-version-check "pyspark==$SPARK_VERSION" >&2 ||
+    { echo "could not download pyspark $SPARK_VERSION from the Python package index; check the network and run again" >&2; exit 3; }
+  mv "$spark.part" "$spark"
+fi
+
+livy=$CACHE/livy-$LIVY_VERSION
+if [ ! -d "$livy" ]; then
+  echo "fetching Apache Livy $LIVY_VERSION into $livy" >&2
+  rm -rf "$livy.part" && mkdir -p "$livy.part/jars"
+  cat > "$livy.part/pom.xml" <<POM
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>livy-gateway.tests</groupId><artifactId>livy</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies><dependency>
+    <groupId>org.apache.livy</groupId><artifactId>livy-server</artifactId><version>$LIVY_VERSION</version>
+  </dependency></dependencies>
+</project>
+POM
+  (cd "$livy.part" && mvn -B -q dependency:copy-dependencies -DoutputDirectory=jars -DincludeScope=runtime) >&2 ||
+    { echo "could not download Apache Livy $LIVY_VERSION from Maven Central; check the network and run again" >&2; exit 3; }
+  mv "$livy.part" "$livy"
+fi
+
+echo "SPARK_VENV=$spark"
+echo "LIVY_JARS=$livy/jars"
