@@ -1,0 +1,2 @@
+//! livy-gateway.
+pub mod config;

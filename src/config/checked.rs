@@ -1,0 +1,296 @@
+//! The configuration after every value was checked: types that can't hold a wrong one.
+//!
+//! Whoever holds a [`Config`] need not check again. References exist, durations are durations, secrets are read. Certificates, key
+//! sets and password files are opened later, by the rooms that understand them; they report under the same paths.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::HeaderName;
+use livy_dialect::{Flavor, Settings};
+use secrecy::SecretString;
+
+use super::glob::Glob;
+
+/// A whole, valid configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The listener.
+    pub server: Server,
+    /// Where probes and metrics are served.
+    pub admin_listen: SocketAddr,
+    /// In the order of the file.
+    pub authenticators: Vec<Authenticator>,
+    /// Who may see and kill everything.
+    pub admins: Admins,
+    /// Whether everybody may read everything.
+    pub visible_to_all: bool,
+    /// In the order of their names.
+    pub clusters: Vec<Cluster>,
+    /// In the order of the file.
+    pub routes: Vec<Route>,
+    /// The store.
+    pub registry: Registry,
+    /// How long ended batches are kept.
+    pub retain: Duration,
+}
+
+/// `server`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct Server {
+    pub listen: Vec<SocketAddr>,
+    pub tls: Option<ServerTls>,
+    pub base_paths: Vec<String>,
+    pub limits: Limits,
+    pub timeouts: ServerTimeouts,
+    pub drain_timeout: Duration,
+}
+
+/// `server.tls`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct ServerTls {
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+    pub tls13_only: bool,
+}
+
+/// `server.limits`; sizes in bytes.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct Limits {
+    pub request_body: usize,
+    pub request_head: usize,
+    pub connections: usize,
+    pub streams_per_connection: u32,
+}
+
+/// `server.timeouts`.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct ServerTimeouts {
+    pub request_head: Duration,
+    pub request_body: Duration,
+    pub idle: Duration,
+}
+
+/// `admin_users` and `admin_groups`.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct Admins {
+    pub users: Vec<String>,
+    pub groups: Vec<String>,
+}
+
+/// `authenticators.NAME`.
+#[derive(Clone, Debug)]
+pub struct Authenticator {
+    /// Its name, for metrics and routes.
+    pub name: String,
+    /// What it checks.
+    pub kind: AuthenticatorKind,
+}
+
+/// What an authenticator checks.
+#[derive(Clone, Debug)]
+pub enum AuthenticatorKind {
+    /// htpasswd file.
+    Basic {
+        /// The file.
+        htpasswd_file: PathBuf,
+    },
+    /// JSON Web Tokens.
+    Jwt(Box<Jwt>),
+    /// Everybody.
+    Anonymous {
+        /// Under this name.
+        user: String,
+    },
+}
+
+/// `jwt`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct Jwt {
+    pub issuer: String,
+    pub audiences: Vec<String>,
+    pub keys: JwtKeys,
+    pub algorithms: Vec<jsonwebtoken::Algorithm>,
+    pub user_claim: String,
+    pub groups_claim: String,
+    pub leeway: Duration,
+}
+
+/// Where a JWT's keys come from.
+#[derive(Clone, Debug)]
+pub enum JwtKeys {
+    /// A shared secret.
+    Secret(SecretString),
+    /// A key set in a file.
+    File(PathBuf, Duration),
+    /// A key set behind a URL.
+    Url(http::Uri, Duration),
+}
+
+/// `clusters.NAME`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct Cluster {
+    pub name: String,
+    pub flavor: Flavor,
+    /// Scheme, host and path, without a slash at the end: what stands before `/batches`.
+    pub base: BaseUrl,
+    pub settings: Settings,
+    pub credentials: Credentials,
+    pub tls: ClusterTls,
+    pub timeouts: ClusterTimeouts,
+    pub health: Health,
+    pub state: ClusterState,
+    pub freshness: Duration,
+    pub stale_reads: Duration,
+    pub act_as: ActAs,
+    pub act_as_rules: Vec<ActAsRule>,
+    pub drop_unsupported: bool,
+}
+
+/// A base URL in its parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl {
+    /// `https` or not.
+    pub https: bool,
+    /// Host and, if it was given, port.
+    pub authority: http::uri::Authority,
+    /// Empty, or begins with a slash and does not end with one.
+    pub path: String,
+}
+
+impl std::fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}{}", if self.https { "https" } else { "http" }, self.authority, self.path)
+    }
+}
+
+/// `credentials`.
+#[derive(Clone, Debug)]
+pub enum Credentials {
+    /// None are sent.
+    None,
+    /// HTTP Basic.
+    Basic {
+        /// User.
+        username: String,
+        /// Password.
+        password: SecretString,
+    },
+    /// A fixed token.
+    Bearer(SecretString),
+}
+
+/// `clusters.NAME.tls`.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct ClusterTls {
+    pub ca_file: Option<PathBuf>,
+    pub client_cert: Option<(PathBuf, PathBuf)>,
+    pub server_name: Option<String>,
+    pub insecure_skip_verify: bool,
+}
+
+/// `clusters.NAME.timeouts`.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct ClusterTimeouts {
+    pub connect: Duration,
+    pub response: Duration,
+    pub create_batch: Duration,
+}
+
+/// `clusters.NAME.health`.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct Health {
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub unhealthy_after: u32,
+    pub healthy_after: u32,
+}
+
+/// `clusters.NAME.state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub enum ClusterState {
+    Serving,
+    Draining,
+    Disabled,
+}
+
+/// `clusters.NAME.act_as`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub enum ActAs {
+    AuthenticatedUser,
+    Client,
+    Service,
+}
+
+/// One rule of `act_as_rules`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct ActAsRule {
+    pub users: Vec<Glob>,
+    pub groups: Vec<Glob>,
+    pub names: Vec<Glob>,
+}
+
+/// `routes[]`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct Route {
+    pub name: String,
+    pub matches: Match,
+    /// Empty means all.
+    pub authenticators: Vec<String>,
+    pub targets: Vec<Target>,
+    pub idempotency_ttl: Duration,
+    pub ambiguous_is_error: bool,
+}
+
+/// `routes[].match`; an empty list matches everything.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct Match {
+    pub users: Vec<Glob>,
+    pub groups: Vec<Glob>,
+    pub queue: Vec<Glob>,
+    pub name: Vec<Glob>,
+    pub file: Vec<Glob>,
+    pub header: Vec<(HeaderName, Glob)>,
+}
+
+impl Match {
+    /// Tells whether it matches everything.
+    pub fn is_empty(&self) -> bool {
+        let lists = [&self.users, &self.groups, &self.queue, &self.name, &self.file];
+        lists.iter().all(|list| list.is_empty()) && self.header.is_empty()
+    }
+}
+
+/// `routes[].targets[]`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct Target {
+    pub cluster: String,
+    pub tier: u32,
+    pub weight: u32,
+}
+
+/// `registry`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Registry {
+    /// A SQLite file.
+    Sqlite(PathBuf),
+    /// Memory.
+    Memory,
+}

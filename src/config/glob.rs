@@ -1,0 +1,55 @@
+//! Globs of `*` and `?`, the only patterns in `routes.yaml`.
+
+/// A pattern: `*` stands for any text, also none; `?` for one character.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glob(String);
+
+impl Glob {
+    /// Makes a pattern; every text is one.
+    pub fn new(pattern: impl Into<String>) -> Self {
+        Glob(pattern.into())
+    }
+
+    /// Tells whether the whole text matches. Linear in practice: only the last `*` is ever tried again.
+    pub fn matches(&self, text: &str) -> bool {
+        let pattern: Vec<char> = self.0.chars().collect();
+        let text: Vec<char> = text.chars().collect();
+        let (mut p, mut t) = (0, 0);
+        let mut retry: Option<(usize, usize)> = None;
+        while t < text.len() {
+            match pattern.get(p) {
+                Some('*') => {
+                    retry = Some((p, t));
+                    p += 1;
+                }
+                Some(c) if *c == '?' || *c == text[t] => (p, t) = (p + 1, t + 1),
+                _ => match retry {
+                    Some((star, from)) => {
+                        retry = Some((star, from + 1));
+                        (p, t) = (star + 1, from + 1);
+                    }
+                    None => return false,
+                },
+            }
+        }
+        pattern[p..].iter().all(|c| *c == '*')
+    }
+}
+
+/// Tells whether one of the patterns matches; an empty list matches nothing.
+pub fn any(patterns: &[Glob], text: &str) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Glob;
+
+    #[test]
+    fn stars_and_question_marks_match() {
+        let hits = [("*", ""), ("a*", "abc"), ("*c", "abc"), ("a?c", "abc"), ("a*b*c", "aXbYbZc"), ("é?", "éa"), ("", "")];
+        let misses = [("a?", "a"), ("", "a"), ("a*b", "ac"), ("abc", "ab")];
+        assert!(hits.iter().all(|(pattern, text)| Glob::new(*pattern).matches(text)));
+        assert!(!misses.iter().any(|(pattern, text)| Glob::new(*pattern).matches(text)));
+    }
+}

@@ -1,0 +1,119 @@
+//! `routes.yaml`: text, checked, running.
+//!
+//! Owns reading the file into [`Config`] with every problem at once. Three stages, a file each: `tree` (YAML with places), `shape`
+//! (keys and types, against the schema made from `raw`), `check` (values) into `checked`. Leaves building pools, TLS and key sets to
+//! the rooms that use them; their problems come back through [`Loaded::locate`] and look the same.
+
+mod check;
+pub mod checked;
+pub mod glob;
+pub mod problem;
+pub mod raw;
+mod shape;
+mod tree;
+
+use std::path::{Path, PathBuf};
+
+pub use check::BASE_PATHS;
+pub use checked::Config;
+pub use problem::{Place, Problem, Problems};
+pub use shape::schema;
+
+/// A configuration and the text that it came from.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    file: String,
+    text: String,
+    tree: tree::Node,
+}
+
+/// A problem that was found while building, under a key's path such as `clusters.onprem.tls.ca_file`.
+#[derive(Debug)]
+pub struct BuildProblem {
+    /// The path; steps of names only.
+    pub path: Vec<String>,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl BuildProblem {
+    /// Makes a problem.
+    pub fn new(path: &[&str], what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        BuildProblem { path: path.iter().map(|step| (*step).to_owned()).collect(), what: what.into(), remedy: remedy.into() }
+    }
+}
+
+impl Loaded {
+    /// Gives problems of the build their places in the file.
+    pub fn locate(&self, found: Vec<BuildProblem>) -> Problems {
+        let list = found.into_iter().map(|problem| {
+            let path: Vec<tree::Step> = problem.path.into_iter().map(tree::Step::Key).collect();
+            Problem::new(self.tree.find(&path), &tree::show(&path), problem.what).remedy(problem.remedy)
+        });
+        Problems { file: self.file.clone(), text: self.text.clone(), list: sorted(list.collect()) }
+    }
+
+    /// Returns a hash of the file's text, for telling replicas apart.
+    pub fn hash(&self) -> String {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.text.as_bytes());
+        digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// Every problem of it, in the file's order.
+pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    let file = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(&file, text, &folder(path)),
+        Err(error) => {
+            let problem = Problem::new(Place::START, "", format!("can't read the file: {error}"));
+            let list = vec![problem.remedy("name it with `-c FILE` or LIVY_GATEWAY_CONFIG; `livy-gateway demo` needs none")];
+            Err(Problems { file, text: String::new(), list })
+        }
+    }
+}
+
+fn folder(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Reads a text; relative paths in it are relative to `folder`.
+///
+/// # Errors
+/// Every problem of it, in the file's order.
+pub fn parse(file: &str, text: String, folder: &Path) -> Result<Loaded, Problems> {
+    let mut problems = Vec::new();
+    let tree = tree::parse(&text, &mut problems);
+    let tree = tree.unwrap_or(tree::Node { place: Place::START, kind: tree::Kind::Map(Vec::new()) });
+    if !problems.is_empty() && matches!(&tree.kind, tree::Kind::Map(entries) if entries.is_empty()) {
+        return Err(Problems { file: file.to_owned(), text, list: sorted(problems) });
+    }
+    let value = shape::check(&tree, &mut problems);
+    match serde_json::from_value(value) {
+        Ok(raw) => {
+            let config = check::check(raw, &tree, folder, &mut problems);
+            if problems.is_empty() {
+                return Ok(Loaded { config, file: file.to_owned(), text, tree });
+            }
+        }
+        // The schema accepted what the reader did not: never silent, whatever the reason.
+        Err(error) if problems.is_empty() => problems.push(Problem::new(Place::START, "", error.to_string())),
+        Err(_) => {}
+    }
+    Err(Problems { file: file.to_owned(), text, list: sorted(problems) })
+}
+
+fn sorted(mut list: Vec<Problem>) -> Vec<Problem> {
+    list.sort_by_key(|problem| problem.place);
+    list
+}

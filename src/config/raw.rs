@@ -1,0 +1,494 @@
+//! What a user may write, typed once: the structs are the reader, the JSON Schema and the reference of every key.
+//!
+//! Nothing here is checked beyond its JSON type. Every field is optional for the reader, so that one mistake never hides another;
+//! `#[schemars(required)]` says which ones must be there.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// A length of time such as `500ms`, `30s`, `10m` or `24h`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(extend("format" = "duration"))]
+#[serde(transparent)]
+pub struct DurationText(pub String);
+
+/// A size such as `64KiB` or `8MiB`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(extend("format" = "size"))]
+#[serde(transparent)]
+pub struct SizeText(pub String);
+
+/// A secret: `{file: path}` or `{env: NAME}`; a literal text only with `allow_inline_secrets: true`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RawSecret {
+    /// A literal.
+    Inline(String),
+    /// A reference.
+    Reference(SecretReference),
+}
+
+/// Where a secret is.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SecretReference {
+    /// A file whose content, less one final newline, is the secret.
+    pub file: Option<String>,
+    /// An environment variable.
+    pub env: Option<String>,
+}
+
+/// One text or a list of texts.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    /// One.
+    One(String),
+    /// Many.
+    Many(Vec<String>),
+}
+
+/// livy-gateway's configuration, `routes.yaml`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawConfig {
+    /// The listener that clients talk to.
+    #[schemars(required)]
+    pub server: Option<RawServer>,
+    /// The listener for probes and metrics.
+    pub admin: Option<RawAdmin>,
+    /// Who callers may prove to be; tried in the order of the file.
+    #[schemars(required)]
+    pub authenticators: Option<BTreeMap<String, RawAuthenticator>>,
+    /// Groups whose members may see and kill everything.
+    pub admin_groups: Option<Vec<String>>,
+    /// Users who may see and kill everything.
+    pub admin_users: Option<Vec<String>>,
+    /// Who sees a batch besides admins: its `owner` (default) or `all`.
+    pub visibility: Option<RawVisibility>,
+    /// The upstream clusters.
+    #[schemars(required)]
+    pub clusters: Option<BTreeMap<String, RawCluster>>,
+    /// Which submission goes where; the first match wins.
+    #[schemars(required)]
+    pub routes: Option<Vec<RawRoute>>,
+    /// Where submissions are remembered (default: SQLite in `livy-gateway.db` beside the file).
+    pub registry: Option<RawRegistry>,
+    /// Allows secrets to stand in this file as they are. For tests and demos.
+    pub allow_inline_secrets: Option<bool>,
+}
+
+/// `server`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawServer {
+    /// Address or list of addresses to listen on, such as `0.0.0.0:8443`; port 0 takes a free one.
+    #[schemars(required)]
+    pub listen: Option<OneOrMany>,
+    /// TLS; needed unless `plaintext` is true.
+    pub tls: Option<RawServerTls>,
+    /// Serves plain HTTP. Only behind something that ends TLS.
+    pub plaintext: Option<bool>,
+    /// Paths under which the API is served (default: those of every flavor).
+    pub base_paths: Option<Vec<String>>,
+    /// Limits.
+    pub limits: Option<RawLimits>,
+    /// Timeouts.
+    pub timeouts: Option<RawServerTimeouts>,
+    /// How long requests in flight may take after SIGTERM (30s).
+    pub drain_timeout: Option<DurationText>,
+}
+
+/// `server.tls`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawServerTls {
+    /// PEM file with the certificate chain.
+    #[schemars(required)]
+    pub cert_file: Option<String>,
+    /// PEM file with the private key.
+    #[schemars(required)]
+    pub key_file: Option<String>,
+    /// Lowest version, `1.2` (default) or `1.3`.
+    pub min_version: Option<String>,
+}
+
+/// `server.limits`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawLimits {
+    /// Largest request body (1MiB).
+    pub request_body: Option<SizeText>,
+    /// Largest request head (32KiB).
+    pub request_head: Option<SizeText>,
+    /// Open connections (10000).
+    pub connections: Option<u32>,
+    /// Concurrent HTTP/2 streams on one connection (100).
+    pub streams_per_connection: Option<u32>,
+}
+
+/// `server.timeouts`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawServerTimeouts {
+    /// From the first byte of a request to the end of its head; also the TLS handshake (10s).
+    pub request_head: Option<DurationText>,
+    /// The whole body (30s).
+    pub request_body: Option<DurationText>,
+    /// A connection without a request (75s).
+    pub idle: Option<DurationText>,
+}
+
+/// `admin`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawAdmin {
+    /// Address (127.0.0.1:9090).
+    pub listen: Option<String>,
+}
+
+/// `authenticators.NAME`: exactly one kind.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawAuthenticator {
+    /// User and password from an htpasswd file.
+    pub basic: Option<RawBasic>,
+    /// JSON Web Tokens in `Authorization: Bearer`.
+    pub jwt: Option<RawJwt>,
+    /// Everybody, under one name.
+    pub anonymous: Option<RawAnonymous>,
+}
+
+/// `basic`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawBasic {
+    /// htpasswd file: bcrypt, argon2, sha-crypt, apr1 or {SHA}.
+    #[schemars(required)]
+    pub htpasswd_file: Option<String>,
+}
+
+/// `jwt`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawJwt {
+    /// What `iss` must be.
+    #[schemars(required)]
+    pub issuer: Option<String>,
+    /// One of which `aud` must hold.
+    #[schemars(required)]
+    pub audiences: Option<Vec<String>>,
+    /// The keys, by URL or file.
+    pub jwks: Option<RawJwks>,
+    /// The key for HS256, HS384 and HS512.
+    pub secret: Option<RawSecret>,
+    /// Accepted algorithms (default: RS, PS, ES and EdDSA with `jwks`, HS256 with `secret`).
+    pub algorithms: Option<Vec<String>>,
+    /// Which claims hold user and groups.
+    pub claims: Option<RawClaims>,
+    /// Clock difference allowed (60s).
+    pub leeway: Option<DurationText>,
+}
+
+/// `jwt.jwks`: exactly one of `url` and `file`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawJwks {
+    /// https URL of the key set (http only for loopback addresses).
+    pub url: Option<String>,
+    /// File with the key set.
+    pub file: Option<String>,
+    /// How often it is read again (10m).
+    pub refresh: Option<DurationText>,
+}
+
+/// `jwt.claims`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawClaims {
+    /// The claim with the user's name (`sub`).
+    pub user: Option<String>,
+    /// The claim with the list of groups (`groups`).
+    pub groups: Option<String>,
+}
+
+/// `anonymous`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawAnonymous {
+    /// The name that every caller without credentials gets.
+    #[schemars(required)]
+    pub user: Option<String>,
+}
+
+/// `visibility`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawVisibility {
+    /// Only the owner and admins.
+    Owner,
+    /// Everybody who is authenticated may read; kills stay with owner and admins.
+    All,
+}
+
+/// `clusters.NAME.flavor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawFlavor {
+    /// Apache Livy.
+    Livy,
+    /// Apache Livy behind Apache Knox.
+    Knox,
+    /// Azure HDInsight.
+    Hdinsight,
+    /// IBM Analytics Engine serverless.
+    Ibm,
+    /// Apache Kyuubi.
+    Kyuubi,
+}
+
+/// `clusters.NAME`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawCluster {
+    /// The dialect that the cluster speaks.
+    #[schemars(required)]
+    pub flavor: Option<RawFlavor>,
+    /// Everything before `/batches`; without a path the flavor's own is used.
+    #[schemars(required)]
+    pub url: Option<String>,
+    /// ibm: the instance's GUID, needed where the URL has no path.
+    pub instance_id: Option<String>,
+    /// kyuubi: what a path without scheme gets in front, such as `hdfs://nameservice1` (none: sent as it is, with a warning).
+    pub default_fs: Option<String>,
+    /// How the gateway logs in; exactly one kind.
+    pub credentials: Option<RawCredentials>,
+    /// TLS towards the cluster.
+    pub tls: Option<RawClusterTls>,
+    /// Timeouts towards the cluster.
+    pub timeouts: Option<RawClusterTimeouts>,
+    /// Active health checks.
+    pub health: Option<RawHealth>,
+    /// `serving` (default), `draining` (no new batches) or `disabled`.
+    pub state: Option<RawClusterState>,
+    /// How old a polled answer may be (1s); `0s` asks the cluster every time.
+    pub freshness: Option<DurationText>,
+    /// How long polls are answered from what is known while the cluster is away (10m).
+    pub stale_reads: Option<DurationText>,
+    /// Whom jobs run as: `authenticated_user` (default for livy, hdinsight, kyuubi), `client`, `service` (default for knox, ibm).
+    pub act_as: Option<RawActAs>,
+    /// Who else may be named in `proxyUser`.
+    pub act_as_rules: Option<Vec<RawActAsRule>>,
+    /// What becomes of a field that the cluster can't honour: `reject` (default) or `drop`.
+    pub on_unsupported: Option<RawOnUnsupported>,
+}
+
+/// `credentials`: exactly one kind.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawCredentials {
+    /// HTTP Basic.
+    pub basic: Option<RawBasicCredentials>,
+    /// A fixed bearer token.
+    pub bearer: Option<RawBearerCredentials>,
+}
+
+/// `credentials.basic`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawBasicCredentials {
+    /// User.
+    #[schemars(required)]
+    pub username: Option<String>,
+    /// Password.
+    #[schemars(required)]
+    pub password: Option<RawSecret>,
+}
+
+/// `credentials.bearer`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawBearerCredentials {
+    /// Token.
+    #[schemars(required)]
+    pub token: Option<RawSecret>,
+}
+
+/// `clusters.NAME.tls`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawClusterTls {
+    /// PEM file with the only CAs to trust (default: the system's).
+    pub ca_file: Option<String>,
+    /// PEM file with a client certificate.
+    pub cert_file: Option<String>,
+    /// PEM file with the client certificate's key.
+    pub key_file: Option<String>,
+    /// The name to verify, where it differs from the URL's host.
+    pub server_name: Option<String>,
+    /// Accepts any certificate. Warned about at every start, and in a metric.
+    pub insecure_skip_verify: Option<bool>,
+}
+
+/// `clusters.NAME.timeouts`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawClusterTimeouts {
+    /// TCP and TLS (3s).
+    pub connect: Option<DurationText>,
+    /// A whole answer (30s).
+    pub response: Option<DurationText>,
+    /// The answer to a submission (120s).
+    pub create_batch: Option<DurationText>,
+}
+
+/// `clusters.NAME.health`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawHealth {
+    /// Between two probes (10s).
+    pub interval: Option<DurationText>,
+    /// Of one probe (3s).
+    pub timeout: Option<DurationText>,
+    /// Failures in a row that make it unhealthy (3).
+    pub unhealthy_after: Option<u32>,
+    /// Successes in a row that make it healthy again (2).
+    pub healthy_after: Option<u32>,
+}
+
+/// `clusters.NAME.state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawClusterState {
+    /// Takes new batches.
+    Serving,
+    /// Answers for its batches, takes no new ones.
+    Draining,
+    /// Is not asked anything.
+    Disabled,
+}
+
+/// `clusters.NAME.act_as`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawActAs {
+    /// The caller.
+    AuthenticatedUser,
+    /// Whom the caller names, if a rule allows it; nobody if the caller names nobody.
+    Client,
+    /// Nobody is named: jobs run as the gateway's own account.
+    Service,
+}
+
+/// One rule of `act_as_rules`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawActAsRule {
+    /// Callers, by name; globs `*` and `?`.
+    pub users: Option<Vec<String>>,
+    /// Callers, by group; globs.
+    pub groups: Option<Vec<String>>,
+    /// Whom they may name; globs.
+    #[schemars(required)]
+    #[serde(rename = "as")]
+    pub names: Option<Vec<String>>,
+}
+
+/// `clusters.NAME.on_unsupported`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawOnUnsupported {
+    /// 400 that names the field.
+    Reject,
+    /// The field is left out, with a warning header.
+    Drop,
+}
+
+/// `routes[]`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawRoute {
+    /// Name, for metrics and headers.
+    #[schemars(required)]
+    pub name: Option<String>,
+    /// What must hold; every key given must match. No `match` means all.
+    #[serde(rename = "match")]
+    pub matches: Option<RawMatch>,
+    /// Authenticators whose callers this route takes (default: all).
+    pub authenticators: Option<Vec<String>>,
+    /// Where a submission may go.
+    #[schemars(required)]
+    pub targets: Option<Vec<RawTarget>>,
+    /// How long an `Idempotency-Key` is remembered (24h).
+    pub idempotency_ttl: Option<DurationText>,
+    /// What a client hears when the outcome of a send stays unclear: `resolve` (default) or `error`.
+    pub ambiguous: Option<RawAmbiguous>,
+}
+
+/// `routes[].match`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawMatch {
+    /// The caller's name; globs.
+    pub users: Option<OneOrMany>,
+    /// One of the caller's groups; globs.
+    pub groups: Option<OneOrMany>,
+    /// The request's `queue`; globs.
+    pub queue: Option<OneOrMany>,
+    /// The request's `name`; globs.
+    pub name: Option<OneOrMany>,
+    /// The request's `file`; globs.
+    pub file: Option<OneOrMany>,
+    /// Request headers, by name; globs.
+    pub header: Option<BTreeMap<String, String>>,
+}
+
+/// `routes[].targets[]`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawTarget {
+    /// Name of a cluster.
+    #[schemars(required)]
+    pub cluster: Option<String>,
+    /// Lower tiers first (1).
+    pub tier: Option<u32>,
+    /// Share within the tier (1).
+    pub weight: Option<u32>,
+}
+
+/// `routes[].ambiguous`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawAmbiguous {
+    /// 201 with `starting`; the gateway goes on resolving.
+    Resolve,
+    /// 502 `submission_unknown`.
+    Error,
+}
+
+/// `registry`: at most one store.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawRegistry {
+    /// A SQLite file.
+    pub sqlite: Option<RawSqlite>,
+    /// Nothing survives the process. For tests and demos.
+    pub memory: Option<RawEmpty>,
+    /// How long ended batches are kept (30d).
+    pub retain: Option<DurationText>,
+}
+
+/// `registry.sqlite`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawSqlite {
+    /// The database file (`livy-gateway.db`).
+    pub path: Option<String>,
+}
+
+/// A mapping without keys: `{}`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawEmpty {}

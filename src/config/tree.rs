@@ -1,0 +1,195 @@
+//! YAML text to a tree in which every key and value knows its line and column.
+//!
+//! Owns the YAML subset that `routes.yaml` is written in: one document, string keys, no anchors or tags. Duplicate keys are
+//! problems, not last-one-wins. Leaves meaning to `shape` (types, unknown keys) and `checked` (values).
+
+use granit_parser::{Event, Parser, ScalarStyle, Span};
+use serde_json::Value;
+
+use super::problem::{Place, Problem};
+
+/// A node with its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) place: Place,
+    pub(crate) kind: Kind,
+}
+
+/// What a node is.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// A scalar, resolved by YAML's core schema: null, boolean, number or text.
+    Scalar(Value),
+    Seq(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+/// One key of a mapping.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) place: Place,
+    pub(crate) value: Node,
+}
+
+impl Node {
+    /// Returns the place of the value at a path such as `clusters.onprem.url` or `routes[0].name`, or of its nearest ancestor.
+    pub(crate) fn find(&self, path: &[Step]) -> Place {
+        let mut node = self;
+        let mut place = self.place;
+        for step in path {
+            match (step, &node.kind) {
+                (Step::Key(key), Kind::Map(entries)) => match entries.iter().find(|entry| entry.key == *key) {
+                    Some(entry) => {
+                        node = &entry.value;
+                        // An empty value has no text of its own; the key is where the reader looks.
+                        place = if matches!(node.kind, Kind::Scalar(_)) { node.place } else { entry.place };
+                    }
+                    None => return place,
+                },
+                (Step::Index(at), Kind::Seq(items)) => match items.get(*at) {
+                    Some(item) => (node, place) = (item, item.place),
+                    None => return place,
+                },
+                _ => return place,
+            }
+        }
+        place
+    }
+}
+
+/// One step of a path into the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Key(String),
+    Index(usize),
+}
+
+/// Writes a path as people do: `routes[0].targets`.
+pub(crate) fn show(path: &[Step]) -> String {
+    let mut text = String::new();
+    for step in path {
+        match step {
+            Step::Key(key) if text.is_empty() => text.push_str(key),
+            Step::Key(key) => {
+                text.push('.');
+                text.push_str(key);
+            }
+            Step::Index(at) => text.push_str(&format!("[{at}]")),
+        }
+    }
+    text
+}
+
+/// Parses the text. Syntax errors end the parse; duplicate keys, anchors and the like are collected.
+pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
+    let mut builder = Builder { parser: Parser::new_from_str(text), problems };
+    match builder.document() {
+        Ok(node) => node,
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    }
+}
+
+struct Builder<'a, 'p> {
+    parser: Parser<'a, granit_parser::StrInput<'a>>,
+    problems: &'p mut Vec<Problem>,
+}
+
+fn place(span: &Span) -> Place {
+    Place { line: span.start.line(), column: span.start.col() + 1 }
+}
+
+impl<'a> Builder<'a, '_> {
+    fn next(&mut self) -> Result<(Event<'a>, Span), Problem> {
+        match self.parser.next_event() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => {
+                let at = Place { line: error.marker().line(), column: error.marker().col() + 1 };
+                Err(Problem::new(at, "", format!("not valid YAML: {}", error.info())))
+            }
+            None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    fn document(&mut self) -> Result<Option<Node>, Problem> {
+        let mut root = None;
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamEnd => return Ok(root),
+                Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
+                _ if root.is_some() => {
+                    return Err(Problem::new(place(&span), "", "the file holds a second YAML document; one is read".into()));
+                }
+                event => root = Some(self.node(event, &span)?),
+            }
+        }
+    }
+
+    fn node(&mut self, event: Event<'a>, span: &Span) -> Result<Node, Problem> {
+        let place = place(span);
+        let kind = match event {
+            Event::Scalar(text, style, _, _) => Kind::Scalar(resolve(&text, style)),
+            Event::SequenceStart(..) => Kind::Seq(self.sequence()?),
+            Event::MappingStart(..) => Kind::Map(self.mapping()?),
+            Event::Alias(_) => {
+                self.problems.push(Problem::new(place, "", "aliases are not read here: write the value out".into()));
+                Kind::Scalar(Value::Null)
+            }
+            other => return Err(Problem::new(place, "", format!("unexpected YAML here: {other:?}"))),
+        };
+        Ok(Node { place, kind })
+    }
+
+    fn sequence(&mut self) -> Result<Vec<Node>, Problem> {
+        let mut items = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if matches!(event, Event::SequenceEnd) {
+                return Ok(items);
+            }
+            items.push(self.node(event, &span)?);
+        }
+    }
+
+    fn mapping(&mut self) -> Result<Vec<Entry>, Problem> {
+        let mut entries: Vec<Entry> = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            let key_place = place(&span);
+            let key = match event {
+                Event::MappingEnd => return Ok(entries),
+                Event::Scalar(text, ..) => text.into_owned(),
+                _ => return Err(Problem::new(key_place, "", "keys must be plain text".into())),
+            };
+            let (event, span) = self.next()?;
+            let value = self.node(event, &span)?;
+            if let Some(first) = entries.iter().find(|entry| entry.key == key) {
+                let what = format!("duplicate key `{key}`, first on line {}", first.place.line);
+                self.problems.push(Problem::new(key_place, &key, what).remedy("remove one of the two"));
+                continue;
+            }
+            entries.push(Entry { key, place: key_place, value });
+        }
+    }
+}
+
+/// Resolves a scalar by YAML 1.2's core schema; anything quoted is text.
+fn resolve(text: &str, style: ScalarStyle) -> Value {
+    if !matches!(style, ScalarStyle::Plain) {
+        return Value::from(text);
+    }
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "true" | "True" | "TRUE" => Value::Bool(true),
+        "false" | "False" | "FALSE" => Value::Bool(false),
+        _ => match (text.parse::<i64>(), text.parse::<f64>()) {
+            (Ok(number), _) => Value::from(number),
+            (_, Ok(number)) if text.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '.') => Value::from(number),
+            _ => Value::from(text),
+        },
+    }
+}
