@@ -27,6 +27,7 @@ pub struct Loaded {
     file: String,
     text: String,
     tree: tree::Node,
+    masked: serde_json::Value,
 }
 
 /// A problem that was found while building, under a key's path such as `clusters.onprem.tls.ca_file`.
@@ -55,6 +56,11 @@ impl Loaded {
             Problem::new(self.tree.find(&path), &tree::show(&path), problem.what).remedy(problem.remedy)
         });
         Problems { file: self.file.clone(), text: self.text.clone(), list: sorted(list.collect()) }
+    }
+
+    /// Returns the file's content with every secret masked.
+    pub fn masked(&self) -> serde_json::Value {
+        self.masked.clone()
     }
 
     /// Returns a hash of the file's text, for telling replicas apart.
@@ -99,11 +105,13 @@ pub fn parse(file: &str, text: String, folder: &Path) -> Result<Loaded, Problems
         return Err(Problems { file: file.to_owned(), text, list: sorted(problems) });
     }
     let value = shape::check(&tree, &mut problems);
+    let mut masked = value.clone();
+    mask(&mut masked);
     match serde_json::from_value(value) {
         Ok(raw) => {
             let config = check::check(raw, &tree, folder, &mut problems);
             if problems.is_empty() {
-                return Ok(Loaded { config, file: file.to_owned(), text, tree });
+                return Ok(Loaded { config, file: file.to_owned(), text, tree, masked });
             }
         }
         // The schema accepted what the reader did not: never silent, whatever the reason.
@@ -116,4 +124,23 @@ pub fn parse(file: &str, text: String, folder: &Path) -> Result<Loaded, Problems
 fn sorted(mut list: Vec<Problem>) -> Vec<Problem> {
     list.sort_by_key(|problem| problem.place);
     list
+}
+
+/// Keys whose literal value is a secret.
+const SECRET_KEYS: [&str; 3] = ["password", "token", "secret"];
+
+fn mask(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(map) => {
+            for (key, value) in map {
+                if SECRET_KEYS.contains(&key.as_str()) && value.is_string() {
+                    *value = serde_json::Value::from("***");
+                } else {
+                    mask(value);
+                }
+            }
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(mask),
+        _ => {}
+    }
 }

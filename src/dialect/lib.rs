@@ -23,7 +23,7 @@ pub mod wire;
 
 pub use fault::{FaultKind, UpstreamFault};
 pub use flavor::{
-    BatchRef, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, Note, NoteAction, Settings, Unsupported,
+    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, Note, NoteAction, Operation, Settings, Unsupported,
 };
 pub use model::{AppInfo, Batch, BatchSpec, ConfMap, Field, Observed, StateReading};
 pub use state::BatchState;

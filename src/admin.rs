@@ -1,0 +1,79 @@
+//! The admin listener: probes, metrics, and what the gateway knows of itself. Plain HTTP, meant for the pod and for Prometheus.
+//!
+//! No answer here holds a secret; `/config` is the file with every secret masked.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::listen::serve_plain;
+use crate::runtime::Gateway;
+
+/// Serves until the gateway stops.
+pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, masked_config: Value) {
+    let masked_config: Arc<str> = serde_json::to_string_pretty(&masked_config).unwrap_or_default().into();
+    loop {
+        let accepted = tokio::select! {
+            () = gateway.stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((tcp, _)) = accepted else {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            continue;
+        };
+        let (gateway, config) = (gateway.clone(), masked_config.clone());
+        tokio::spawn(serve_plain(tcp, move |request| {
+            let response = answer(&gateway, &config, &request);
+            async move { response }
+        }));
+    }
+}
+
+fn answer<B>(gateway: &Gateway, config: &str, request: &Request<B>) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    let known = ["/livez", "/readyz", "/metrics", "/clusters", "/config"];
+    if !known.contains(&path) {
+        return text(StatusCode::NOT_FOUND, &format!("nothing here; there is {}\n", known.join(" ")));
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match path {
+        "/livez" => text(StatusCode::OK, "ok\n"),
+        "/readyz" if gateway.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        "/readyz" => text(StatusCode::OK, "ok\n"),
+        "/metrics" => with_type(StatusCode::OK, "text/plain; version=0.0.4", gateway.metrics.encode()),
+        "/clusters" => with_type(StatusCode::OK, "application/json", clusters(gateway).to_string().into_bytes()),
+        _ => with_type(StatusCode::OK, "application/json", config.as_bytes().to_vec()),
+    }
+}
+
+fn clusters(gateway: &Gateway) -> Value {
+    let snapshot = gateway.snapshot.load();
+    let all = snapshot.upstreams.values().map(|upstream| {
+        let config = &upstream.config;
+        json!({
+            "name": config.name, "flavor": config.flavor.as_str(), "url": config.base.to_string(),
+            "state": upstream.health.state(), "up": upstream.health.is_alive(),
+        })
+    });
+    Value::Array(all.collect())
+}
+
+fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
+    with_type(status, "text/plain; charset=utf-8", body.as_bytes().to_vec())
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,309 @@
+//! Who is calling: the chain of authenticators, and the cache of credentials that were verified a moment ago.
+//!
+//! Owns `Authorization`: nothing behind this room ever sees it. A file per authenticator; this one decides which of them a credential
+//! is for. Leaves what a principal may do to `access`.
+
+pub mod htpasswd;
+pub mod jwks;
+pub mod jwt;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
+
+use crate::observe::metrics::Metrics;
+use htpasswd::Htpasswd;
+use jwt::JwtVerifier;
+
+/// How long a verified credential is believed without another look. Seconds, so that a removed user is out soon; long enough that
+/// a scheduler's polls don't pay bcrypt each time.
+const VERIFIED_FOR: Duration = Duration::from_secs(10);
+
+/// How many verified credentials are remembered; about 100 bytes each.
+const VERIFIED_CAPACITY: usize = 10_000;
+
+/// Somebody, proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The user's name.
+    pub user: String,
+    /// The groups that the authenticator vouches for.
+    pub groups: Vec<String>,
+    /// Which authenticator it was.
+    pub authenticator: String,
+}
+
+/// How an authentication ended; the `outcome` label of `auth_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words of the metric")]
+pub enum Outcome {
+    Accepted,
+    Missing,
+    Malformed,
+    Expired,
+    BadSignature,
+    UnknownKey,
+    WrongAudience,
+    Rejected,
+    BackendError,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Outcome; 9] = [
+        Outcome::Accepted,
+        Outcome::Missing,
+        Outcome::Malformed,
+        Outcome::Expired,
+        Outcome::BadSignature,
+        Outcome::UnknownKey,
+        Outcome::WrongAudience,
+        Outcome::Rejected,
+        Outcome::BackendError,
+    ];
+
+    /// Returns the label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Accepted => "accepted",
+            Outcome::Missing => "missing",
+            Outcome::Malformed => "malformed",
+            Outcome::Expired => "expired",
+            Outcome::BadSignature => "bad_signature",
+            Outcome::UnknownKey => "unknown_key",
+            Outcome::WrongAudience => "wrong_audience",
+            Outcome::Rejected => "rejected",
+            Outcome::BackendError => "backend_error",
+        }
+    }
+
+    /// Returns what the client is told: enough to fix the credential, nothing about who exists.
+    const fn sentence(self) -> &'static str {
+        match self {
+            Outcome::Accepted => "accepted",
+            Outcome::Missing => "credentials are required",
+            Outcome::Malformed => "the Authorization header can't be read",
+            Outcome::Expired => "the token has expired or is not valid yet",
+            Outcome::BadSignature => "the token's signature does not hold",
+            Outcome::UnknownKey => "the token was signed with a key that is not known here",
+            Outcome::WrongAudience => "the token is for another audience",
+            Outcome::Rejected => "the credentials were not accepted",
+            Outcome::BackendError => "the credentials can't be checked at the moment",
+        }
+    }
+}
+
+/// A refusal, with the challenges for the 401.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// Why, for the metric.
+    pub outcome: Outcome,
+    /// Why, for the client.
+    pub message: &'static str,
+    /// One `WWW-Authenticate` value for each scheme in force.
+    pub challenges: Vec<HeaderValue>,
+}
+
+/// One configured authenticator.
+#[derive(Debug)]
+pub struct Authenticator {
+    /// Its configured name.
+    pub name: String,
+    /// What it checks.
+    pub check: Check,
+}
+
+/// What an authenticator checks.
+#[derive(Debug)]
+pub enum Check {
+    /// Passwords.
+    Basic(Arc<Htpasswd>),
+    /// Tokens.
+    Jwt(Box<JwtVerifier>),
+    /// Nothing: everybody without credentials is this user.
+    Anonymous(String),
+}
+
+/// The chain.
+#[derive(Debug)]
+pub struct Authenticators {
+    chain: Vec<Authenticator>,
+    challenges: Vec<HeaderValue>,
+    verified: Cache<[u8; 32], Verified>,
+    /// Makes the cache's keys useless to whoever reads memory without it, and different in every process.
+    key: hmac::Key,
+    /// Password hashes are slow by intent; as many at once as there are cores, so that they never starve the polls.
+    slow_checks: Semaphore,
+}
+
+#[derive(Clone, Debug)]
+struct Verified {
+    principal: Arc<Principal>,
+    until: Instant,
+}
+
+enum Credential<'a> {
+    None,
+    Basic { user: String, password: String },
+    Bearer(&'a str),
+    Unreadable,
+    OtherScheme,
+}
+
+impl Authenticators {
+    /// Makes the chain; `metrics` gets its series.
+    pub fn new(chain: Vec<Authenticator>, metrics: &Metrics) -> Self {
+        let mut challenges = Vec::new();
+        for one in &chain {
+            for outcome in Outcome::ALL {
+                metrics.auth_total.with_label_values(&[one.name.as_str(), outcome.as_str()]);
+            }
+            metrics.auth_duration_seconds.with_label_values(&[one.name.as_str()]);
+            let challenge = match one.check {
+                Check::Basic(_) => "Basic realm=\"livy-gateway\", charset=\"UTF-8\"",
+                Check::Jwt(_) => "Bearer realm=\"livy-gateway\"",
+                Check::Anonymous(_) => continue,
+            };
+            let challenge = HeaderValue::from_static(challenge);
+            if !challenges.contains(&challenge) {
+                challenges.push(challenge);
+            }
+        }
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let random = uuid::Uuid::new_v4().into_bytes().into_iter().chain(uuid::Uuid::new_v4().into_bytes());
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &random.collect::<Vec<u8>>());
+        Authenticators { chain, challenges, verified: Cache::new(VERIFIED_CAPACITY), key, slow_checks: Semaphore::new(cores) }
+    }
+
+    /// Says who is calling.
+    ///
+    /// # Errors
+    /// The refusal to answer 401 with.
+    pub async fn authenticate(&self, headers: &HeaderMap, metrics: &Metrics) -> Result<Arc<Principal>, Refusal> {
+        let header = headers.get(AUTHORIZATION);
+        let cache_key = header.map(|value| self.cache_key(value.as_bytes()));
+        if let Some(hit) = cache_key.and_then(|key| self.verified.get(&key))
+            && hit.until > Instant::now()
+        {
+            count(metrics, &hit.principal.authenticator, Outcome::Accepted);
+            return Ok(hit.principal);
+        }
+        let mut credential = read(header);
+        // Two credentials in one request: no telling which of them another reader would believe.
+        if headers.get_all(AUTHORIZATION).iter().count() > 1 {
+            credential = Credential::Unreadable;
+        }
+        let Some(authenticator) = self.choose(&credential) else {
+            return Err(self.refuse_unrecognised(&credential, metrics));
+        };
+        let started = Instant::now();
+        let result = self.check(authenticator, credential).await;
+        metrics
+            .auth_duration_seconds
+            .with_label_values(&[authenticator.name.as_str()])
+            .observe(started.elapsed().as_secs_f64());
+        match result {
+            Ok((user, groups, lifetime)) => {
+                count(metrics, &authenticator.name, Outcome::Accepted);
+                let principal = Arc::new(Principal { user, groups, authenticator: authenticator.name.clone() });
+                if let Some(key) = cache_key {
+                    let until = Instant::now() + lifetime.min(VERIFIED_FOR);
+                    self.verified.insert(key, Verified { principal: principal.clone(), until });
+                }
+                Ok(principal)
+            }
+            Err(outcome) => {
+                count(metrics, &authenticator.name, outcome);
+                Err(self.refusal(outcome))
+            }
+        }
+    }
+
+    fn cache_key(&self, credential: &[u8]) -> [u8; 32] {
+        let tag = hmac::sign(&self.key, credential);
+        let mut key = [0; 32];
+        key.copy_from_slice(tag.as_ref());
+        key
+    }
+
+    /// Returns the first authenticator that recognises the credential.
+    fn choose(&self, credential: &Credential<'_>) -> Option<&Authenticator> {
+        let fits = |one: &&Authenticator| match (&one.check, credential) {
+            (Check::Basic(_), Credential::Basic { .. }) => true,
+            (Check::Jwt(jwt), Credential::Bearer(token)) => jwt.recognises(token),
+            (Check::Anonymous(_), Credential::None) => true,
+            _ => false,
+        };
+        let same_scheme = |one: &&Authenticator| matches!((&one.check, credential), (Check::Jwt(_), Credential::Bearer(_)));
+        self.chain.iter().find(fits).or_else(|| self.chain.iter().find(same_scheme))
+    }
+
+    async fn check(
+        &self,
+        authenticator: &Authenticator,
+        credential: Credential<'_>,
+    ) -> Result<(String, Vec<String>, Duration), Outcome> {
+        match (&authenticator.check, credential) {
+            (Check::Anonymous(user), _) => Ok((user.clone(), Vec::new(), VERIFIED_FOR)),
+            (Check::Jwt(jwt), Credential::Bearer(token)) => jwt.verify(token).await,
+            (Check::Basic(file), Credential::Basic { user, password }) => {
+                let Ok(_permit) = self.slow_checks.acquire().await else { return Err(Outcome::BackendError) };
+                let file = file.clone();
+                let check = move || file.verify(&user, &password).then_some(user);
+                match tokio::task::spawn_blocking(check).await {
+                    Ok(Some(user)) => Ok((user, Vec::new(), VERIFIED_FOR)),
+                    Ok(None) => Err(Outcome::Rejected),
+                    Err(_) => Err(Outcome::BackendError),
+                }
+            }
+            _ => Err(Outcome::Rejected),
+        }
+    }
+
+    fn refuse_unrecognised(&self, credential: &Credential<'_>, metrics: &Metrics) -> Refusal {
+        let outcome = match credential {
+            Credential::None => Outcome::Missing,
+            Credential::Unreadable => Outcome::Malformed,
+            _ => Outcome::Rejected,
+        };
+        if let Some(first) = self.chain.first() {
+            count(metrics, &first.name, outcome);
+        }
+        self.refusal(outcome)
+    }
+
+    fn refusal(&self, outcome: Outcome) -> Refusal {
+        Refusal { outcome, message: outcome.sentence(), challenges: self.challenges.clone() }
+    }
+}
+
+fn count(metrics: &Metrics, authenticator: &str, outcome: Outcome) {
+    metrics.auth_total.with_label_values(&[authenticator, outcome.as_str()]).inc();
+}
+
+fn read(header: Option<&HeaderValue>) -> Credential<'_> {
+    let Some(value) = header else { return Credential::None };
+    let Ok(text) = value.to_str() else { return Credential::Unreadable };
+    let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let rest = rest.trim();
+    if scheme.eq_ignore_ascii_case("bearer") && !rest.is_empty() {
+        return Credential::Bearer(rest);
+    }
+    if scheme.eq_ignore_ascii_case("basic") {
+        // RFC 7617: the first colon ends the user's name; a name can't hold one, a password can.
+        let decoded = STANDARD.decode(rest).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        return match decoded.as_deref().and_then(|pair| pair.split_once(':')) {
+            Some((user, password)) if !user.is_empty() => {
+                Credential::Basic { user: user.to_owned(), password: password.to_owned() }
+            }
+            _ => Credential::Unreadable,
+        };
+    }
+    if scheme.eq_ignore_ascii_case("bearer") { Credential::Unreadable } else { Credential::OtherScheme }
+}

@@ -1,0 +1,115 @@
+//! `GET /batches/{id}/log`: Livy's window, whatever the cluster has.
+//!
+//! Schedulers read the log after every success and fail the task if that fails; so this answers 200 for every batch that can be seen.
+//! Where there is no log, or none any more, one line says so.
+
+use livy_dialect::{LogPart, LogPlan, LogWindow, Operation};
+use serde_json::json;
+
+use super::Call;
+use crate::api::error::ApiError;
+use crate::api::path::BatchKey;
+use crate::api::respond::Reply;
+use crate::registry::Entry;
+use crate::submit::upstream_of;
+use crate::upstream::{AskError, Upstream};
+
+/// Pages read of one log where positions are absolute: two million lines.
+const MOST_PAGES: i32 = 200;
+
+impl Call {
+    /// Serves `GET /batches/{id}/log`.
+    ///
+    /// # Errors
+    /// 404 only.
+    pub async fn log(&self, key: &BatchKey, window: LogWindow) -> Result<Reply, ApiError> {
+        let entry = self.find(key).await?;
+        let reply = match self.read_log(&entry, window).await {
+            Ok(LogAnswer::Cut(part)) => Reply::ok(&cut_by_cluster(&entry, part)),
+            Ok(LogAnswer::Whole(lines)) => Reply::ok(&cut(&entry, window, &lines)),
+            Ok(LogAnswer::Nowhere(line)) => Reply::ok(&cut(&entry, window, &[line.to_owned()])).warning(line),
+            Err(why) => Reply::ok(&cut(&entry, window, &last_known(&entry, &why))).stale(),
+        };
+        Ok(self.signed(reply, &entry))
+    }
+
+    async fn read_log(&self, entry: &Entry, window: LogWindow) -> Result<LogAnswer, String> {
+        let Some(upstream) = upstream_of(&self.snapshot, entry) else {
+            return Err("its cluster is not configured or disabled".into());
+        };
+        let dialect = upstream.dialect();
+        let Some(plan) = entry.with_ref(|batch| dialect.log(batch, window)) else {
+            return Err("the cluster no longer has this batch".into());
+        };
+        if !upstream.health.is_alive() && !matches!(plan, LogPlan::Nowhere(_)) {
+            return Err("the cluster does not answer".into());
+        }
+        let read = match plan {
+            LogPlan::Nowhere(line) => return Ok(LogAnswer::Nowhere(line)),
+            LogPlan::Window(request) => upstream
+                .ask(Operation::GetLog, &request, &self.errand, |response| dialect.decode_log(response))
+                .await
+                .map(LogAnswer::Cut),
+            LogPlan::Pages { size, headers } => self.read_pages(entry, upstream, size, headers).await.map(LogAnswer::Whole),
+        };
+        read.map_err(|error| match error {
+            AskError::Fault(fault) => format!("the cluster has no log for it now: {}", fault.message),
+            AskError::Send(_) => "the cluster does not answer".into(),
+        })
+    }
+
+    /// Reads a log from its first line, in pages, until a short one. Positions are always explicit: a cursor on the server would be
+    /// shared with every other reader.
+    async fn read_pages(&self, entry: &Entry, upstream: &Upstream, size: i32, headers: bool) -> Result<Vec<String>, AskError> {
+        let dialect = upstream.dialect();
+        let mut lines = Vec::new();
+        if headers {
+            lines.push("stdout: ".to_owned());
+        }
+        for page in 0..MOST_PAGES {
+            let Some(request) = entry.with_ref(|batch| dialect.log_page(batch, page * size, size)) else { break };
+            let part = upstream.ask(Operation::GetLog, &request, &self.errand, |response| dialect.decode_log(response)).await?;
+            let full = i32::try_from(part.lines.len()).is_ok_and(|count| count >= size);
+            lines.extend(part.lines);
+            if !full {
+                break;
+            }
+        }
+        if headers {
+            lines.push("\nstderr: ".to_owned());
+        }
+        Ok(lines)
+    }
+}
+
+enum LogAnswer {
+    /// The cluster cut the window.
+    Cut(LogPart),
+    /// All lines; the window is still to be cut.
+    Whole(Vec<String>),
+    /// No log over REST.
+    Nowhere(&'static str),
+}
+
+fn cut_by_cluster(entry: &Entry, part: LogPart) -> serde_json::Value {
+    let count = i64::try_from(part.lines.len()).unwrap_or(i64::MAX);
+    let from = part.from.unwrap_or(0);
+    // A `total` below what was just read makes readers stop early; there is none above it that could not be read.
+    let total = part.total.unwrap_or(0).max(if count == 0 { 0 } else { from.saturating_add(count) });
+    livy_json(entry, from, total, &part.lines)
+}
+
+fn cut(entry: &Entry, window: LogWindow, lines: &[String]) -> serde_json::Value {
+    let (from, range) = window.resolve(lines.len());
+    livy_json(entry, from, i64::try_from(lines.len()).unwrap_or(i64::MAX), &lines[range])
+}
+
+fn livy_json(entry: &Entry, from: i64, total: i64, lines: &[String]) -> serde_json::Value {
+    json!({"id": entry.id.0, "from": from, "total": total, "log": lines})
+}
+
+/// Returns the last lines that were seen, or one that says why there are none.
+fn last_known(entry: &Entry, why: &str) -> Vec<String> {
+    let lines = entry.known().log;
+    if lines.is_empty() { vec![format!("livy-gateway: no log is at hand: {why}")] } else { lines }
+}

@@ -1,0 +1,277 @@
+//! Everything but submitting: polls, items, lists, logs, kills.
+//!
+//! A poll must never fail because a cluster is away while the job goes on: real clients give up at the first bad answer. So what is known
+//! is always at hand, and a cluster is asked only where that could bring something new. A file per operation; this one finds the batch
+//! and refreshes what is known of it.
+
+pub mod kill;
+pub mod list;
+pub mod log;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use livy_dialect::{FaultKind, Observed, Operation};
+use serde_json::json;
+
+use crate::api::error::{ApiError, Code};
+use crate::api::path::BatchKey;
+use crate::api::respond::Reply;
+use crate::auth::Principal;
+use crate::observe::metrics::NO_ROUTE;
+use crate::registry::{Entry, GatewayId, Phase, Registry, age, now_ms};
+use crate::runtime::{Gateway, Snapshot};
+use crate::submit::upstream_of;
+use crate::upstream::{AskError, Errand, Upstream};
+
+/// How long a cluster may say that it does not know a live batch before that is believed: a Livy that recovers after a restart answers
+/// 404 for a while, and the end of a batch is final.
+const GONE_GRACE: Duration = Duration::from_secs(30);
+
+/// What one request works with.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// The configuration that the request began with.
+    pub snapshot: Arc<Snapshot>,
+    /// Who asks.
+    pub principal: Arc<Principal>,
+    /// For the cluster's log.
+    pub errand: Arc<Errand>,
+    /// The cluster of `/clusters/{name}/...`.
+    pub pinned: Option<String>,
+}
+
+/// Where an answer comes from; the `outcome` of `state_reads_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The cluster, now.
+    Upstream,
+    /// The cluster, asked by another request at the same moment.
+    Coalesced,
+    /// Memory; the cluster said so this long ago.
+    Cached(Duration),
+    /// Memory; nothing new can come.
+    Terminal,
+    /// Memory; the cluster could not be asked.
+    Stale(Option<Duration>),
+}
+
+impl Origin {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Origin::Upstream => "upstream",
+            Origin::Coalesced => "coalesced",
+            Origin::Cached(_) => "cached",
+            Origin::Terminal => "terminal",
+            Origin::Stale(_) => "stale",
+        }
+    }
+
+    fn mark(self, reply: Reply) -> Reply {
+        match self {
+            Origin::Upstream | Origin::Terminal => reply,
+            Origin::Coalesced => reply.age(Some(Duration::ZERO)),
+            Origin::Cached(age) => reply.age(Some(age)),
+            Origin::Stale(age) => reply.stale().age(age),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Want {
+    State,
+    Item,
+}
+
+impl Call {
+    fn registry(&self) -> &Registry {
+        &self.gateway.registry
+    }
+
+    /// Finds a batch that the caller may see.
+    ///
+    /// # Errors
+    /// Livy's 404, the same for what does not exist and for what is another's.
+    pub async fn find(&self, key: &BatchKey) -> Result<Arc<Entry>, ApiError> {
+        let found = match key {
+            BatchKey::Id(id) if *id > 0 => self.registry().get(GatewayId(*id)).await,
+            BatchKey::Id(_) => Ok(None),
+            BatchKey::Name(name) => self.registry().by_name(name, self.snapshot.access.visible(&self.principal)).await,
+        };
+        let entry = found.map_err(|error| read_failed(&error))?;
+        entry
+            .filter(|entry| self.snapshot.access.may_see(&self.principal, entry))
+            .filter(|entry| self.pinned.as_ref().is_none_or(|cluster| *cluster == entry.cluster))
+            .inspect(|entry| self.errand.goes_to(self.route_label(entry), &entry.cluster))
+            .ok_or_else(|| ApiError::no_such_batch(&key.to_string()))
+    }
+
+    /// Returns the route by which a batch came, if there still is one of that name: labels are configured names only.
+    fn route_label<'a>(&self, entry: &'a Entry) -> &'a str {
+        let known = self.snapshot.routes.iter().any(|route| route.name == entry.route);
+        if known { &entry.route } else { NO_ROUTE }
+    }
+
+    /// Serves `GET /batches/{id}`.
+    ///
+    /// # Errors
+    /// 404, or 503 when the cluster was away for longer than `stale_reads`.
+    pub async fn item(&self, key: &BatchKey) -> Result<Reply, ApiError> {
+        let entry = self.find(key).await?;
+        let origin = self.refresh(&entry, Want::Item).await?;
+        let reply = origin.mark(Reply::ok(&entry.batch()));
+        Ok(self.signed(reply, &entry))
+    }
+
+    /// Serves `GET /batches/{id}/state`.
+    ///
+    /// # Errors
+    /// As [`Call::item`].
+    pub async fn state(&self, key: &BatchKey) -> Result<Reply, ApiError> {
+        let entry = self.find(key).await?;
+        let origin = self.refresh(&entry, Want::State).await?;
+        let (state, _) = entry.state_and_age();
+        let reply = origin.mark(Reply::ok(&json!({"id": entry.id.0, "state": state})));
+        Ok(self.signed(reply, &entry))
+    }
+
+    fn signed(&self, reply: Reply, entry: &Entry) -> Reply {
+        let upstream_id = entry.known().upstream_id;
+        reply.from_cluster(&entry.cluster, &entry.route, upstream_id.as_deref())
+    }
+
+    /// Brings what is known up to date, if the cluster could know more.
+    async fn refresh(&self, entry: &Entry, want: Want) -> Result<Origin, ApiError> {
+        let asked_ms = now_ms();
+        let mut origin = match self.answer_from_memory(entry, want) {
+            Some(origin) => origin,
+            None => {
+                // Whoever comes while the cluster is being asked waits here and finds the answer.
+                let _asking = entry.asking.lock().await;
+                match self.answer_from_memory(entry, want) {
+                    Some(Origin::Cached(_)) if last_heard(entry, want) >= asked_ms => Origin::Coalesced,
+                    Some(origin) => origin,
+                    None => self.ask(entry, want).await?,
+                }
+            }
+        };
+        if let Origin::Stale(_) = origin {
+            origin = Origin::Stale(age(entry.known().seen_ms));
+        }
+        self.gateway.metrics.state_reads_total.with_label_values(&[origin.as_str()]).inc();
+        Ok(origin)
+    }
+
+    fn answer_from_memory(&self, entry: &Entry, want: Want) -> Option<Origin> {
+        let known = entry.known();
+        if known.phase != Phase::Bound || (known.state.is_terminal() && (want == Want::State || known.complete)) {
+            return Some(Origin::Terminal);
+        }
+        let freshness = upstream_of(&self.snapshot, entry)?.config.freshness;
+        let heard = age(last_heard(entry, want))?;
+        (heard < freshness).then_some(Origin::Cached(heard))
+    }
+
+    async fn ask(&self, entry: &Entry, want: Want) -> Result<Origin, ApiError> {
+        let Some(upstream) = upstream_of(&self.snapshot, entry) else {
+            return self.stale(entry, Duration::MAX, "its cluster is not configured or disabled");
+        };
+        if !upstream.health.is_alive() {
+            return self.stale(entry, upstream.config.stale_reads, "its cluster does not answer");
+        }
+        match self.fetch(entry, upstream, want).await {
+            Ok(()) => Ok(Origin::Upstream),
+            Err(AskError::Fault(fault)) if fault.kind == FaultKind::NotFound => self.gone(entry, upstream).await,
+            Err(error) => {
+                tracing::debug!(batch = %entry.id, cluster = %entry.cluster, %error, "a poll is answered from what is known");
+                self.stale(entry, upstream.config.stale_reads, "its cluster gives no answer that can be used")
+            }
+        }
+    }
+
+    async fn fetch(&self, entry: &Entry, upstream: &Upstream, want: Want) -> Result<(), AskError> {
+        let dialect = upstream.dialect();
+        if want == Want::State
+            && let Some(request) = entry.with_ref(|batch| dialect.state(batch))
+            && entry.with_ref(|batch| dialect.get(batch)).as_ref() != Some(&request)
+        {
+            let answer = upstream.ask(Operation::GetState, &request, &self.errand, |response| dialect.decode_state(response)).await;
+            match answer {
+                Ok((id, reading)) if entry.known().upstream_id.as_deref() == Some(id.as_str()) => {
+                    self.learnt(upstream, &reading);
+                    let new_state = self.registry().observe_state(entry, &reading);
+                    new_state.into_iter().for_each(|state| upstream.handles.entered(state));
+                    return Ok(());
+                }
+                // Another batch's id under our name, or no such name: the item will tell.
+                Ok(_) => {}
+                Err(AskError::Fault(fault)) if matches!(fault.kind, FaultKind::NotFound | FaultKind::Refused) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let operation = if want == Want::State { Operation::GetState } else { Operation::GetBatch };
+        let observed = self.fetch_item(entry, upstream, operation).await?;
+        self.learnt(upstream, &observed.state);
+        let new_state = self.registry().observe(entry, &observed);
+        new_state.into_iter().for_each(|state| upstream.handles.entered(state));
+        Ok(())
+    }
+
+    /// Asks for the item and makes sure that it is this batch and no other.
+    async fn fetch_item(&self, entry: &Entry, upstream: &Upstream, operation: Operation) -> Result<Observed, AskError> {
+        let dialect = upstream.dialect();
+        let not_here = || livy_dialect::UpstreamFault { kind: FaultKind::NotFound, status: 404, message: "the cluster has no such batch".into() };
+        let Some(request) = entry.with_ref(|batch| dialect.get(batch)) else { return Err(AskError::Fault(not_here())) };
+        let observed = upstream.ask(operation, &request, &self.errand, |response| dialect.decode_get(response)).await?;
+        if entry.is(&observed) { Ok(observed) } else { Err(AskError::Fault(not_here())) }
+    }
+
+    fn learnt(&self, upstream: &Upstream, reading: &livy_dialect::StateReading) {
+        if let livy_dialect::StateReading::Unknown(word) = reading {
+            let labels = [upstream.config.flavor.as_str(), Operation::GetState.as_str(), "unknown_state"];
+            self.gateway.metrics.translation_errors_total.with_label_values(&labels).inc();
+            tracing::warn!(cluster = %upstream.config.name, %word, "a state that is not in the contract; the last known one is shown");
+        }
+    }
+
+    /// The cluster has no such batch. If it had ended, that is all right; if not, it is lost, once that has held for a while.
+    async fn gone(&self, entry: &Entry, upstream: &Upstream) -> Result<Origin, ApiError> {
+        let known = entry.known();
+        let silent_for = age(known.seen_ms.max(self.gateway.started_ms)).unwrap_or_default();
+        if !known.state.is_terminal() && silent_for < GONE_GRACE {
+            return self.stale(entry, upstream.config.stale_reads, "its cluster does not know it at the moment");
+        }
+        let reason = "its cluster no longer knows this batch; it was restarted, or the batch was deleted there";
+        if let Err(error) = self.registry().give_up(entry, reason).await {
+            tracing::error!(batch = %entry.id, %error, "the end of a batch could not be stored");
+        }
+        Ok(Origin::Terminal)
+    }
+
+    fn stale(&self, entry: &Entry, limit: Duration, why: &str) -> Result<Origin, ApiError> {
+        let known = entry.known();
+        // A gateway that has just started can't have heard anything: the clock runs from its start.
+        let silent_for = age(known.seen_ms.max(self.gateway.started_ms)).unwrap_or_default();
+        if known.state.is_terminal() || silent_for <= limit {
+            return Ok(Origin::Stale(None));
+        }
+        let message = format!("batch {} can't be looked at: {why}, for {} s", entry.id, silent_for.as_secs());
+        Err(ApiError::new(Code::ClusterUnavailable, message))
+    }
+}
+
+fn last_heard(entry: &Entry, want: Want) -> i64 {
+    let known = entry.known();
+    match want {
+        Want::State => known.seen_ms,
+        Want::Item => known.item_ms,
+    }
+}
+
+/// Makes the answer to a failure of the registry on a read.
+pub fn read_failed(error: &crate::registry::RegistryError) -> ApiError {
+    tracing::error!(%error, "the registry failed");
+    ApiError::new(Code::RegistryUnavailable, "the gateway's registry failed")
+}

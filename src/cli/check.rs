@@ -1,0 +1,79 @@
+//! `livy-gateway check`.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::Format;
+use crate::config::{self, Loaded, Problems};
+use crate::listen;
+use crate::observe::metrics::Metrics;
+use crate::runtime::Snapshot;
+
+pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String> {
+    let runtime = super::runtime()?;
+    let checked = runtime.block_on(async { build(path).map(|(loaded, snapshot)| (loaded.hash(), snapshot)) });
+    let problems = checked.as_ref().err().map(|problems| problems.list.as_slice()).unwrap_or_default();
+    match format {
+        Format::Json => say(&json!({"file": path, "ok": problems.is_empty(), "problems": problems}).to_string())?,
+        Format::Text if problems.is_empty() => say(&format!("{}: ok", path.display()))?,
+        Format::Text => {}
+    }
+    match checked {
+        Err(problems) if format == Format::Text => Err(problems.render()),
+        Err(_) => Err(String::new()),
+        Ok((_, snapshot)) if probe => runtime.block_on(ask_all(&snapshot, format)),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn build(path: &Path) -> Result<(Loaded, Snapshot), Problems> {
+    let metrics = Arc::new(Metrics::new());
+    let loaded = config::load(path)?;
+    let mut found = Vec::new();
+    if let Some(tls) = &loaded.config.server.tls
+        && let Err(problems) = listen::tls::acceptor(tls, &metrics)
+    {
+        found.extend(problems);
+    }
+    match Snapshot::build(loaded.config.clone(), &metrics) {
+        Ok(snapshot) if found.is_empty() => Ok((loaded, snapshot)),
+        Ok(_) => Err(loaded.locate(found)),
+        Err(problems) => {
+            found.extend(problems);
+            Err(loaded.locate(found))
+        }
+    }
+}
+
+/// Asks every cluster whether it is alive, and reads every key set.
+async fn ask_all(snapshot: &Snapshot, format: Format) -> Result<(), String> {
+    let mut failed = Vec::new();
+    let mut tell = |what: String, verdict: Result<(), String>| {
+        let line = match &verdict {
+            Ok(()) => format!("{what}: ok"),
+            Err(why) => format!("{what}: {why}"),
+        };
+        if verdict.is_err() {
+            failed.push(line.clone());
+        }
+        if format == Format::Text { say(&line) } else { Ok(()) }
+    };
+    for (name, upstream) in &snapshot.upstreams {
+        tell(format!("cluster {name} ({})", upstream.config.base), upstream.probe().await)?;
+    }
+    for (name, set) in snapshot.key_sets() {
+        tell(format!("key set of {name}"), set.refresh().await)?;
+    }
+    match failed.as_slice() {
+        [] => Ok(()),
+        _ if format == Format::Json => Err(failed.join("\n")),
+        _ => Err(format!("{} of the probes failed", failed.len())),
+    }
+}
+
+fn say(line: &str) -> Result<(), String> {
+    writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string())
+}

@@ -1,0 +1,135 @@
+//! The command line: one file per command.
+
+mod check;
+mod demo;
+mod sandbox;
+mod schema;
+mod serve;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use livy_dialect::Flavor;
+
+/// One stable Apache Livy batch endpoint in front of Livy, Knox, HDInsight, IBM Analytics Engine and Kyuubi clusters.
+#[derive(Debug, Parser)]
+#[command(name = "livy-gateway", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the gateway.
+    #[command(after_help = "Example:\n  livy-gateway serve -c /etc/livy-gateway/routes.yaml")]
+    Serve(ConfigFile),
+    /// Checks routes.yaml: every problem at once, with line, column and remedy.
+    #[command(after_help = "Example:\n  livy-gateway check -c routes.yaml --probe")]
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Also asks each cluster and reads each key set.
+        #[arg(long)]
+        probe: bool,
+        /// How problems are written.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Prints the JSON Schema of routes.yaml.
+    #[command(after_help = "Example:\n  livy-gateway schema > routes.schema.json")]
+    Schema,
+    /// Runs simulated clusters and a gateway in front of them, and prints curl lines to try.
+    #[command(after_help = "Example:\n  livy-gateway demo")]
+    Demo {
+        /// Where the gateway listens; port 0 takes a free one.
+        #[arg(long, default_value = "127.0.0.1:8443")]
+        listen: SocketAddr,
+    },
+    /// Runs simulated clusters, one per flavor, each at its own path.
+    #[command(after_help = "Example:\n  livy-gateway sandbox --listen 127.0.0.1:8998 --flavor livy --flavor kyuubi")]
+    Sandbox {
+        /// Where they listen; port 0 takes a free one.
+        #[arg(long, default_value = "127.0.0.1:8998")]
+        listen: SocketAddr,
+        /// Which ones (default: all).
+        #[arg(long = "flavor", value_enum)]
+        flavors: Vec<FlavorArg>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration file.
+    #[arg(short = 'c', long = "config", env = "LIVY_GATEWAY_CONFIG", default_value = "routes.yaml")]
+    path: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FlavorArg {
+    Livy,
+    Knox,
+    Hdinsight,
+    Ibm,
+    Kyuubi,
+}
+
+impl From<FlavorArg> for Flavor {
+    fn from(arg: FlavorArg) -> Flavor {
+        match arg {
+            FlavorArg::Livy => Flavor::Livy,
+            FlavorArg::Knox => Flavor::Knox,
+            FlavorArg::Hdinsight => Flavor::Hdinsight,
+            FlavorArg::Ibm => Flavor::Ibm,
+            FlavorArg::Kyuubi => Flavor::Kyuubi,
+        }
+    }
+}
+
+/// Runs the command line. Exit status: 0 fine, 1 the thing asked for failed, 2 wrong usage (clap's own).
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Serve(config) => serve::run(&config.path),
+        Command::Check { config, probe, format } => check::run(&config.path, probe, format),
+        Command::Schema => schema::run(),
+        Command::Demo { listen } => demo::run(listen),
+        Command::Sandbox { listen, flavors } => sandbox::run(listen, flavors.into_iter().map(Flavor::from).collect()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{}", why.trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Sets the log up: JSON lines on stderr, plain text on a terminal; the level from `LIVY_GATEWAY_LOG`, as in `RUST_LOG`.
+fn start_log() {
+    use std::io::IsTerminal as _;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LIVY_GATEWAY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        builder.init();
+    } else {
+        builder.json().flatten_event(true).init();
+    }
+}
+
+/// Makes the runtime that every command that waits runs on.
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime can't be started: {error}"))
+}

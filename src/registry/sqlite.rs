@@ -1,0 +1,446 @@
+//! The registry's embedded store: SQLite in WAL mode.
+//!
+//! One thread writes, one reads, each with a connection of its own; neither is an async thread. A write that a client waits for is on
+//! disk when it returns (`synchronous = FULL`). Migrations are the numbered files in `schema/`, applied in order, counted in
+//! `user_version`; a database of a newer version is refused rather than guessed at.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::thread::JoinHandle;
+
+use livy_dialect::{BatchState, Lookup, Observed, StateReading};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, named_params, params};
+use tokio::sync::{mpsc, oneshot};
+
+use super::store::{Adoption, NewRow, RangeOf, Recorded, Row, Store, StoreFuture, Visible};
+use super::{GatewayId, Phase, RegistryError};
+
+const MIGRATIONS: [&str; 1] = [include_str!("schema/001.sql")];
+
+/// Requests that may wait for a connection before senders wait too.
+const QUEUE: usize = 1024;
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// A SQLite database.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: mpsc::Sender<Job>,
+    reader: mpsc::Sender<Job>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl SqliteStore {
+    /// Opens, or creates, a database file.
+    ///
+    /// # Errors
+    /// Why it can't be opened, in a sentence.
+    pub fn open(path: &Path) -> Result<Self, String> {
+        let write = Connection::open(path).map_err(sentence)?;
+        prepare(&write)?;
+        let read = Connection::open(path).map_err(sentence)?;
+        read.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA query_only = ON;").map_err(sentence)?;
+        let (writer, write_thread) = run("registry-write", write)?;
+        let (reader, read_thread) = run("registry-read", read)?;
+        Ok(SqliteStore { writer, reader, threads: Mutex::new(vec![write_thread, read_thread]) })
+    }
+
+    /// Makes a database that lives as long as the process.
+    ///
+    /// # Errors
+    /// Why it can't be made, in a sentence.
+    pub fn in_memory() -> Result<Self, String> {
+        let connection = Connection::open_in_memory().map_err(sentence)?;
+        prepare(&connection)?;
+        let (writer, thread) = run("registry", connection)?;
+        Ok(SqliteStore { reader: writer.clone(), writer, threads: Mutex::new(vec![thread]) })
+    }
+
+    fn on<T: Send + 'static>(
+        queue: &mpsc::Sender<Job>,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> StoreFuture<'static, T> {
+        let queue = queue.clone();
+        Box::pin(async move {
+            let (tell, told) = oneshot::channel();
+            let job: Job = Box::new(move |connection| {
+                // Whoever asked may have gone away; the work is done all the same.
+                let _ = tell.send(work(connection));
+            });
+            queue.send(job).await.map_err(|_| RegistryError::Store("it is closed".into()))?;
+            match told.await {
+                Ok(result) => result.map_err(store_error),
+                Err(_) => Err(RegistryError::Store("its thread ended".into())),
+            }
+        })
+    }
+
+    fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> StoreFuture<'static, T> {
+        Self::on(&self.writer, |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        })
+    }
+}
+
+fn sentence(error: rusqlite::Error) -> String {
+    error.to_string()
+}
+
+fn store_error(error: rusqlite::Error) -> RegistryError {
+    match &error {
+        // The only CHECK that an insert can break is the one on ids.
+        rusqlite::Error::SqliteFailure(code, _) if code.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_CHECK => {
+            RegistryError::OutOfIds
+        }
+        _ => RegistryError::Store(error.to_string()),
+    }
+}
+
+fn prepare(connection: &Connection) -> Result<(), String> {
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON;")
+        .map_err(sentence)?;
+    let version: usize = connection
+        .query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))
+        .map_err(sentence)
+        .and_then(|version| usize::try_from(version).map_err(|_| "a negative schema version".to_owned()))?;
+    if version > MIGRATIONS.len() {
+        return Err(format!("it was written by a newer version (schema {version}, this one knows {})", MIGRATIONS.len()));
+    }
+    for (at, migration) in MIGRATIONS.iter().enumerate().skip(version) {
+        let step = format!("BEGIN IMMEDIATE; {migration} PRAGMA user_version = {}; COMMIT;", at + 1);
+        connection.execute_batch(&step).map_err(sentence)?;
+    }
+    Ok(())
+}
+
+fn run(name: &str, mut connection: Connection) -> Result<(mpsc::Sender<Job>, JoinHandle<()>), String> {
+    let (queue, mut jobs) = mpsc::channel::<Job>(QUEUE);
+    let work = move || {
+        while let Some(job) = jobs.blocking_recv() {
+            job(&mut connection);
+        }
+    };
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| error.to_string())?;
+    Ok((queue, thread))
+}
+
+const COLUMNS: &str = "id, cluster, route, lookup_key, sent_name, owner, name, proxy_user, adopted, phase, upstream_id, state, app_id, \
+    app_info, log, complete, created_ms, seen_ms, ended_ms, name_hold_ms, idempotency_hash";
+
+fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    let phase: String = row.get("phase")?;
+    let state: String = row.get("state")?;
+    let app_info: String = row.get("app_info")?;
+    let log: String = row.get("log")?;
+    Ok(Row {
+        id: GatewayId(row.get("id")?),
+        cluster: row.get("cluster")?,
+        route: row.get("route")?,
+        lookup: Lookup { key: row.get("lookup_key")?, sent_name: row.get("sent_name")? },
+        owner: row.get("owner")?,
+        name: row.get("name")?,
+        proxy_user: row.get("proxy_user")?,
+        adopted: row.get("adopted")?,
+        // The CHECK on the column admits these words only.
+        phase: Phase::ALL.into_iter().find(|known| known.as_str() == phase).unwrap_or(Phase::Detached),
+        upstream_id: row.get("upstream_id")?,
+        state: BatchState::from_word(&state).unwrap_or(BatchState::Starting),
+        app_id: row.get("app_id")?,
+        app_info: serde_json::from_str(&app_info).unwrap_or_default(),
+        log: serde_json::from_str(&log).unwrap_or_default(),
+        complete: row.get("complete")?,
+        created_ms: row.get("created_ms")?,
+        seen_ms: row.get("seen_ms")?,
+        ended_ms: row.get("ended_ms")?,
+        name_hold_ms: row.get("name_hold_ms")?,
+        idempotency_hash: row.get("idempotency_hash")?,
+    })
+}
+
+fn one(tx: &Connection, filter: &str, values: impl rusqlite::Params) -> rusqlite::Result<Option<Row>> {
+    tx.prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE {filter}"))?.query_row(values, read_row).optional()
+}
+
+fn record(tx: &Transaction<'_>, new: &NewRow) -> rusqlite::Result<Recorded> {
+    if let Some(idempotency) = &new.idempotency {
+        // A key whose time is over is a new one; so is the key of a submission that never came to be.
+        tx.execute(
+            "UPDATE batches SET idempotency_key = NULL
+             WHERE owner = ?1 AND idempotency_key = ?2 AND (idempotency_until_ms < ?3 OR phase = 'refused')",
+            params![new.owner, idempotency.key, new.now_ms],
+        )?;
+        if let Some(row) = one(tx, "owner = ?1 AND idempotency_key = ?2", params![new.owner, idempotency.key])? {
+            return Ok(Recorded::Known(row));
+        }
+    }
+    if let Some(name) = &new.name {
+        let holder = one(
+            tx,
+            "name = ?1 AND phase IN ('sending', 'bound') AND (ended_ms IS NULL OR ended_ms + name_hold_ms > ?2)",
+            params![name, new.now_ms],
+        )?;
+        if let Some(row) = holder {
+            return Ok(Recorded::NameTaken(row.id));
+        }
+    }
+    tx.prepare_cached(
+        "INSERT INTO batches (cluster, route, lookup_key, sent_name, owner, name, phase, state, created_ms, name_hold_ms,
+             app_info, idempotency_key, idempotency_hash, idempotency_until_ms)
+         VALUES (:cluster, :route, :key, :sent_name, :owner, :name, 'sending', 'starting', :now, :hold,
+             '{\"driverLogUrl\":null,\"sparkUiUrl\":null}', :ikey, :ihash, :iuntil)",
+    )?
+    .execute(named_params! {
+        ":cluster": new.cluster, ":route": new.route, ":key": new.lookup.key, ":sent_name": new.lookup.sent_name,
+        ":owner": new.owner, ":name": new.name, ":now": new.now_ms, ":hold": new.name_hold_ms,
+        ":ikey": new.idempotency.as_ref().map(|i| &i.key), ":ihash": new.idempotency.as_ref().map(|i| &i.body_hash),
+        ":iuntil": new.idempotency.as_ref().map(|i| i.until_ms),
+    })?;
+    let row = one(tx, "id = ?1", [tx.last_insert_rowid()])?;
+    row.map(Recorded::New).ok_or(rusqlite::Error::QueryReturnedNoRows)
+}
+
+fn save(tx: &Connection, row: &Row) -> rusqlite::Result<()> {
+    // A late write of an older observation must not bring back what has ended, nor revive what was deleted.
+    tx.prepare_cached(
+        "UPDATE batches SET phase = CASE WHEN phase IN ('refused', 'deleted') THEN phase ELSE :phase END,
+             upstream_id = :upstream_id, proxy_user = :proxy_user, app_id = :app_id, app_info = :app_info, log = :log,
+             complete = max(complete, :complete), seen_ms = max(seen_ms, :seen_ms),
+             state = CASE WHEN ended_ms IS NULL THEN :state ELSE state END,
+             ended_ms = coalesce(ended_ms, :ended_ms),
+             idempotency_key = CASE WHEN :phase = 'refused' THEN NULL ELSE idempotency_key END
+         WHERE id = :id",
+    )?
+    .execute(named_params! {
+        ":id": row.id.0, ":phase": row.phase.as_str(), ":upstream_id": row.upstream_id, ":proxy_user": row.proxy_user,
+        ":app_id": row.app_id, ":app_info": serde_json::to_string(&row.app_info).unwrap_or_else(|_| "{}".into()),
+        ":log": serde_json::to_string(&row.log).unwrap_or_else(|_| "[]".into()), ":complete": row.complete,
+        ":seen_ms": row.seen_ms, ":state": row.state.as_str(), ":ended_ms": row.ended_ms,
+    })?;
+    Ok(())
+}
+
+/// Takes an upstream id away from whoever holds it. An adopted entry that turns out to be the submission itself vanishes; any other one
+/// keeps its last known state.
+fn detach(tx: &Transaction<'_>, cluster: &str, upstream_id: &str, keep: Option<GatewayId>, since_ms: i64) -> rusqlite::Result<Vec<GatewayId>> {
+    let keep = keep.map_or(0, |id| id.0);
+    let held = one(
+        tx,
+        "cluster = ?1 AND upstream_id = ?2 AND phase = 'bound' AND id <> ?3",
+        params![cluster, upstream_id, keep],
+    )?;
+    let Some(row) = held else { return Ok(Vec::new()) };
+    let phase = if row.adopted && row.created_ms >= since_ms { Phase::Refused } else { Phase::Detached };
+    end_detached(tx, row.id, phase)?;
+    Ok(vec![row.id])
+}
+
+/// Ends an entry whose cluster no longer has it; one that had not ended is an `error` that says why.
+fn end_detached(tx: &Transaction<'_>, id: GatewayId, phase: Phase) -> rusqlite::Result<()> {
+    tx.execute(
+        "UPDATE batches SET phase = ?2, complete = 1,
+             app_info = CASE WHEN ended_ms IS NULL THEN json_set(app_info, '$.gatewayReason', ?4) ELSE app_info END,
+             state = CASE WHEN ended_ms IS NULL THEN 'error' ELSE state END, ended_ms = coalesce(ended_ms, ?3) WHERE id = ?1",
+        params![id.0, phase.as_str(), super::now_ms(), "the cluster gave this batch's id to another one: it was restarted"],
+    )?;
+    Ok(())
+}
+
+fn adopt(tx: &Transaction<'_>, cluster: &str, seen: Vec<Observed>, now_ms: i64) -> rusqlite::Result<Adoption> {
+    let mut adoption = Adoption::default();
+    let sending: Vec<Row> = tx
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE phase = 'sending' AND cluster = ?1"))?
+        .query_map([cluster], read_row)?
+        .collect::<Result<_, _>>()?;
+    for observed in seen {
+        // A submission on its way may show up in the list before its own answer does: it will be bound by whoever sent it.
+        let on_its_way = sending.iter().any(|row| {
+            row.lookup.key == observed.upstream_id || (row.lookup.sent_name.is_some() && row.lookup.sent_name == observed.name)
+        });
+        // Where names are not echoed, any unknown batch may be the one on its way.
+        let may_be_on_its_way = observed.name.is_none() && sending.iter().any(|row| row.lookup.sent_name.is_none());
+        let held = one(tx, "cluster = ?1 AND upstream_id = ?2 AND phase = 'bound'", params![cluster, observed.upstream_id])?;
+        match held {
+            Some(row) if is_same(&row, &observed) => adoption.known.push((row.id, observed)),
+            _ if on_its_way || (held.is_none() && may_be_on_its_way) => {}
+            held => {
+                if held.is_some() {
+                    adoption.detached.extend(detach(tx, cluster, &observed.upstream_id, None, i64::MAX)?);
+                }
+                if was_deleted(tx, cluster, &observed)? || is_leftover(tx, cluster, &observed)? {
+                    continue;
+                }
+                let id = insert_adopted(tx, cluster, &observed, now_ms)?;
+                adoption.known.push((id, observed));
+            }
+        }
+    }
+    Ok(adoption)
+}
+
+/// Tells whether an upstream's row is still the batch that an entry stands for.
+fn is_same(row: &Row, observed: &Observed) -> bool {
+    if let (Some(sent), Some(name)) = (&row.lookup.sent_name, &observed.name)
+        && sent != name
+    {
+        return false;
+    }
+    if row.adopted && row.name != observed.name {
+        return false;
+    }
+    // What has ended does not start again; a cluster that began to count from 0 does.
+    let restarted = matches!(observed.state, StateReading::Known(state) if !state.is_terminal());
+    !(row.state.is_terminal() && restarted)
+}
+
+/// Kyuubi goes on listing what was deleted; such a row must not come back under a new id.
+fn was_deleted(tx: &Transaction<'_>, cluster: &str, observed: &Observed) -> rusqlite::Result<bool> {
+    let ended = matches!(observed.state, StateReading::Known(state) if state.is_terminal());
+    let row = one(
+        tx,
+        "cluster = ?1 AND upstream_id = ?2 AND phase IN ('deleted', 'detached') ORDER BY id DESC LIMIT 1",
+        params![cluster, observed.upstream_id],
+    )?;
+    Ok(row.is_some_and(|row| ended && (row.adopted || is_same(&row, observed))))
+}
+
+/// What a refused submission left behind is nobody's batch: a ghost of Livy's under the name it was sent with, a row of Kyuubi's under its id.
+fn is_leftover(tx: &Transaction<'_>, cluster: &str, observed: &Observed) -> rusqlite::Result<bool> {
+    let row = one(
+        tx,
+        "cluster = ?1 AND phase = 'refused' AND (lookup_key = ?2 OR sent_name = ?3) LIMIT 1",
+        params![cluster, observed.upstream_id, observed.name],
+    )?;
+    Ok(row.is_some_and(|row| row.lookup.key == observed.upstream_id || observed.log.is_empty()))
+}
+
+fn insert_adopted(tx: &Transaction<'_>, cluster: &str, observed: &Observed, now_ms: i64) -> rusqlite::Result<GatewayId> {
+    let state = observed.state.settle(None);
+    // A generated name is the mark of another gateway's submission, not something a client chose.
+    let owner = observed.proxy_user.as_ref().or(observed.owner.as_ref());
+    tx.execute(
+        "INSERT INTO batches (cluster, route, lookup_key, sent_name, owner, name, proxy_user, adopted, phase, upstream_id, state, created_ms)
+         VALUES (?1, '_none', '', ?2, ?3, ?2, ?4, 1, 'bound', ?5, ?6, ?7)",
+        params![cluster, observed.name, owner, observed.proxy_user, observed.upstream_id, state.as_str(), now_ms],
+    )?;
+    i32::try_from(tx.last_insert_rowid()).map(GatewayId).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, tx.last_insert_rowid()))
+}
+
+const SHOWN: &str = "phase IN ('sending', 'bound', 'detached') AND (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR cluster = ?2)";
+
+fn list(connection: &Connection, visible: &Visible, cluster: Option<&str>, range: RangeOf) -> rusqlite::Result<(usize, Vec<Row>)> {
+    let owner = match visible {
+        Visible::All => None,
+        Visible::OwnedBy(user) => Some(user.as_str()),
+    };
+    let count: i64 = connection
+        .prepare_cached(&format!("SELECT count(*) FROM batches WHERE {SHOWN}"))?
+        .query_row(params![owner, cluster], |row| row.get(0))?;
+    let total = usize::try_from(count).unwrap_or(0);
+    let range = range(total);
+    let rows = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE {SHOWN} ORDER BY id LIMIT ?3 OFFSET ?4"))?
+        .query_map(params![owner, cluster, i64::try_from(range.len()).unwrap_or(i64::MAX), i64::try_from(range.start).unwrap_or(i64::MAX)], read_row)?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok((total, rows))
+}
+
+impl Store for SqliteStore {
+    fn record(&self, row: NewRow) -> StoreFuture<'_, Recorded> {
+        self.write(move |tx| record(tx, &row))
+    }
+
+    fn bind(&self, row: Row) -> StoreFuture<'_, Vec<GatewayId>> {
+        self.write(move |tx| {
+            let upstream_id = row.upstream_id.clone().unwrap_or_default();
+            let lost = detach(tx, &row.cluster, &upstream_id, Some(row.id), row.created_ms)?;
+            save(tx, &row)?;
+            Ok(lost)
+        })
+    }
+
+    fn save(&self, row: Row) -> StoreFuture<'_, ()> {
+        self.write(move |tx| save(tx, &row))
+    }
+
+    fn save_later(&self, row: Row) {
+        let job: Job = Box::new(move |connection| {
+            if let Err(error) = save(connection, &row) {
+                tracing::warn!(%error, batch = %row.id, "an observation could not be stored");
+            }
+        });
+        if self.writer.try_send(job).is_err() {
+            tracing::warn!("the registry's queue is full; an observation was not stored and will be made again");
+        }
+    }
+
+    fn adopt(&self, cluster: String, seen: Vec<Observed>, now_ms: i64) -> StoreFuture<'_, Adoption> {
+        self.write(move |tx| adopt(tx, &cluster, seen, now_ms))
+    }
+
+    fn get(&self, id: GatewayId) -> StoreFuture<'_, Option<Row>> {
+        Self::on(&self.reader, move |connection| one(connection, "id = ?1", [id.0]))
+    }
+
+    fn by_name(&self, name: String, visible: Visible) -> StoreFuture<'_, Option<Row>> {
+        Self::on(&self.reader, move |connection| {
+            let owner = match visible {
+                Visible::All => None,
+                Visible::OwnedBy(user) => Some(user),
+            };
+            let filter = format!("{SHOWN} AND name = ?3 ORDER BY id DESC LIMIT 1");
+            one(connection, &filter, params![owner, None::<String>, name])
+        })
+    }
+
+    fn list(&self, visible: Visible, cluster: Option<String>, range: RangeOf) -> StoreFuture<'_, (usize, Vec<Row>)> {
+        Self::on(&self.reader, move |connection| list(connection, &visible, cluster.as_deref(), range))
+    }
+
+    fn pending(&self) -> StoreFuture<'_, Vec<Row>> {
+        Self::on(&self.reader, |connection| {
+            connection
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE phase = 'sending' ORDER BY id"))?
+                .query_map([], read_row)?
+                .collect()
+        })
+    }
+
+    fn live(&self, cluster: String) -> StoreFuture<'_, i64> {
+        Self::on(&self.reader, move |connection| {
+            let query = "SELECT count(*) FROM batches WHERE cluster = ?1 AND phase IN ('sending', 'bound') AND ended_ms IS NULL";
+            connection.prepare_cached(query)?.query_row([cluster], |row| row.get(0))
+        })
+    }
+
+    fn sweep(&self, before_ms: i64) -> StoreFuture<'_, usize> {
+        self.write(move |tx| {
+            tx.execute(
+                "DELETE FROM batches WHERE ended_ms < ?1 OR (phase IN ('refused', 'deleted') AND created_ms < ?1)",
+                [before_ms],
+            )
+        })
+    }
+
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            // A job behind all others: when it has run, so have they.
+            let (tell, told) = oneshot::channel();
+            let last: Job = Box::new(move |connection| {
+                let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);");
+                let _ = tell.send(());
+            });
+            if self.writer.send(last).await.is_ok() {
+                let _ = told.await;
+            }
+            self.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        })
+    }
+}

@@ -1,0 +1,147 @@
+//! The knobs of the doubles, for tests. All below `/_sandbox/{flavor}/`:
+//!
+//! | request | does |
+//! | --- | --- |
+//! | `POST faults` with a [`Fault`] | the next `times` requests of that operation misbehave |
+//! | `DELETE faults` | good behaviour again |
+//! | `POST restart` | everything is forgotten, ids begin at 0 again |
+//! | `GET requests` | every request so far: method, path, headers, body |
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http::Method;
+use livy_dialect::{Flavor, Operation};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Asked, Double, HungUp, Told};
+
+/// One way to misbehave.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// `create_batch`, `get_state`, …; absent means every operation.
+    operation: Option<String>,
+    /// How many requests it lasts (1).
+    #[serde(default = "once")]
+    times: u32,
+    /// When it happens: before the request takes effect, or after (`before`).
+    #[serde(default)]
+    moment: Moment,
+    /// Wait first, in milliseconds.
+    #[serde(default)]
+    delay_ms: u64,
+    /// Then answer this instead; absent means: hang up, unless there is only a delay.
+    answer: Option<FaultAnswer>,
+    /// Hang up without an answer.
+    #[serde(default)]
+    hang_up: bool,
+}
+
+/// A made-up answer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaultAnswer {
+    status: u16,
+    #[serde(default)]
+    content_type: String,
+    #[serde(default)]
+    body: String,
+}
+
+/// When a fault happens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Moment {
+    /// Nothing was accepted.
+    #[default]
+    Before,
+    /// The request took effect.
+    After,
+}
+
+fn once() -> u32 {
+    1
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    faults: Mutex<Vec<Fault>>,
+    requests: Mutex<Vec<Value>>,
+}
+
+impl Control {
+    /// Takes the fault that the next request of an operation meets.
+    pub(super) fn next(&self, operation: Operation) -> Option<Fault> {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |fault: &Fault| fault.operation.as_deref().is_none_or(|name| name == operation.as_str());
+        let at = faults.iter().position(fits)?;
+        faults[at].times -= 1;
+        let fault = faults[at].clone();
+        if fault.times == 0 {
+            faults.remove(at);
+        }
+        Some(fault)
+    }
+
+    pub(super) fn remember(&self, asked: &Asked) {
+        let headers: Vec<Value> = asked
+            .headers
+            .iter()
+            .map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]))
+            .collect();
+        let query: Vec<String> = asked.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let request = json!({
+            "method": asked.method.as_str(), "path": format!("/{}", asked.segments.join("/")), "query": query.join("&"),
+            "headers": headers, "body": String::from_utf8_lossy(&asked.body),
+        });
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+    }
+}
+
+/// Does what a fault says at this moment.
+pub(super) async fn act(fault: Option<&Fault>, moment: Moment) -> Result<Option<Told>, HungUp> {
+    let Some(fault) = fault.filter(|fault| fault.moment == moment) else { return Ok(None) };
+    if fault.delay_ms > 0 {
+        tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
+    }
+    match &fault.answer {
+        _ if fault.hang_up => Err(HungUp),
+        Some(answer) => Ok(Some(Told::new(answer.status, &answer.content_type, answer.body.clone()))),
+        None => Ok(None),
+    }
+}
+
+pub(super) fn answer(doubles: &[Double], path: &str, method: &Method, body: &[u8]) -> Told {
+    let (flavor, what) = path.split_once('/').unwrap_or((path, ""));
+    let double = Flavor::from_word(flavor).and_then(|flavor| doubles.iter().find(|double| double.flavor == flavor));
+    let Some(double) = double else {
+        return Told::json(404, &json!({"msg": format!("no double of {flavor:?} here")}));
+    };
+    let control = &double.control;
+    let done = Told::json(200, &json!({"msg": "done"}));
+    match (method.as_str(), what) {
+        ("POST", "faults") => match serde_json::from_slice::<Fault>(body) {
+            Ok(fault) if fault.times > 0 => {
+                control.faults.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
+                done
+            }
+            Ok(_) => Told::json(400, &json!({"msg": "times must be 1 or more"})),
+            Err(error) => Told::json(400, &json!({"msg": error.to_string()})),
+        },
+        ("DELETE", "faults") => {
+            control.faults.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            done
+        }
+        ("POST", "restart") => {
+            double.restart();
+            done
+        }
+        ("GET", "requests") => {
+            let requests = control.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            Told::json(200, &Value::Array(requests))
+        }
+        _ => Told::json(404, &json!({"msg": "there is: POST faults, DELETE faults, POST restart, GET requests"})),
+    }
+}

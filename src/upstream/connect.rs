@@ -1,0 +1,134 @@
+//! Opening one connection to a cluster: name, TCP, TLS, all within one deadline, each failure with its own word.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tower::Service;
+
+use super::tls::ClientTls;
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+#[error("{reason}: {detail}")]
+pub struct ConnectError {
+    /// `dns`, `connect`, `tls` or `timeout_connect`.
+    pub reason: &'static str,
+    detail: String,
+}
+
+/// Opens connections.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    tls: Option<ClientTls>,
+    limit: Duration,
+}
+
+impl Connector {
+    /// Makes a connector; without `tls` only plain HTTP can be opened.
+    pub fn new(tls: Option<ClientTls>, limit: Duration) -> Self {
+        Connector { tls, limit }
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub enum Link {
+    /// Plain.
+    Plain(TokioIo<TcpStream>),
+    /// TLS.
+    Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+}
+
+impl Service<Uri> for Connector {
+    type Response = Link;
+    type Error = ConnectError;
+    type Future = Pin<Box<dyn Future<Output = Result<Link, ConnectError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let Connector { tls, limit } = self.clone();
+        Box::pin(async move {
+            match tokio::time::timeout(limit, open(uri, tls)).await {
+                Ok(result) => result,
+                Err(_) => Err(ConnectError { reason: "timeout_connect", detail: format!("not connected within {limit:?}") }),
+            }
+        })
+    }
+}
+
+async fn open(uri: Uri, tls: Option<ClientTls>) -> Result<Link, ConnectError> {
+    let fail = |reason, detail: String| ConnectError { reason, detail };
+    let https = uri.scheme_str() == Some("https");
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
+    let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), port))
+        .await
+        .map_err(|error| fail("dns", error.to_string()))?
+        .collect();
+    let tcp = TcpStream::connect(addresses.as_slice()).await.map_err(|error| fail("connect", error.to_string()))?;
+    // Requests are small and complete: waiting for more bytes only adds delay. Failing to set it costs nothing but that.
+    let _ = tcp.set_nodelay(true);
+    if !https {
+        return Ok(Link::Plain(TokioIo::new(tcp)));
+    }
+    let tls = tls.ok_or_else(|| fail("tls", "TLS is not set up for this connection".into()))?;
+    let name = tls.server_name.unwrap_or(host);
+    let name = ServerName::try_from(name).map_err(|error| fail("tls", error.to_string()))?;
+    let stream = tls.connector.connect(name, tcp).await.map_err(|error| fail("tls", error.to_string()))?;
+    Ok(Link::Tls(Box::new(TokioIo::new(stream))))
+}
+
+impl Connection for Link {
+    fn connected(&self) -> Connected {
+        match self {
+            Link::Plain(_) => Connected::new(),
+            Link::Tls(stream) if stream.inner().get_ref().1.alpn_protocol() == Some(b"h2") => Connected::new().negotiated_h2(),
+            Link::Tls(_) => Connected::new(),
+        }
+    }
+}
+
+impl Read for Link {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Link::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Link::Tls(io) => Pin::new(io.as_mut()).poll_read(cx, buf),
+        }
+    }
+}
+
+impl Write for Link {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        match self.get_mut() {
+            Link::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Link::Tls(io) => Pin::new(io.as_mut()).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Link::Plain(io) => Pin::new(io).poll_flush(cx),
+            Link::Tls(io) => Pin::new(io.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Link::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Link::Tls(io) => Pin::new(io.as_mut()).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Clusters as the gateway reaches them: connections, TLS, credentials, time limits, health.
+//!
+//! Owns every byte that leaves for a cluster and the proof of how far a request got ([`SendError`]). Leaves what the bytes mean to the
+//! dialect, and what to do after a failure to `submit` and `batches`. A client's own headers never come this far: what is sent is made
+//! here from nothing.
+
+pub mod connect;
+pub mod fetch;
+pub mod health;
+pub mod tls;
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use livy_dialect::{Flavor, Operation, UpstreamFault, UpstreamRequest, UpstreamResponse, wire};
+use secrecy::ExposeSecret as _;
+use thiserror::Error;
+
+use crate::config::checked::{Cluster, Credentials};
+use crate::observe::metrics::{ClusterMetrics, Metrics};
+use connect::{ConnectError, Connector};
+use health::Health;
+
+/// Largest answer that is read: a log of 200,000 lines fits, a runaway list does not fill the memory.
+const LARGEST_ANSWER: usize = 16 << 20;
+
+/// How long an unused connection is kept. Below the four minutes after which Azure's load balancers drop silent ones.
+const POOL_IDLE: Duration = Duration::from_secs(60);
+
+/// A cluster, ready to be asked.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Its configuration.
+    pub config: Cluster,
+    /// Its handles in the metrics.
+    pub handles: ClusterMetrics,
+    /// Whether it is alive.
+    pub health: Health,
+    /// When its list was last read; held while it is being read.
+    pub listed: tokio::sync::Mutex<Option<Instant>>,
+    client: Client<Connector, Full<Bytes>>,
+    authorization: Option<HeaderValue>,
+    host: HeaderValue,
+    metrics: Arc<Metrics>,
+}
+
+/// What goes with a request besides the request: for the cluster's log, and for ours.
+#[derive(Debug, Default)]
+pub struct Errand {
+    /// `X-Request-Id`.
+    pub request_id: String,
+    /// W3C trace context, as the client sent it.
+    pub traceparent: Option<HeaderValue>,
+    /// Who asked; Kyuubi counts its limits by it.
+    pub client: Option<IpAddr>,
+    /// Time spent waiting for clusters, in microseconds.
+    pub waited_us: AtomicU64,
+    /// The last status that a cluster answered; 0 if none did.
+    pub upstream_status: AtomicU64,
+    whereabouts: Mutex<Whereabouts>,
+}
+
+/// Where a request went, for metrics and the request log.
+#[derive(Debug, Default, Clone)]
+pub struct Whereabouts {
+    /// Route.
+    pub route: Option<String>,
+    /// Cluster.
+    pub cluster: Option<String>,
+}
+
+impl Errand {
+    /// Makes the errand of a client's request.
+    pub fn new(request_id: String, traceparent: Option<HeaderValue>, client: IpAddr) -> Self {
+        Errand { request_id, traceparent, client: Some(client), ..Errand::default() }
+    }
+
+    /// Notes where the request goes.
+    pub fn goes_to(&self, route: &str, cluster: &str) {
+        let mut whereabouts = self.whereabouts.lock().unwrap_or_else(PoisonError::into_inner);
+        *whereabouts = Whereabouts { route: Some(route.to_owned()), cluster: Some(cluster.to_owned()) };
+    }
+
+    /// Returns where the request went.
+    pub fn whereabouts(&self) -> Whereabouts {
+        self.whereabouts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A complete answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// Returns it as the dialect wants it.
+    pub fn as_response(&self) -> UpstreamResponse<'_> {
+        UpstreamResponse { status: self.status, content_type: self.content_type.as_deref(), body: &self.body }
+    }
+}
+
+/// No answer, and the proof of how far the request got.
+#[derive(Clone, Debug, Error)]
+pub enum SendError {
+    /// Not a byte of the request left: nothing was accepted.
+    #[error("{reason}: {detail}")]
+    NotSent {
+        /// A word of the metric.
+        reason: &'static str,
+        /// For the log.
+        detail: String,
+    },
+    /// Some or all of it left.
+    #[error("{reason}: {detail}")]
+    MaybeSent {
+        /// A word of the metric.
+        reason: &'static str,
+        /// For the log.
+        detail: String,
+    },
+}
+
+/// Why a read brought nothing.
+#[derive(Clone, Debug, Error)]
+pub enum AskError {
+    /// No answer.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// An answer that is a refusal or can't be read.
+    #[error("{0}")]
+    Fault(UpstreamFault),
+}
+
+impl Upstream {
+    /// Makes the pool of a cluster. No connection is opened yet.
+    pub fn new(config: Cluster, tls: Option<tls::ClientTls>, metrics: Arc<Metrics>) -> Self {
+        let connector = Connector::new(tls, config.timeouts.connect);
+        let mut builder = Client::builder(TokioExecutor::new());
+        // The proof of how far a request got is ours to judge; the library would quietly send it a second time.
+        builder.retry_canceled_requests(false).pool_idle_timeout(POOL_IDLE).pool_timer(TokioTimer::new());
+        let authorization = authorization(&config.credentials);
+        let handles = ClusterMetrics::new(&metrics, &config.name, config.flavor.as_str());
+        let health = Health::new(&config, metrics.clone());
+        // An authority is made of visible ASCII.
+        let host = HeaderValue::from_str(config.base.authority.as_str()).unwrap_or(HeaderValue::from_static("localhost"));
+        Upstream { client: builder.build(connector), listed: tokio::sync::Mutex::new(None), authorization, host, handles, health, metrics, config }
+    }
+
+    /// Returns the translator.
+    pub fn dialect(&self) -> &'static dyn livy_dialect::Dialect {
+        self.config.flavor.dialect()
+    }
+
+    /// Sends a request once and reads the whole answer.
+    ///
+    /// # Errors
+    /// How far the request got.
+    pub async fn send(&self, operation: Operation, request: &UpstreamRequest, errand: &Errand) -> Result<Answer, SendError> {
+        let limit = match operation {
+            Operation::CreateBatch if request.body.is_some() => self.config.timeouts.create_batch,
+            // A Livy on YARN may wait two minutes for an application id before it kills.
+            Operation::DeleteBatch => self.config.timeouts.create_batch.max(self.config.timeouts.response),
+            _ => self.config.timeouts.response,
+        };
+        self.send_within(operation, request, errand, limit).await
+    }
+
+    async fn send_within(
+        &self,
+        operation: Operation,
+        request: &UpstreamRequest,
+        errand: &Errand,
+        limit: Duration,
+    ) -> Result<Answer, SendError> {
+        let started = Instant::now();
+        let exchange = self.exchange(request, errand);
+        let result = match tokio::time::timeout(limit, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(SendError::MaybeSent { reason: "timeout_response", detail: format!("no answer within {limit:?}") }),
+        };
+        let waited = started.elapsed();
+        errand.waited_us.fetch_add(u64::try_from(waited.as_micros()).unwrap_or(0), Ordering::Relaxed);
+        let code = result.as_ref().ok().map(|answer| answer.status);
+        self.handles.answered(&self.metrics, operation, code, waited.as_secs_f64());
+        errand.upstream_status.store(code.unwrap_or(0).into(), Ordering::Relaxed);
+        if let Err(SendError::NotSent { reason, detail } | SendError::MaybeSent { reason, detail }) = &result {
+            self.handles.failed(reason);
+            tracing::debug!(cluster = %self.config.name, operation = operation.as_str(), reason, detail, "no answer from the cluster");
+        }
+        result
+    }
+
+    async fn exchange(&self, request: &UpstreamRequest, errand: &Errand) -> Result<Answer, SendError> {
+        let response = self.client.request(self.http_request(request, errand)?).await.map_err(|error| classify(&error))?;
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|error| {
+            let reason = if error.is::<LengthLimitError>() { "body_limit" } else { "reset" };
+            SendError::MaybeSent { reason, detail: error.to_string() }
+        })?;
+        let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok(Answer { status: parts.status.as_u16(), content_type, body: body.to_bytes() })
+    }
+
+    fn http_request(&self, request: &UpstreamRequest, errand: &Errand) -> Result<Request<Full<Bytes>>, SendError> {
+        let method = match request.method {
+            wire::Method::Get => Method::GET,
+            wire::Method::Post => Method::POST,
+            wire::Method::Delete => Method::DELETE,
+        };
+        let mut builder = Request::builder()
+            .uri(format!("{}{}", self.config.base, request.path))
+            .header(HOST, &self.host)
+            .header(ACCEPT, "application/json")
+            .header(USER_AGENT, concat!("livy-gateway/", env!("CARGO_PKG_VERSION")));
+        if method != Method::GET {
+            // Livy's CSRF filter wants the first one, that of Knox the second; both look at presence only.
+            builder = builder.header("x-requested-by", "livy-gateway").header("x-xsrf-header", "livy-gateway");
+        }
+        if let Some(authorization) = &self.authorization {
+            builder = builder.header(AUTHORIZATION, authorization);
+        }
+        if !errand.request_id.is_empty() {
+            builder = builder.header("x-request-id", &errand.request_id);
+        }
+        if let Some(traceparent) = &errand.traceparent {
+            builder = builder.header("traceparent", traceparent);
+        }
+        if let (Flavor::Kyuubi, Some(client)) = (self.config.flavor, errand.client) {
+            builder = builder.header("x-real-ip", client.to_string());
+        }
+        let body = match &request.body {
+            Some(body) => {
+                builder = builder.header(CONTENT_TYPE, "application/json");
+                Full::new(Bytes::from(body.to_string()))
+            }
+            None => Full::default(),
+        };
+        let request = builder.method(method).body(body);
+        request.map_err(|error| SendError::NotSent { reason: "protocol", detail: error.to_string() })
+    }
+
+    /// Asks something that may be asked twice, and reads the answer. A connection that was lost on the way costs one more try.
+    ///
+    /// # Errors
+    /// No answer, or one that is a refusal.
+    pub async fn ask<T>(
+        &self,
+        operation: Operation,
+        request: &UpstreamRequest,
+        errand: &Errand,
+        read: impl Fn(&UpstreamResponse<'_>) -> Result<T, UpstreamFault>,
+    ) -> Result<T, AskError> {
+        let mut answer = self.send(operation, request, errand).await;
+        if matches!(answer, Err(SendError::MaybeSent { reason: "reset", .. } | SendError::NotSent { reason: "reset", .. })) {
+            answer = self.send(operation, request, errand).await;
+            let outcome = if answer.is_ok() { "recovered" } else { "exhausted" };
+            tracing::debug!(cluster = %self.config.name, operation = operation.as_str(), outcome, "asked again after a lost connection");
+        }
+        let answer = answer?;
+        read(&answer.as_response()).map_err(|fault| {
+            self.count_fault(operation, &fault);
+            AskError::Fault(fault)
+        })
+    }
+
+    /// Counts an answer that could not be read.
+    pub fn count_fault(&self, operation: Operation, fault: &UpstreamFault) {
+        if fault.kind == livy_dialect::FaultKind::Unreadable {
+            let labels = [self.config.flavor.as_str(), operation.as_str(), fault.kind.as_str()];
+            self.metrics.translation_errors_total.with_label_values(&labels).inc();
+        }
+    }
+
+    /// Asks whether the cluster is alive.
+    ///
+    /// # Errors
+    /// Why not, in a sentence.
+    pub async fn probe(&self) -> Result<(), String> {
+        let errand = Errand::default();
+        let request = self.dialect().probe();
+        match self.send_within(Operation::Other, &request, &errand, self.config.health.timeout).await {
+            Ok(answer) if answer.as_response().is_success() && !answer.as_response().is_html() => Ok(()),
+            Ok(answer) => Err(format!("it answered {}", answer.status)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+fn authorization(credentials: &Credentials) -> Option<HeaderValue> {
+    let text = match credentials {
+        Credentials::None => return None,
+        Credentials::Basic { username, password } => {
+            format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose_secret())))
+        }
+        Credentials::Bearer(token) => format!("Bearer {}", token.expose_secret().trim()),
+    };
+    let mut value = HeaderValue::from_str(&text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Reads how far a request got out of the library's error.
+fn classify(error: &hyper_util::client::legacy::Error) -> SendError {
+    let detail = chain(error);
+    if error.is_connect() {
+        let reason = find::<ConnectError>(error).map_or("connect", |cause| cause.reason);
+        return SendError::NotSent { reason, detail };
+    }
+    match find::<hyper::Error>(error) {
+        // "A pending item was dropped before ever being processed": the pooled connection was closed first.
+        Some(cause) if cause.is_canceled() => SendError::NotSent { reason: "reset", detail },
+        Some(cause) if cause.is_parse() => SendError::MaybeSent { reason: "protocol", detail },
+        _ => SendError::MaybeSent { reason: "reset", detail },
+    }
+}
+
+fn find<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = cause.source();
+    }
+    None
+}
+
+/// Writes an error with all its causes.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,160 @@
+//! TLS towards clusters: whom to trust, what to show.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+use crate::config::BuildProblem;
+use crate::config::checked::ClusterTls;
+
+/// What a connector needs.
+#[derive(Clone)]
+pub struct ClientTls {
+    /// Makes handshakes.
+    pub connector: tokio_rustls::TlsConnector,
+    /// The name to verify instead of the URL's host.
+    pub server_name: Option<String>,
+}
+
+impl std::fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientTls").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
+}
+
+/// Returns the one crypto provider of the process.
+pub fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())).clone()
+}
+
+/// The system's roots, read once; Mozilla's where the system has none (a container without a certificate package).
+fn system_roots() -> Arc<RootCertStore> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    ROOTS
+        .get_or_init(|| {
+            let mut store = RootCertStore::empty();
+            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if store.is_empty() {
+                store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+            }
+            Arc::new(store)
+        })
+        .clone()
+}
+
+/// Makes the TLS of a cluster. `path` is where the cluster stands in the file, for problems.
+pub fn client(config: &ClusterTls, path: &[&str], problems: &mut Vec<BuildProblem>) -> Option<ClientTls> {
+    let at = |key: &'static str| [path, &["tls", key]].concat();
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("the provider of this crate supports TLS 1.2 and 1.3");
+    let builder = if config.insecure_skip_verify {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAnything(provider())))
+    } else {
+        let roots = match &config.ca_file {
+            None => system_roots(),
+            Some(file) => match certificates(file) {
+                Ok(list) => {
+                    let mut store = RootCertStore::empty();
+                    store.add_parsable_certificates(list);
+                    Arc::new(store)
+                }
+                Err(why) => {
+                    problems.push(BuildProblem::new(&at("ca_file"), why, "name a PEM file with the CA's certificate"));
+                    return None;
+                }
+            },
+        };
+        builder.with_root_certificates(roots)
+    };
+    let mut tls = match &config.client_cert {
+        None => builder.with_no_client_auth(),
+        Some((cert, key)) => {
+            let made = certificates(cert)
+                .and_then(|chain| Ok((chain, private_key(key)?)))
+                .and_then(|(chain, key)| builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string()));
+            match made {
+                Ok(tls) => tls,
+                Err(why) => {
+                    problems.push(BuildProblem::new(&at("cert_file"), why, "name PEM files of a certificate and its key"));
+                    return None;
+                }
+            }
+        }
+    };
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Some(ClientTls { connector: Arc::new(tls).into(), server_name: config.server_name.clone() })
+}
+
+/// Makes TLS that trusts the system's roots, for key sets.
+pub fn system_client() -> Option<ClientTls> {
+    client(&ClusterTls::default(), &[], &mut Vec::new())
+}
+
+/// Reads the certificates of a PEM file.
+///
+/// # Errors
+/// Why there are none, in a sentence.
+pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = std::fs::read(file).map_err(|error| format!("can't read {}: {error}", file.display()))?;
+    let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match list {
+        Ok(list) if !list.is_empty() => Ok(list),
+        Ok(_) => Err(format!("{} holds no certificate", file.display())),
+        Err(error) => Err(format!("{} is no PEM file: {error}", file.display())),
+    }
+}
+
+/// Reads the private key of a PEM file.
+///
+/// # Errors
+/// Why there is none, in a sentence.
+pub fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let text = std::fs::read(file).map_err(|error| format!("can't read {}: {error}", file.display()))?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|_| format!("{} holds no private key", file.display()))
+}
+
+/// `insecure_skip_verify`: any certificate will do; signatures are still checked.
+#[derive(Debug)]
+struct AcceptAnything(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAnything {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

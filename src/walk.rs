@@ -1,0 +1,240 @@
+//! One request's walk, top to bottom, every step once:
+//!
+//! ```text
+//! listener -> tls -> http limits -> authenticate -> canonical API -> authorize -> route -> encode -> upstream client
+//!          <- respond <- canonical model <- decode <-
+//! ```
+//!
+//! The first three steps are `listen`. This file is the rest, as far as it is common to all operations; `submit` and `batches` go on from
+//! [`Walk::operate`]. Whatever way a request ends, it ends in [`serve`]: one answer, one log line, one count.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as HttpBody;
+use livy_dialect::Operation;
+use serde_json::json;
+
+use crate::api::error::{ApiError, Code};
+use crate::api::path::{Place, Resource};
+use crate::api::request::{self, Query};
+use crate::api::respond::{self, Body, REQUEST_ID, Reply};
+use crate::auth::Refusal;
+use crate::batches::Call;
+use crate::observe::access_log::{self, Line};
+use crate::observe::metrics::NO_ROUTE;
+use crate::runtime::{Gateway, Snapshot};
+use crate::submit::{self, Submission};
+use crate::upstream::Errand;
+
+/// Longest request id that is taken from a client; ours are 36 characters.
+const LONGEST_REQUEST_ID: usize = 128;
+
+/// Answers one request.
+pub async fn serve<B>(gateway: Arc<Gateway>, peer: SocketAddr, request: Request<B>) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let started = Instant::now();
+    let snapshot = gateway.snapshot.load_full();
+    let (parts, body) = request.into_parts();
+    let request_id = request_id(&parts.headers);
+    let place = snapshot.base_paths.resolve(parts.uri.path());
+    let operation = match &place {
+        Ok(place) => place.resource.operation(&parts.method).unwrap_or(Operation::Other),
+        Err(_) => Operation::Other,
+    };
+    let in_flight = gateway.metrics.requests_in_flight.with_label_values(&[operation.as_str()]);
+    in_flight.inc();
+    // Also lowered when the client hangs up and this future is dropped.
+    let _in_flight = Lower(in_flight);
+    let traceparent = parts.headers.get("traceparent").filter(|value| value.len() <= 128).cloned();
+    let errand = Arc::new(Errand::new(request_id.clone(), traceparent, peer.ip()));
+    let walk = Walk {
+        gateway: &gateway,
+        snapshot: &snapshot,
+        parts: &parts,
+        errand: errand.clone(),
+        user: Mutex::new(None),
+    };
+    let result = walk.run(place, body).await;
+    let mut response = match result {
+        Ok(reply) => reply.into_response(),
+        Err(Failure::Api(error)) => respond::error(&error, &[], &request_id),
+        Err(Failure::Refused(refusal)) => {
+            let error = ApiError::new(Code::Unauthenticated, refusal.message);
+            respond::error(&error, &refusal.challenges, &request_id)
+        }
+    };
+    let size = HttpBody::size_hint(response.body()).lower();
+    if parts.method == Method::HEAD {
+        // GET's headers without its body, on HTTP/2 as well.
+        *response.body_mut() = Body::default();
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(size));
+    }
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let seen = errand.whereabouts();
+    let user = walk.user.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let line = Line { method: &parts.method, path: parts.uri.path(), peer, operation, user, seen, started, errand: &errand };
+    account(&gateway, &line, response.status(), size);
+    response
+}
+
+fn account(gateway: &Gateway, line: &Line<'_>, status: StatusCode, size: u64) {
+    let metrics = &gateway.metrics;
+    let route = line.seen.route.as_deref().unwrap_or(NO_ROUTE);
+    let operation = line.operation.as_str();
+    let total = line.started.elapsed();
+    let waited = std::time::Duration::from_micros(line.errand.waited_us.load(Ordering::Relaxed));
+    metrics.requests_total.with_label_values(&[route, operation, status.as_str()]).inc();
+    metrics.request_duration_seconds.with_label_values(&[route, operation]).observe(total.as_secs_f64());
+    metrics.overhead_seconds.with_label_values(&[operation]).observe(total.saturating_sub(waited).as_secs_f64());
+    #[expect(clippy::cast_precision_loss, reason = "a histogram's buckets are coarser than that")]
+    metrics.response_body_bytes.with_label_values(&[operation]).observe(size as f64);
+    access_log::write(line, status, total, waited, size);
+}
+
+/// Lowers a gauge when it goes.
+struct Lower(prometheus::IntGauge);
+
+impl Drop for Lower {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Takes the client's request id if it is sane, else makes one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok());
+    let sane = |id: &&str| {
+        !id.is_empty() && id.len() <= LONGEST_REQUEST_ID && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))
+    };
+    given.filter(sane).map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
+}
+
+enum Failure {
+    Api(ApiError),
+    Refused(Refusal),
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Failure::Api(error)
+    }
+}
+
+struct Walk<'a> {
+    gateway: &'a Arc<Gateway>,
+    snapshot: &'a Arc<Snapshot>,
+    parts: &'a http::request::Parts,
+    errand: Arc<Errand>,
+    user: Mutex<Option<String>>,
+}
+
+impl Walk<'_> {
+    async fn run<B>(&self, place: Result<Place, ApiError>, body: B) -> Result<Reply, Failure>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        // Who it is comes first: a caller that proves nothing learns nothing, not even which paths there are.
+        let authenticated = self.snapshot.authenticators.authenticate(&self.parts.headers, &self.gateway.metrics).await;
+        let principal = authenticated.map_err(Failure::Refused)?;
+        *self.user.lock().unwrap_or_else(PoisonError::into_inner) = Some(principal.user.clone());
+        let place = place?;
+        let operation = self.operation(&place)?;
+        let call = Call {
+            gateway: self.gateway.clone(),
+            snapshot: self.snapshot.clone(),
+            principal,
+            errand: self.errand.clone(),
+            pinned: place.cluster.clone(),
+        };
+        Ok(self.operate(operation, place, call, body).await?)
+    }
+
+    fn operation(&self, place: &Place) -> Result<Operation, ApiError> {
+        let method = &self.parts.method;
+        place.resource.operation(method).map_err(|allow| {
+            let hint = match place.resource {
+                Resource::Root => "; this is the base of a Livy batch API, submit to its /batches",
+                _ => "",
+            };
+            let message = format!("{method} is not served here; allowed: {allow}{hint}");
+            ApiError { allow: Some(allow), ..ApiError::new(Code::MethodNotAllowed, message) }
+        })
+    }
+
+    async fn operate<B>(&self, operation: Operation, place: Place, call: Call, body: B) -> Result<Reply, ApiError>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let query = Query::read(self.parts.uri.query());
+        if operation != Operation::CreateBatch {
+            call.snapshot.access.check_do_as(&call.principal, query.do_as.as_deref())?;
+        }
+        match (operation, &place.resource) {
+            (Operation::CreateBatch, _) => self.create(place, query, call, body).await,
+            (Operation::ListBatches, _) => call.list(query.list_window()?).await,
+            (Operation::GetBatch, Resource::Batch(key)) => call.item(key).await,
+            (Operation::GetState, Resource::State(key)) => call.state(key).await,
+            (Operation::GetLog, Resource::Log(key)) => call.log(key, query.log_window()?).await,
+            (Operation::DeleteBatch, Resource::Batch(key)) => call.kill(key).await,
+            (_, Resource::Version) => Ok(version()),
+            (_, Resource::Sessions) => {
+                Err(ApiError::new(Code::SessionsNotSupported, "interactive sessions are not served here; /batches is"))
+            }
+            (_, Resource::Root) => {
+                Err(ApiError::new(Code::UnknownPath, "this is the base of a Livy batch API; its batches are at /batches"))
+            }
+            _ => Err(ApiError::new(Code::UnknownPath, format!("nothing is served at '{}'", self.parts.uri.path()))),
+        }
+    }
+
+    async fn create<B>(&self, place: Place, query: Query, call: Call, body: B) -> Result<Reply, ApiError>
+    where
+        B: HttpBody<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let server = &self.snapshot.config.server;
+        let headers = &self.parts.headers;
+        let body = request::read_body(headers, body, server.limits.request_body, server.timeouts.request_body).await?;
+        #[expect(clippy::cast_precision_loss, reason = "a histogram's buckets are coarser than that")]
+        self.gateway.metrics.request_body_bytes.with_label_values(&[Operation::CreateBatch.as_str()]).observe(body.len() as f64);
+        let submission = Submission {
+            principal: call.principal.clone(),
+            spec: request::read_spec(&body)?,
+            pinned: place.cluster,
+            do_as: query.do_as,
+            prefix: place.prefix,
+            idempotency_key: idempotency_key(headers)?,
+        };
+        submit::submit(self.gateway, self.snapshot, submission, headers, self.errand.clone()).await
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let sane = value.to_str().ok().filter(|key| !key.trim().is_empty() && key.len() <= 255);
+    match sane {
+        Some(key) => Ok(Some(key.to_owned())),
+        None => Err(ApiError::new(Code::BadRequest, "Idempotency-Key must be 1 to 255 visible characters")),
+    }
+}
+
+/// Livy's shape; clients use it as a ping, and some read the version's three numbers.
+fn version() -> Reply {
+    Reply::ok(&json!({
+        "url": env!("CARGO_PKG_NAME"), "branch": "", "revision": crate::REVISION,
+        "version": env!("CARGO_PKG_VERSION"), "date": "", "user": "",
+    }))
+}
