@@ -12,12 +12,8 @@ use crate::config::glob;
 use crate::registry::{Entry, Visible};
 
 /// `conf` keys that name an effective user, with and without the prefix that Kyuubi adds and strips.
-const PROXY_USER_KEYS: [&str; 4] = [
-    "kyuubi.session.proxy.user",
-    "hive.server2.proxy.user",
-    "spark.kyuubi.session.proxy.user",
-    "spark.hive.server2.proxy.user",
-];
+const PROXY_USER_KEYS: [&str; 4] =
+    ["kyuubi.session.proxy.user", "hive.server2.proxy.user", "spark.kyuubi.session.proxy.user", "spark.hive.server2.proxy.user"];
 
 /// The rules in force.
 #[derive(Clone, Debug)]
@@ -45,17 +41,12 @@ impl Access {
 
     /// Tells whether the caller may see and kill everything.
     pub fn is_admin(&self, principal: &Principal) -> bool {
-        self.admins.users.contains(&principal.user)
-            || principal.groups.iter().any(|group| self.admins.groups.contains(group))
+        self.admins.users.contains(&principal.user) || principal.groups.iter().any(|group| self.admins.groups.contains(group))
     }
 
     /// Returns whose batches the caller may see.
     pub fn visible(&self, principal: &Principal) -> Visible {
-        if self.visible_to_all || self.is_admin(principal) {
-            Visible::All
-        } else {
-            Visible::OwnedBy(principal.user.clone())
-        }
+        if self.visible_to_all || self.is_admin(principal) { Visible::All } else { Visible::OwnedBy(principal.user.clone()) }
     }
 
     /// Tells whether the caller may know of a batch. One that was refused or deleted is known to nobody.
@@ -112,8 +103,8 @@ impl Access {
     fn may_name(&self, principal: &Principal, cluster: &Cluster, user: &str) -> bool {
         let by_rule = || {
             cluster.act_as_rules.iter().any(|rule| {
-                let caller_fits = glob::any(&rule.users, &principal.user)
-                    || principal.groups.iter().any(|group| glob::any(&rule.groups, group));
+                let caller_fits =
+                    glob::any(&rule.users, &principal.user) || principal.groups.iter().any(|group| glob::any(&rule.groups, group));
                 caller_fits && glob::any(&rule.names, user)
             })
         };

@@ -49,7 +49,10 @@ fn answer<B>(gateway: &Gateway, config: &str, request: &Request<B>) -> Response<
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" if gateway.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         "/readyz" => text(StatusCode::OK, "ok\n"),
-        "/metrics" => with_type(StatusCode::OK, "text/plain; version=0.0.4", gateway.metrics.encode()),
+        "/metrics" => {
+            gateway.snapshot.load().upstreams.values().for_each(|upstream| upstream.show_connections());
+            with_type(StatusCode::OK, "text/plain; version=0.0.4", gateway.metrics.encode())
+        }
         "/clusters" => with_type(StatusCode::OK, "application/json", clusters(gateway).to_string().into_bytes()),
         _ => with_type(StatusCode::OK, "application/json", config.as_bytes().to_vec()),
     }

@@ -63,18 +63,16 @@ fn pinned_candidate(upstreams: &BTreeMap<String, Arc<Upstream>>, name: &str) -> 
 
 fn matches(route: &Route, principal: &Principal, spec: &BatchSpec, headers: &HeaderMap) -> bool {
     let Match { users, groups, queue, name, file, header } = &route.matches;
-    let text = |patterns: &[Glob], value: Option<&str>| {
-        patterns.is_empty() || value.is_some_and(|value| glob::any(patterns, value))
-    };
+    let text = |patterns: &[Glob], value: Option<&str>| patterns.is_empty() || value.is_some_and(|value| glob::any(patterns, value));
     (route.authenticators.is_empty() || route.authenticators.contains(&principal.authenticator))
         && text(users, Some(&principal.user))
         && (groups.is_empty() || principal.groups.iter().any(|group| glob::any(groups, group)))
         && text(queue, spec.queue.as_deref())
         && text(name, spec.name.as_deref())
         && text(file, Some(&spec.file))
-        && header.iter().all(|(name, pattern)| {
-            headers.get_all(name).iter().any(|value| value.to_str().is_ok_and(|value| pattern.matches(value)))
-        })
+        && header
+            .iter()
+            .all(|(name, pattern)| headers.get_all(name).iter().any(|value| value.to_str().is_ok_and(|value| pattern.matches(value))))
 }
 
 /// Orders targets: lower tiers first, within a tier by chance in proportion to the weights. Clusters that take no batches are left out.

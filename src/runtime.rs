@@ -24,7 +24,6 @@ use crate::config::checked::{AuthenticatorKind, Jwt, JwtKeys, Route};
 use crate::config::{BuildProblem, Config};
 use crate::observe::metrics::{Metrics, NO_ROUTE};
 use crate::registry::{Registry, now_ms};
-use crate::upstream::fetch::Fetcher;
 use crate::upstream::{Upstream, tls};
 
 /// How often ended batches are swept out.
@@ -119,7 +118,11 @@ fn read_htpasswd(file: &std::path::Path, path: &[&str], problems: &mut Vec<Build
         Ok(parsed) => Some(parsed),
         Err(faults) => {
             for fault in faults {
-                problems.push(BuildProblem::new(path, format!("{}: {fault}", file.display()), "lines are `user:hash`; make one with `htpasswd -nB USER`"));
+                problems.push(BuildProblem::new(
+                    path,
+                    format!("{}: {fault}", file.display()),
+                    "lines are `user:hash`; make one with `htpasswd -nB USER`",
+                ));
             }
             None
         }
@@ -141,12 +144,16 @@ fn verifier(
     };
     let keys = match &jwt.keys {
         JwtKeys::Secret(secret) => Keys::Secret(Box::new(DecodingKey::from_secret(secret.expose_secret().as_bytes()))),
-        JwtKeys::Url(uri, refresh) => key_set(Source::Url(uri.clone(), Fetcher::new()), *refresh),
+        JwtKeys::Url(uri, refresh) => key_set(Source::Url(uri.clone(), Box::default()), *refresh),
         JwtKeys::File(file, refresh) => {
             // A URL may be away for a while; a file that is wrong at start is a mistake in the configuration.
             let read = std::fs::read(file).map_err(|error| error.to_string()).and_then(|text| KeySet::parse(&text));
             if let Err(why) = read {
-                problems.push(BuildProblem::new(path, format!("{}: {why}", file.display()), "name a file with `{\"keys\": [...]}` (RFC 7517)"));
+                problems.push(BuildProblem::new(
+                    path,
+                    format!("{}: {why}", file.display()),
+                    "name a file with `{\"keys\": [...]}` (RFC 7517)",
+                ));
                 return None;
             }
             key_set(Source::File(file.clone()), *refresh)

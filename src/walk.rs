@@ -56,13 +56,7 @@ where
     let _in_flight = Lower(in_flight);
     let traceparent = parts.headers.get("traceparent").filter(|value| value.len() <= 128).cloned();
     let errand = Arc::new(Errand::new(request_id.clone(), traceparent, peer.ip()));
-    let walk = Walk {
-        gateway: &gateway,
-        snapshot: &snapshot,
-        parts: &parts,
-        errand: errand.clone(),
-        user: Mutex::new(None),
-    };
+    let walk = Walk { gateway: &gateway, snapshot: &snapshot, parts: &parts, errand: errand.clone(), user: Mutex::new(None) };
     let result = walk.run(place, body).await;
     let mut response = match result {
         Ok(reply) => reply.into_response(),

@@ -81,8 +81,7 @@ impl BasePaths {
         let segments = raw.iter().map(|part| decode(part)).collect::<Result<Vec<_>, _>>()?;
         let mut place = Place { resource: Resource::Unknown, cluster: None, prefix: String::new() };
         for base in &self.0 {
-            let fits = base.len() <= segments.len()
-                && base.iter().zip(&segments).all(|(want, is)| want.starts_with('{') || want == is);
+            let fits = base.len() <= segments.len() && base.iter().zip(&segments).all(|(want, is)| want.starts_with('{') || want == is);
             if !fits {
                 continue;
             }

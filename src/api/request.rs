@@ -107,7 +107,10 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     // Java clients send `Content-Encoding: UTF-8`, which means nothing; a real coding would have to be undone.
     let coding = lower(CONTENT_ENCODING);
     if ["gzip", "x-gzip", "deflate", "br", "zstd", "compress"].iter().any(|one| coding.contains(one)) {
-        return Err(ApiError::new(Code::UnsupportedMediaType, format!("compressed bodies ('{coding}') are not read here: send plain JSON")));
+        return Err(ApiError::new(
+            Code::UnsupportedMediaType,
+            format!("compressed bodies ('{coding}') are not read here: send plain JSON"),
+        ));
     }
     Ok(())
 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, AGE, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{AGE, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use http_body_util::Full;
+use livy_dialect::{Batch, BatchState};
 use serde::Serialize;
 
 use super::error::ApiError;
@@ -21,6 +22,39 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The body type of every answer.
 pub type Body = Full<Bytes>;
+
+/// Livy's answer for a list, keys in Livy's order.
+#[derive(Debug, Serialize)]
+pub struct ListBody {
+    /// The position that was asked for.
+    pub from: i32,
+    /// How many batches the caller may see.
+    pub total: usize,
+    /// The window.
+    pub sessions: Vec<Batch>,
+}
+
+/// Livy's answer for a state.
+#[derive(Debug, Serialize)]
+pub struct StateBody {
+    /// The batch.
+    pub id: i32,
+    /// Its state.
+    pub state: BatchState,
+}
+
+/// Livy's answer for a log, keys in Livy's order.
+#[derive(Debug, Serialize)]
+pub struct LogBody<'a> {
+    /// The batch.
+    pub id: i32,
+    /// The first line's position.
+    pub from: i64,
+    /// How many lines there are.
+    pub total: i64,
+    /// The window.
+    pub log: &'a [String],
+}
 
 /// A successful answer in the making.
 #[derive(Debug)]

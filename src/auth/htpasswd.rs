@@ -134,14 +134,22 @@ fn apr1_of(stored: &str, password: &str) -> Option<String> {
     let mut digest = first.finalize();
     for round in 0..1000 {
         let mut next = Md5::new();
-        if round & 1 == 1 { next.update(pass) } else { next.update(digest) }
+        if round & 1 == 1 {
+            next.update(pass)
+        } else {
+            next.update(digest)
+        }
         if round % 3 != 0 {
             next.update(salt_bytes);
         }
         if round % 7 != 0 {
             next.update(pass);
         }
-        if round & 1 == 1 { next.update(digest) } else { next.update(pass) }
+        if round & 1 == 1 {
+            next.update(digest)
+        } else {
+            next.update(pass)
+        }
         digest = next.finalize();
     }
     let word = |a: usize, b: usize, c: usize| u32::from(digest[a]) << 16 | u32::from(digest[b]) << 8 | u32::from(digest[c]);

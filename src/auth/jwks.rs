@@ -25,7 +25,7 @@ pub enum Source {
     /// A file.
     File(PathBuf),
     /// A URL.
-    Url(http::Uri, Fetcher),
+    Url(http::Uri, Box<Fetcher>),
 }
 
 /// A key set.

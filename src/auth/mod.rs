@@ -204,10 +204,7 @@ impl Authenticators {
         };
         let started = Instant::now();
         let result = self.check(authenticator, credential).await;
-        metrics
-            .auth_duration_seconds
-            .with_label_values(&[authenticator.name.as_str()])
-            .observe(started.elapsed().as_secs_f64());
+        metrics.auth_duration_seconds.with_label_values(&[authenticator.name.as_str()]).observe(started.elapsed().as_secs_f64());
         match result {
             Ok((user, groups, lifetime)) => {
                 count(metrics, &authenticator.name, Outcome::Accepted);
@@ -244,11 +241,7 @@ impl Authenticators {
         self.chain.iter().find(fits).or_else(|| self.chain.iter().find(same_scheme))
     }
 
-    async fn check(
-        &self,
-        authenticator: &Authenticator,
-        credential: Credential<'_>,
-    ) -> Result<(String, Vec<String>, Duration), Outcome> {
+    async fn check(&self, authenticator: &Authenticator, credential: Credential<'_>) -> Result<(String, Vec<String>, Duration), Outcome> {
         match (&authenticator.check, credential) {
             (Check::Anonymous(user), _) => Ok((user.clone(), Vec::new(), VERIFIED_FOR)),
             (Check::Jwt(jwt), Credential::Bearer(token)) => jwt.verify(token).await,
@@ -299,9 +292,7 @@ fn read(header: Option<&HeaderValue>) -> Credential<'_> {
         // RFC 7617: the first colon ends the user's name; a name can't hold one, a password can.
         let decoded = STANDARD.decode(rest).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         return match decoded.as_deref().and_then(|pair| pair.split_once(':')) {
-            Some((user, password)) if !user.is_empty() => {
-                Credential::Basic { user: user.to_owned(), password: password.to_owned() }
-            }
+            Some((user, password)) if !user.is_empty() => Credential::Basic { user: user.to_owned(), password: password.to_owned() },
             _ => Credential::Unreadable,
         };
     }

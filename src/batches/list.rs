@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use livy_dialect::{Batch, ListWindow, Observed, Operation};
-use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{Call, read_failed};
 use crate::api::error::{ApiError, Code};
-use crate::api::respond::Reply;
+use crate::api::respond::{ListBody, Reply};
 use crate::upstream::{AskError, Errand, Upstream};
 
 /// Batches asked for at once.
@@ -30,7 +29,7 @@ impl Call {
         let listed = self.registry().list(visible, self.pinned.clone(), move |total| window.range(total)).await;
         let (total, entries) = listed.map_err(|error| read_failed(&error))?;
         let sessions: Vec<Batch> = entries.iter().map(|entry| entry.batch()).collect();
-        let reply = Reply::ok(&json!({"from": window.from, "total": total, "sessions": sessions}));
+        let reply = Reply::ok(&ListBody { from: window.from, total, sessions });
         Ok(if all_answered { reply } else { reply.stale() })
     }
 

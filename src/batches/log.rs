@@ -4,12 +4,11 @@
 //! Where there is no log, or none any more, one line says so.
 
 use livy_dialect::{LogPart, LogPlan, LogWindow, Operation};
-use serde_json::json;
 
 use super::Call;
 use crate::api::error::ApiError;
 use crate::api::path::BatchKey;
-use crate::api::respond::Reply;
+use crate::api::respond::{LogBody, Reply};
 use crate::registry::Entry;
 use crate::submit::upstream_of;
 use crate::upstream::{AskError, Upstream};
@@ -25,10 +24,10 @@ impl Call {
     pub async fn log(&self, key: &BatchKey, window: LogWindow) -> Result<Reply, ApiError> {
         let entry = self.find(key).await?;
         let reply = match self.read_log(&entry, window).await {
-            Ok(LogAnswer::Cut(part)) => Reply::ok(&cut_by_cluster(&entry, part)),
-            Ok(LogAnswer::Whole(lines)) => Reply::ok(&cut(&entry, window, &lines)),
-            Ok(LogAnswer::Nowhere(line)) => Reply::ok(&cut(&entry, window, &[line.to_owned()])).warning(line),
-            Err(why) => Reply::ok(&cut(&entry, window, &last_known(&entry, &why))).stale(),
+            Ok(LogAnswer::Cut(part)) => cut_by_cluster(&entry, &part),
+            Ok(LogAnswer::Whole(lines)) => cut(&entry, window, &lines),
+            Ok(LogAnswer::Nowhere(line)) => cut(&entry, window, &[line.to_owned()]).warning(line),
+            Err(why) => cut(&entry, window, &last_known(&entry, &why)).stale(),
         };
         Ok(self.signed(reply, &entry))
     }
@@ -46,10 +45,9 @@ impl Call {
         }
         let read = match plan {
             LogPlan::Nowhere(line) => return Ok(LogAnswer::Nowhere(line)),
-            LogPlan::Window(request) => upstream
-                .ask(Operation::GetLog, &request, &self.errand, |response| dialect.decode_log(response))
-                .await
-                .map(LogAnswer::Cut),
+            LogPlan::Window(request) => {
+                upstream.ask(Operation::GetLog, &request, &self.errand, |response| dialect.decode_log(response)).await.map(LogAnswer::Cut)
+            }
             LogPlan::Pages { size, headers } => self.read_pages(entry, upstream, size, headers).await.map(LogAnswer::Whole),
         };
         read.map_err(|error| match error {
@@ -91,21 +89,18 @@ enum LogAnswer {
     Nowhere(&'static str),
 }
 
-fn cut_by_cluster(entry: &Entry, part: LogPart) -> serde_json::Value {
+fn cut_by_cluster(entry: &Entry, part: &LogPart) -> Reply {
     let count = i64::try_from(part.lines.len()).unwrap_or(i64::MAX);
     let from = part.from.unwrap_or(0);
     // A `total` below what was just read makes readers stop early; there is none above it that could not be read.
     let total = part.total.unwrap_or(0).max(if count == 0 { 0 } else { from.saturating_add(count) });
-    livy_json(entry, from, total, &part.lines)
+    Reply::ok(&LogBody { id: entry.id.0, from, total, log: &part.lines })
 }
 
-fn cut(entry: &Entry, window: LogWindow, lines: &[String]) -> serde_json::Value {
+fn cut(entry: &Entry, window: LogWindow, lines: &[String]) -> Reply {
     let (from, range) = window.resolve(lines.len());
-    livy_json(entry, from, i64::try_from(lines.len()).unwrap_or(i64::MAX), &lines[range])
-}
-
-fn livy_json(entry: &Entry, from: i64, total: i64, lines: &[String]) -> serde_json::Value {
-    json!({"id": entry.id.0, "from": from, "total": total, "log": lines})
+    let total = i64::try_from(lines.len()).unwrap_or(i64::MAX);
+    Reply::ok(&LogBody { id: entry.id.0, from, total, log: &lines[range] })
 }
 
 /// Returns the last lines that were seen, or one that says why there are none.

@@ -12,11 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use livy_dialect::{FaultKind, Observed, Operation};
-use serde_json::json;
 
 use crate::api::error::{ApiError, Code};
 use crate::api::path::BatchKey;
-use crate::api::respond::Reply;
+use crate::api::respond::{Reply, StateBody};
 use crate::auth::Principal;
 use crate::observe::metrics::NO_ROUTE;
 use crate::registry::{Entry, GatewayId, Phase, Registry, age, now_ms};
@@ -133,7 +132,7 @@ impl Call {
         let entry = self.find(key).await?;
         let origin = self.refresh(&entry, Want::State).await?;
         let (state, _) = entry.state_and_age();
-        let reply = origin.mark(Reply::ok(&json!({"id": entry.id.0, "state": state})));
+        let reply = origin.mark(Reply::ok(&StateBody { id: entry.id.0, state }));
         Ok(self.signed(reply, &entry))
     }
 
@@ -222,7 +221,8 @@ impl Call {
     /// Asks for the item and makes sure that it is this batch and no other.
     async fn fetch_item(&self, entry: &Entry, upstream: &Upstream, operation: Operation) -> Result<Observed, AskError> {
         let dialect = upstream.dialect();
-        let not_here = || livy_dialect::UpstreamFault { kind: FaultKind::NotFound, status: 404, message: "the cluster has no such batch".into() };
+        let not_here =
+            || livy_dialect::UpstreamFault { kind: FaultKind::NotFound, status: 404, message: "the cluster has no such batch".into() };
         let Some(request) = entry.with_ref(|batch| dialect.get(batch)) else { return Err(AskError::Fault(not_here())) };
         let observed = upstream.ask(operation, &request, &self.errand, |response| dialect.decode_get(response)).await?;
         if entry.is(&observed) { Ok(observed) } else { Err(AskError::Fault(not_here())) }

@@ -101,7 +101,7 @@ fn tell(folder: &Path, running: &Running, token: &str) -> std::io::Result<()> {
     let base = format!("https://localhost:{}", address.port());
     let ca = folder.join("tls.crt");
     let [(alice, alices), (bob, bobs)] = USERS;
-    let curl = format!("curl -sS --cacert {}", ca.display());
+    let curl = format!("curl -sS -w '\\n' --cacert {}", ca.display());
     let mut out = std::io::stdout();
     writeln!(out, "livy-gateway demo: {base}, five simulated clusters behind it. Ctrl-C ends it and leaves nothing behind.")?;
     writeln!(out, "Users: {alice}:{alices} and {bob}:{bobs}; metrics: http://{}/metrics\n", running.admin_address())?;
@@ -109,14 +109,20 @@ fn tell(folder: &Path, running: &Running, token: &str) -> std::io::Result<()> {
         let at = format!("{base}/clusters/{flavor}");
         let job = if flavor == Flavor::Ibm { "cos://jobs.demo/pi.py" } else { "hdfs:///jobs/pi.py" };
         writeln!(out, "# {flavor}: submit, poll, read the log, list, kill. Jobs run for as many seconds as their first argument says.")?;
-        writeln!(out, "ID=$({curl} -u {alice}:{alices} -d '{{\"file\": \"{job}\", \"args\": [\"60\"]}}' -H 'Content-Type: application/json' {at}/batches | tee /dev/stderr | sed 's/.*\"id\":\\([0-9]*\\).*/\\1/')")?;
+        writeln!(
+            out,
+            "ID=$({curl} -u {alice}:{alices} -d '{{\"file\": \"{job}\", \"args\": [\"60\"]}}' -H 'Content-Type: application/json' {at}/batches | tee /dev/stderr | sed 's/.*\"id\":\\([0-9]*\\).*/\\1/')"
+        )?;
         writeln!(out, "{curl} -u {alice}:{alices} {at}/batches/$ID/state")?;
         writeln!(out, "{curl} -u {alice}:{alices} \"{at}/batches/$ID/log?from=0&size=5\"")?;
         writeln!(out, "{curl} -u {alice}:{alices} {at}/batches")?;
         writeln!(out, "{curl} -u {alice}:{alices} -X DELETE {at}/batches/$ID\n")?;
     }
     writeln!(out, "# The same with a bearer token, on a cluster of the gateway's choice; and what {bob} sees of it: nothing.")?;
-    writeln!(out, "{curl} -H 'Authorization: Bearer {token}' -d '{{\"file\": \"hdfs:///jobs/pi.py\"}}' -H 'Content-Type: application/json' {base}/batches")?;
+    writeln!(
+        out,
+        "{curl} -H 'Authorization: Bearer {token}' -d '{{\"file\": \"hdfs:///jobs/pi.py\"}}' -H 'Content-Type: application/json' {base}/batches"
+    )?;
     writeln!(out, "{curl} -u {bob}:{bobs} {base}/batches")?;
     out.flush()
 }

@@ -116,8 +116,8 @@ pub fn run() -> ExitCode {
 /// Sets the log up: JSON lines on stderr, plain text on a terminal; the level from `LIVY_GATEWAY_LOG`, as in `RUST_LOG`.
 fn start_log() {
     use std::io::IsTerminal as _;
-    let filter = tracing_subscriber::EnvFilter::try_from_env("LIVY_GATEWAY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("LIVY_GATEWAY_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
         builder.init();
@@ -128,8 +128,5 @@ fn start_log() {
 
 /// Makes the runtime that every command that waits runs on.
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("the runtime can't be started: {error}"))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("the runtime can't be started: {error}"))
 }

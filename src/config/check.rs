@@ -20,14 +20,8 @@ use super::shape::nearest;
 use super::tree::{Kind, Node, Step, show};
 
 /// The paths of every flavor, so that a client of any of them moves by changing its host name.
-pub const BASE_PATHS: [&str; 6] = [
-    "/",
-    "/livy",
-    "/livy/v1",
-    "/gateway/{topology}/livy/v1",
-    "/gateway/{topology}/livy",
-    "/v3/analytics_engines/{instance}/livy",
-];
+pub const BASE_PATHS: [&str; 6] =
+    ["/", "/livy", "/livy/v1", "/gateway/{topology}/livy/v1", "/gateway/{topology}/livy", "/v3/analytics_engines/{instance}/livy"];
 
 /// Checks everything.
 pub(crate) fn check(raw: RawConfig, root: &Node, folder: &Path, problems: &mut Vec<Problem>) -> Config {
@@ -79,7 +73,9 @@ impl Checker<'_> {
         match parse_duration(&text) {
             Some(duration) => duration,
             None => {
-                self.within(key, |c| c.report(format!("{text:?} is no duration"), "write a number and a unit: `500ms`, `30s`, `10m`, `24h`, `30d`"));
+                self.within(key, |c| {
+                    c.report(format!("{text:?} is no duration"), "write a number and a unit: `500ms`, `30s`, `10m`, `24h`, `30d`")
+                });
                 default
             }
         }
@@ -117,18 +113,22 @@ impl Checker<'_> {
         self.within(key, |c| match raw {
             RawSecret::Inline(text) if c.inline => SecretString::from(text),
             RawSecret::Inline(_) => {
-                c.report("a secret must not stand in the file", "write `{file: path}` or `{env: NAME}`; for tests, `allow_inline_secrets: true` at the top");
+                c.report(
+                    "a secret must not stand in the file",
+                    "write `{file: path}` or `{env: NAME}`; for tests, `allow_inline_secrets: true` at the top",
+                );
                 SecretString::default()
             }
-            RawSecret::Reference(SecretReference { file: Some(path), env: None }) => {
-                match std::fs::read_to_string(c.file(&path)) {
-                    Ok(text) => SecretString::from(text.strip_suffix('\n').unwrap_or(&text).to_owned()),
-                    Err(error) => {
-                        c.report(format!("can't read the secret file {path:?}: {error}"), "check the path (it is relative to this file) and its permissions");
-                        SecretString::default()
-                    }
+            RawSecret::Reference(SecretReference { file: Some(path), env: None }) => match std::fs::read_to_string(c.file(&path)) {
+                Ok(text) => SecretString::from(text.strip_suffix('\n').unwrap_or(&text).to_owned()),
+                Err(error) => {
+                    c.report(
+                        format!("can't read the secret file {path:?}: {error}"),
+                        "check the path (it is relative to this file) and its permissions",
+                    );
+                    SecretString::default()
                 }
-            }
+            },
             RawSecret::Reference(SecretReference { file: None, env: Some(name) }) => match std::env::var(&name) {
                 Ok(text) => SecretString::from(text),
                 Err(_) => {
@@ -152,7 +152,10 @@ impl Checker<'_> {
         let listen = self.within("listen", |c| listen.iter().filter_map(|text| c.address(text)).collect());
         let plaintext = raw.plaintext.unwrap_or(false);
         match (&raw.tls, plaintext) {
-            (None, false) => self.report("neither `tls` nor `plaintext: true`", "add `tls: {cert_file: tls.crt, key_file: tls.key}`; `plaintext: true` only behind something that ends TLS"),
+            (None, false) => self.report(
+                "neither `tls` nor `plaintext: true`",
+                "add `tls: {cert_file: tls.crt, key_file: tls.key}`; `plaintext: true` only behind something that ends TLS",
+            ),
             (Some(_), true) => self.report("both `tls` and `plaintext: true`", "remove one of the two"),
             _ => {}
         }
@@ -289,7 +292,10 @@ impl Checker<'_> {
                 Some(AuthenticatorKind::Anonymous { user })
             }
             _ => {
-                self.report("an authenticator is exactly one of basic, jwt and anonymous", "write one of them; further ones get names of their own");
+                self.report(
+                    "an authenticator is exactly one of basic, jwt and anonymous",
+                    "write one of them; further ones get names of their own",
+                );
                 None
             }
         }
@@ -305,7 +311,10 @@ impl Checker<'_> {
             (None, Some(secret)) => JwtKeys::Secret(self.secret("secret", Some(secret))),
             (Some(jwks), None) => self.within("jwks", |c| c.jwks(jwks)),
             _ => {
-                self.report("needs exactly one of jwks and secret", "write `jwks: {url: https://...}`, `jwks: {file: ...}` or `secret: {file: ...}`");
+                self.report(
+                    "needs exactly one of jwks and secret",
+                    "write `jwks: {url: https://...}`, `jwks: {file: ...}` or `secret: {file: ...}`",
+                );
                 JwtKeys::Secret(SecretString::default())
             }
         };
@@ -313,7 +322,9 @@ impl Checker<'_> {
             let length = secrecy::ExposeSecret::expose_secret(secret).len();
             // RFC 7518 section 3.2: a key as long as the hash, or longer.
             if uses_secret && length > 0 && length < 32 {
-                self.within("secret", |c| c.report(format!("{length} bytes are too few for HS256"), "use 32 random bytes or more: `openssl rand -hex 32`"));
+                self.within("secret", |c| {
+                    c.report(format!("{length} bytes are too few for HS256"), "use 32 random bytes or more: `openssl rand -hex 32`")
+                });
             }
         }
         Jwt {
@@ -395,7 +406,12 @@ impl Checker<'_> {
         raw.into_iter()
             .filter_map(|(name, raw)| {
                 if !is_label(&name) {
-                    self.within(&name, |c| c.report(format!("{name:?} is no cluster name"), "use letters, digits, `-`, `_` and `.`: it stands in paths and metrics"));
+                    self.within(&name, |c| {
+                        c.report(
+                            format!("{name:?} is no cluster name"),
+                            "use letters, digits, `-`, `_` and `.`: it stands in paths and metrics",
+                        )
+                    });
                 }
                 self.within(&name.clone(), |c| c.cluster(name, raw))
             })
@@ -473,7 +489,10 @@ impl Checker<'_> {
             self.report("a base URL has no query", "remove everything from `?` on");
         }
         if path.ends_with("/batches") {
-            self.report("the URL is what stands before `/batches`", format!("write `{}`", text.trim_end_matches('/').trim_end_matches("/batches")));
+            self.report(
+                "the URL is what stands before `/batches`",
+                format!("write `{}`", text.trim_end_matches('/').trim_end_matches("/batches")),
+            );
         }
         if path.is_empty() && flavor == Flavor::Ibm && settings.instance_id.is_none() {
             self.report("an ibm URL without a path needs `instance_id`", "add `instance_id: <the instance's GUID>`");
@@ -574,7 +593,9 @@ impl Checker<'_> {
             let route = self.at(Step::Index(at), |c| {
                 let route = c.route(raw, authenticators, clusters);
                 if !names.insert(route.name.clone()) {
-                    c.within("name", |c| c.report(format!("a second route named {:?}", route.name), "names stand in metrics: make them differ"));
+                    c.within("name", |c| {
+                        c.report(format!("a second route named {:?}", route.name), "names stand in metrics: make them differ")
+                    });
                 }
                 if let Some(first) = &catch_all {
                     c.report(format!("can never match: the route {first:?} before it matches everything"), "move it up");

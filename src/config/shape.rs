@@ -224,9 +224,7 @@ fn accepts(schema: &Value, node: &Node) -> bool {
         // A key with nothing behind it means the default.
         Kind::Scalar(Value::Null) => has("null"),
         Kind::Scalar(Value::Bool(_)) => has("boolean"),
-        Kind::Scalar(Value::Number(n)) => {
-            has("number") || (has("integer") && n.as_i64().is_some_and(|n| in_range(schema, n)))
-        }
+        Kind::Scalar(Value::Number(n)) => has("number") || (has("integer") && n.as_i64().is_some_and(|n| in_range(schema, n))),
         Kind::Scalar(_) => has("string"),
         Kind::Seq(_) => has("array"),
         Kind::Map(_) => has("object"),

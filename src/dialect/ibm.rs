@@ -6,9 +6,7 @@
 use serde_json::{Map, Value};
 
 use crate::fault::{FaultKind, UpstreamFault};
-use crate::flavor::{
-    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, Operation, Settings, Unsupported,
-};
+use crate::flavor::{BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, Operation, Settings, Unsupported};
 use crate::json;
 use crate::livy::{app_info, body_of, decode_sessions};
 use crate::model::{BatchSpec, Field, Observed, StateReading};
@@ -22,7 +20,8 @@ use crate::wire::{UpstreamRequest, UpstreamResponse, segment};
 pub struct IbmDialect;
 
 /// Where the log of a batch is, for whoever asks here.
-pub const LOG_LINE: &str = "IBM Analytics Engine serverless has no log over REST: look in the instance home bucket, or in IBM Cloud Logs if forwarding is on";
+pub const LOG_LINE: &str =
+    "IBM Analytics Engine serverless has no log over REST: look in the instance home bucket, or in IBM Cloud Logs if forwarding is on";
 
 impl Dialect for IbmDialect {
     fn flavor(&self) -> Flavor {

@@ -8,8 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::fault::{FaultKind, UpstreamFault};
 use crate::flavor::{
-    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, Note, NoteAction, Operation, Settings,
-    Unsupported,
+    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, Note, NoteAction, Operation, Settings, Unsupported,
 };
 use crate::json;
 use crate::livy::{app_info, decode_sessions};
@@ -88,11 +87,15 @@ impl Dialect for KyuubiDialect {
 
     fn operation_support(&self, operation: Operation) -> Support {
         match operation {
-            Operation::CreateBatch => Support::Emulated("200 becomes 201; the batch id is chosen by the gateway, so that a lost answer can be looked up"),
+            Operation::CreateBatch => {
+                Support::Emulated("200 becomes 201; the batch id is chosen by the gateway, so that a lost answer can be looked up")
+            }
             Operation::ListBatches => Support::Emulated("read in pages until a short one (Kyuubi's `total` is the page's length)"),
             Operation::GetBatch => Support::Emulated("`log` is empty: it would cost a second request for each poll"),
             Operation::GetState => Support::Emulated("read from the item; Kyuubi has no `/state`"),
-            Operation::GetLog => Support::Emulated("read from line 0 with explicit positions and cut here; Livy's section headers are added"),
+            Operation::GetLog => {
+                Support::Emulated("read from line 0 with explicit positions and cut here; Livy's section headers are added")
+            }
             Operation::DeleteBatch => Support::Emulated("`success: false` is settled by reading the batch again; afterwards 404, as Livy"),
             Operation::Other => Support::Native,
         }
@@ -235,19 +238,16 @@ fn is_reserved(key: &str) -> bool {
     // Kyuubi strips or adds the prefix `spark.` freely, so both spellings mean the same.
     let bare = key.strip_prefix("spark.").filter(|rest| rest.starts_with("kyuubi.") || rest.starts_with("hive."));
     let names = [Some(key), bare];
-    names.into_iter().flatten().any(|name| {
-        RESERVED.contains(&name) || PROXY_USER_KEYS.contains(&name) || name.starts_with("spark.kerberos.")
-    })
+    names
+        .into_iter()
+        .flatten()
+        .any(|name| RESERVED.contains(&name) || PROXY_USER_KEYS.contains(&name) || name.starts_with("spark.kerberos."))
 }
 
 /// Comma-joined lists can't hold a comma.
 fn inexpressible_lists(spec: &BatchSpec) -> impl Iterator<Item = Unsupported> {
-    let lists = [
-        (Field::Jars, &spec.jars),
-        (Field::PyFiles, &spec.py_files),
-        (Field::Files, &spec.files),
-        (Field::Archives, &spec.archives),
-    ];
+    let lists =
+        [(Field::Jars, &spec.jars), (Field::PyFiles, &spec.py_files), (Field::Files, &spec.files), (Field::Archives, &spec.archives)];
     lists.into_iter().filter(|(_, items)| items.iter().any(|item| item.contains(','))).map(|(field, _)| Unsupported {
         field,
         conf_key: None,
@@ -355,9 +355,15 @@ fn refused_creation(message: &str) -> FaultKind {
         FaultKind::Busy
     } else if says("Connection denied because") {
         FaultKind::Forbidden
-    } else if ["is not in the supported list", "is a required parameter", "must be an UUID", "is not in the local dir allow list", "Relative path"]
-        .into_iter()
-        .any(says)
+    } else if [
+        "is not in the supported list",
+        "is a required parameter",
+        "must be an UUID",
+        "is not in the local dir allow list",
+        "Relative path",
+    ]
+    .into_iter()
+    .any(says)
     {
         FaultKind::Refused
     } else {
@@ -375,9 +381,8 @@ fn readable(kind: FaultKind, response: &UpstreamResponse<'_>) -> String {
 }
 
 fn observed(map: &Map<String, Value>, response: &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault> {
-    let upstream_id = json::text(map, "id")
-        .filter(|id| !id.is_empty())
-        .ok_or_else(|| UpstreamFault::unreadable(response, "the batch has no id"))?;
+    let upstream_id =
+        json::text(map, "id").filter(|id| !id.is_empty()).ok_or_else(|| UpstreamFault::unreadable(response, "the batch has no id"))?;
     let (state, app_state) = (json::text(map, "state"), json::text(map, "appState"));
     let mut info = app_info(None);
     info.insert("sparkUiUrl".into(), json::text(map, "appUrl"));

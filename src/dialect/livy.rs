@@ -7,9 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::fault::{FaultKind, UpstreamFault};
-use crate::flavor::{
-    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, Operation, Settings, Unsupported,
-};
+use crate::flavor::{BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, Operation, Settings, Unsupported};
 use crate::json;
 use crate::model::{AppInfo, BatchSpec, Field, Observed, StateReading};
 use crate::state::livy_state;
@@ -62,9 +60,9 @@ impl Dialect for LivyDialect {
             (Front::Knox, Field::ProxyUser) => {
                 Support::Refused("Knox overwrites proxyUser with the gateway's own login; jobs run as that account")
             }
-            (_, Field::Name) => Support::Emulated(
-                "sent as given; a submission without one gets a generated name, which the client never sees",
-            ),
+            (_, Field::Name) => {
+                Support::Emulated("sent as given; a submission without one gets a generated name, which the client never sees")
+            }
             _ => Support::Native,
         }
     }
@@ -72,9 +70,9 @@ impl Dialect for LivyDialect {
     fn operation_support(&self, operation: Operation) -> Support {
         match operation {
             Operation::ListBatches => Support::Emulated("read in pages and merged with what the registry knows"),
-            Operation::GetState => Support::Emulated(
-                "asked by name where the gateway submitted it, so that an id that began again can't show another batch",
-            ),
+            Operation::GetState => {
+                Support::Emulated("asked by name where the gateway submitted it, so that an id that began again can't show another batch")
+            }
             Operation::GetLog => Support::Emulated("`size` past the 32-bit range becomes -1, where Livy would return nothing"),
             Operation::CreateBatch | Operation::GetBatch | Operation::DeleteBatch | Operation::Other => Support::Native,
         }

@@ -159,13 +159,8 @@ fn text_list(name: &str, value: &RawValue) -> Result<Vec<String>, RequestFault> 
     if kind(value) == "null" {
         return Ok(Vec::new());
     }
-    let items: Vec<&RawValue> =
-        serde_json::from_str(value.get()).map_err(|_| wrong(name.to_owned(), "a list of texts", value))?;
-    items
-        .into_iter()
-        .enumerate()
-        .map(|(at, item)| scalar(item).ok_or_else(|| wrong(format!("{name}[{at}]"), "a text", item)))
-        .collect()
+    let items: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|_| wrong(name.to_owned(), "a list of texts", value))?;
+    items.into_iter().enumerate().map(|(at, item)| scalar(item).ok_or_else(|| wrong(format!("{name}[{at}]"), "a text", item))).collect()
 }
 
 fn text_map(name: &str, value: &RawValue) -> Result<ConfMap, RequestFault> {
@@ -255,9 +250,9 @@ fn check_uri(text: &str) -> Result<(), String> {
 /// Returns the scheme of a URI, if it has one (RFC 3986 section 3.1).
 pub fn scheme(text: &str) -> Option<&str> {
     let end = text.find([':', '/', '?', '#'])?;
-    let scheme = text[..end].as_bytes();
-    let legal = scheme.first().is_some_and(u8::is_ascii_alphabetic)
-        && scheme.iter().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b));
+    let scheme = &text.as_bytes()[..end];
+    let legal =
+        scheme.first().is_some_and(u8::is_ascii_alphabetic) && scheme.iter().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b));
     (text.as_bytes()[end] == b':' && legal).then(|| &text[..end])
 }
 
@@ -289,10 +284,7 @@ mod tests {
         assert_eq!(fault(r#"{"file":"/x","args":"x"}"#), r#"field "args" must be a list of texts, found a text"#);
         assert_eq!(fault(r#"{"file":"/x","args":["a",null]}"#), r#"field "args[1]" must be a text, found null"#);
         assert_eq!(fault(r#"{"file":"/x","conf":{"k":[]}}"#), r#"field "conf.k" must be a text, found a list"#);
-        assert_eq!(
-            fault(r#"{"file":"/x","driverCores":2.5}"#),
-            r#"field "driverCores" must be a 32-bit integer, found a number 2.5"#
-        );
+        assert_eq!(fault(r#"{"file":"/x","driverCores":2.5}"#), r#"field "driverCores" must be a 32-bit integer, found a number 2.5"#);
         assert!(fault(r#"{"file":"/x","numExecutors":99999999999}"#).contains("32-bit integer"));
         assert_eq!(fault("{}"), r#"field "file": File is required."#);
         assert_eq!(fault(r#"{"file":null}"#), r#"field "file": File is required."#);

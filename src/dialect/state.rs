@@ -26,14 +26,8 @@ pub enum BatchState {
 
 impl BatchState {
     /// Every state.
-    pub const ALL: [BatchState; 6] = [
-        BatchState::Starting,
-        BatchState::Running,
-        BatchState::Success,
-        BatchState::Dead,
-        BatchState::Killed,
-        BatchState::Error,
-    ];
+    pub const ALL: [BatchState; 6] =
+        [BatchState::Starting, BatchState::Running, BatchState::Success, BatchState::Dead, BatchState::Killed, BatchState::Error];
 
     /// Returns Livy's word.
     pub const fn as_str(self) -> &'static str {

@@ -32,9 +32,7 @@ pub fn refused_fields(dialect: &dyn Dialect, spec: &BatchSpec) -> Vec<Unsupporte
         .into_iter()
         .filter(|field| spec.has(*field))
         .filter_map(|field| match dialect.support(field) {
-            Support::Refused(reason) => {
-                Some(Unsupported { field, conf_key: None, reason: reason.to_owned(), droppable: true })
-            }
+            Support::Refused(reason) => Some(Unsupported { field, conf_key: None, reason: reason.to_owned(), droppable: true }),
             Support::Native | Support::Emulated(_) => None,
         })
         .collect()

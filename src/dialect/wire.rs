@@ -64,7 +64,6 @@ impl UpstreamResponse<'_> {
 
 /// Percent-encodes one path segment (RFC 3986 unreserved characters stay).
 pub fn segment(text: &str) -> String {
-    const KEEP: &percent_encoding::AsciiSet =
-        &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    const KEEP: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     percent_encoding::utf8_percent_encode(text, KEEP).to_string()
 }

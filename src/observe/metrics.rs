@@ -5,13 +5,12 @@
 
 use livy_dialect::{BatchState, Operation};
 use prometheus::{
-    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// Requests: clients and clusters, up to serverless submissions of minutes.
-const R: [f64; 16] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+const R: [f64; 16] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 /// Overhead: the gateway's own part.
 const O: [f64; 10] = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05];
 /// Authentication: from a cache hit to a costly bcrypt.
@@ -46,6 +45,7 @@ pub struct Metrics {
     pub upstream_duration_seconds: HistogramVec,
     pub upstream_errors_total: IntCounterVec,
     pub upstream_connections: IntGaugeVec,
+    pub upstream_retries_total: IntCounterVec,
     pub cluster_up: IntGaugeVec,
     pub cluster_state: IntGaugeVec,
     pub cluster_transitions_total: IntCounterVec,
@@ -107,24 +107,56 @@ impl Metrics {
         let cluster_op = ["cluster", "operation"];
         let metrics = Metrics {
             requests_total: m.counter("requests_total", "Requests answered, as clients saw them.", &["route", "operation", "code"]),
-            request_duration_seconds: m.histogram("request_duration_seconds", "From a request's head to the end of its answer.", &route_op, &R),
-            overhead_seconds: m.histogram("overhead_seconds", "A request's time less the time spent waiting for clusters.", &["operation"], &O),
+            request_duration_seconds: m.histogram(
+                "request_duration_seconds",
+                "From a request's head to the end of its answer.",
+                &route_op,
+                &R,
+            ),
+            overhead_seconds: m.histogram(
+                "overhead_seconds",
+                "A request's time less the time spent waiting for clusters.",
+                &["operation"],
+                &O,
+            ),
             requests_in_flight: m.gauge("requests_in_flight", "Requests being served.", &["operation"]),
             request_body_bytes: m.histogram("request_body_bytes", "Size of request bodies.", &["operation"], &B),
             response_body_bytes: m.histogram("response_body_bytes", "Size of response bodies.", &["operation"], &B),
             connections_open: m.gauge("connections_open", "Open client connections.", &["listener"]),
             connections_total: m.counter("connections_total", "Client connections, by how their beginning went.", &["listener", "outcome"]),
             tls_handshakes_total: m.counter("tls_handshakes_total", "TLS handshakes with clients.", &["listener", "version", "outcome"]),
-            tls_certificate_expiry: m.float("tls_certificate_expiry_timestamp_seconds", "When a certificate ends, Unix time.", &["kind", "name"]),
+            tls_certificate_expiry: m.float(
+                "tls_certificate_expiry_timestamp_seconds",
+                "When a certificate ends, Unix time.",
+                &["kind", "name"],
+            ),
             auth_total: m.counter("auth_total", "Authentications by outcome.", &["authenticator", "outcome"]),
-            auth_duration_seconds: m.histogram("auth_duration_seconds", "Time of authentications that were not cached.", &["authenticator"], &A),
+            auth_duration_seconds: m.histogram(
+                "auth_duration_seconds",
+                "Time of authentications that were not cached.",
+                &["authenticator"],
+                &A,
+            ),
             jwks_refresh_total: m.counter("jwks_refresh_total", "Readings of key sets.", &["authenticator", "outcome"]),
-            jwks_last_success: m.float("jwks_last_success_timestamp_seconds", "When a key set was last read, Unix time.", &["authenticator"]),
+            jwks_last_success: m.float(
+                "jwks_last_success_timestamp_seconds",
+                "When a key set was last read, Unix time.",
+                &["authenticator"],
+            ),
             jwks_keys: m.gauge("jwks_keys", "Keys in force.", &["authenticator"]),
-            upstream_requests_total: m.counter("upstream_requests_total", "Requests to clusters, by the cluster's own status; `none` is no answer.", &["cluster", "operation", "code"]),
+            upstream_requests_total: m.counter(
+                "upstream_requests_total",
+                "Requests to clusters, by the cluster's own status; `none` is no answer.",
+                &["cluster", "operation", "code"],
+            ),
             upstream_duration_seconds: m.histogram("upstream_duration_seconds", "Time that clusters took.", &cluster_op, &R),
             upstream_errors_total: m.counter("upstream_errors_total", "Requests to clusters that got no answer.", &["cluster", "reason"]),
             upstream_connections: m.gauge("upstream_connections", "Open connections to clusters.", &["cluster", "state"]),
+            upstream_retries_total: m.counter(
+                "upstream_retries_total",
+                "Requests to clusters that were, or would have been, sent again.",
+                &["cluster", "operation", "outcome"],
+            ),
             cluster_up: m.gauge("cluster_up", "Whether the last probe found the cluster alive.", &["cluster"]),
             cluster_state: m.gauge("cluster_state", "1 for the state that a cluster is in.", &["cluster", "state"]),
             cluster_transitions_total: m.counter("cluster_transitions_total", "Changes of a cluster's state.", &["cluster", "to", "cause"]),
@@ -132,16 +164,30 @@ impl Metrics {
             cluster_info: m.gauge("cluster_info", "1; joins the flavor to a cluster.", &["cluster", "flavor"]),
             cluster_insecure_tls: m.gauge("cluster_insecure_tls", "1 where certificates are not verified.", &["cluster"]),
             submissions_total: m.counter("submissions_total", "Submissions by outcome.", &["route", "cluster", "outcome"]),
-            ambiguous_submissions_total: m.counter("ambiguous_submissions_total", "Submissions whose answer was lost, by what became clear.", &["cluster", "resolution"]),
+            ambiguous_submissions_total: m.counter(
+                "ambiguous_submissions_total",
+                "Submissions whose answer was lost, by what became clear.",
+                &["cluster", "resolution"],
+            ),
             routing_decisions_total: m.counter("routing_decisions_total", "Why a cluster was chosen.", &["route", "cluster", "reason"]),
             batch_transitions_total: m.counter("batch_transitions_total", "Batches first seen in a state.", &["cluster", "state"]),
             translation_notes_total: m.counter("translation_notes_total", "Fields dropped or emulated.", &["flavor", "field", "action"]),
-            translation_errors_total: m.counter("translation_errors_total", "Answers of clusters that could not be read.", &["flavor", "operation", "reason"]),
+            translation_errors_total: m.counter(
+                "translation_errors_total",
+                "Answers of clusters that could not be read.",
+                &["flavor", "operation", "reason"],
+            ),
             idempotency_total: m.counter("idempotency_total", "Submissions with an Idempotency-Key, by outcome.", &["outcome"]),
             state_reads_total: m.counter("state_reads_total", "Where the answer to a poll came from.", &["outcome"]),
             config_info: m.gauge("config_info", "1; the hash of the configuration in force.", &["hash"]),
-            config_last_reload_success: m.register(IntGauge::new("livy_gateway_config_last_reload_success", "Whether the configuration was read at the last attempt.")),
-            config_last_reload_timestamp: m.register(Gauge::new("livy_gateway_config_last_reload_timestamp_seconds", "When the configuration in force was read, Unix time.")),
+            config_last_reload_success: m.register(IntGauge::new(
+                "livy_gateway_config_last_reload_success",
+                "Whether the configuration was read at the last attempt.",
+            )),
+            config_last_reload_timestamp: m.register(Gauge::new(
+                "livy_gateway_config_last_reload_timestamp_seconds",
+                "When the configuration in force was read, Unix time.",
+            )),
             build_info: m.gauge("build_info", "1; version and revision of this binary.", &["version", "revision"]),
             registry: registry.clone(),
         };
@@ -190,8 +236,7 @@ impl Default for Metrics {
 }
 
 /// Why a request to a cluster got no answer; the `reason` label of `upstream_errors_total`.
-pub const UPSTREAM_ERRORS: [&str; 8] =
-    ["dns", "connect", "tls", "timeout_connect", "timeout_response", "reset", "protocol", "body_limit"];
+pub const UPSTREAM_ERRORS: [&str; 8] = ["dns", "connect", "tls", "timeout_connect", "timeout_response", "reset", "protocol", "body_limit"];
 
 /// The handles of one cluster.
 #[derive(Debug)]

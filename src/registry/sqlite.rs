@@ -96,9 +96,7 @@ fn sentence(error: rusqlite::Error) -> String {
 fn store_error(error: rusqlite::Error) -> RegistryError {
     match &error {
         // The only CHECK that an insert can break is the one on ids.
-        rusqlite::Error::SqliteFailure(code, _) if code.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_CHECK => {
-            RegistryError::OutOfIds
-        }
+        rusqlite::Error::SqliteFailure(code, _) if code.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_CHECK => RegistryError::OutOfIds,
         _ => RegistryError::Store(error.to_string()),
     }
 }
@@ -229,13 +227,15 @@ fn save(tx: &Connection, row: &Row) -> rusqlite::Result<()> {
 
 /// Takes an upstream id away from whoever holds it. An adopted entry that turns out to be the submission itself vanishes; any other one
 /// keeps its last known state.
-fn detach(tx: &Transaction<'_>, cluster: &str, upstream_id: &str, keep: Option<GatewayId>, since_ms: i64) -> rusqlite::Result<Vec<GatewayId>> {
+fn detach(
+    tx: &Transaction<'_>,
+    cluster: &str,
+    upstream_id: &str,
+    keep: Option<GatewayId>,
+    since_ms: i64,
+) -> rusqlite::Result<Vec<GatewayId>> {
     let keep = keep.map_or(0, |id| id.0);
-    let held = one(
-        tx,
-        "cluster = ?1 AND upstream_id = ?2 AND phase = 'bound' AND id <> ?3",
-        params![cluster, upstream_id, keep],
-    )?;
+    let held = one(tx, "cluster = ?1 AND upstream_id = ?2 AND phase = 'bound' AND id <> ?3", params![cluster, upstream_id, keep])?;
     let Some(row) = held else { return Ok(Vec::new()) };
     let phase = if row.adopted && row.created_ms >= since_ms { Phase::Refused } else { Phase::Detached };
     end_detached(tx, row.id, phase)?;
@@ -261,9 +261,9 @@ fn adopt(tx: &Transaction<'_>, cluster: &str, seen: Vec<Observed>, now_ms: i64) 
         .collect::<Result<_, _>>()?;
     for observed in seen {
         // A submission on its way may show up in the list before its own answer does: it will be bound by whoever sent it.
-        let on_its_way = sending.iter().any(|row| {
-            row.lookup.key == observed.upstream_id || (row.lookup.sent_name.is_some() && row.lookup.sent_name == observed.name)
-        });
+        let on_its_way = sending
+            .iter()
+            .any(|row| row.lookup.key == observed.upstream_id || (row.lookup.sent_name.is_some() && row.lookup.sent_name == observed.name));
         // Where names are not echoed, any unknown batch may be the one on its way.
         let may_be_on_its_way = observed.name.is_none() && sending.iter().any(|row| row.lookup.sent_name.is_none());
         let held = one(tx, "cluster = ?1 AND upstream_id = ?2 AND phase = 'bound'", params![cluster, observed.upstream_id])?;
@@ -347,7 +347,10 @@ fn list(connection: &Connection, visible: &Visible, cluster: Option<&str>, range
     let range = range(total);
     let rows = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE {SHOWN} ORDER BY id LIMIT ?3 OFFSET ?4"))?
-        .query_map(params![owner, cluster, i64::try_from(range.len()).unwrap_or(i64::MAX), i64::try_from(range.start).unwrap_or(i64::MAX)], read_row)?
+        .query_map(
+            params![owner, cluster, i64::try_from(range.len()).unwrap_or(i64::MAX), i64::try_from(range.start).unwrap_or(i64::MAX)],
+            read_row,
+        )?
         .collect::<Result<Vec<_>, _>>()?;
     Ok((total, rows))
 }
@@ -422,10 +425,7 @@ impl Store for SqliteStore {
 
     fn sweep(&self, before_ms: i64) -> StoreFuture<'_, usize> {
         self.write(move |tx| {
-            tx.execute(
-                "DELETE FROM batches WHERE ended_ms < ?1 OR (phase IN ('refused', 'deleted') AND created_ms < ?1)",
-                [before_ms],
-            )
+            tx.execute("DELETE FROM batches WHERE ended_ms < ?1 OR (phase IN ('refused', 'deleted') AND created_ms < ?1)", [before_ms])
         })
     }
 

@@ -86,11 +86,8 @@ impl Control {
     }
 
     pub(super) fn remember(&self, asked: &Asked) {
-        let headers: Vec<Value> = asked
-            .headers
-            .iter()
-            .map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]))
-            .collect();
+        let headers: Vec<Value> =
+            asked.headers.iter().map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())])).collect();
         let query: Vec<String> = asked.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let request = json!({
             "method": asked.method.as_str(), "path": format!("/{}", asked.segments.join("/")), "query": query.join("&"),

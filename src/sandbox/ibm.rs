@@ -20,9 +20,7 @@ pub(super) fn answer(double: &Double, asked: &Asked) -> Told {
         }
         ("POST", ["batches"]) => create(double, asked),
         ("GET", ["batches", key]) => with_job(double, key, |job| Told::json(200, &batch(job))),
-        ("GET", ["batches", key, "state"]) => {
-            with_job(double, key, |job| Told::json(200, &json!({"id": job.id, "state": word(job)})))
-        }
+        ("GET", ["batches", key, "state"]) => with_job(double, key, |job| Told::json(200, &json!({"id": job.id, "state": word(job)}))),
         ("DELETE", ["batches", key]) => with_job(double, key, |job| {
             job.kill();
             Told::json(200, &json!({"msg": "deleted"}))

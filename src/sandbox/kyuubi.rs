@@ -38,8 +38,11 @@ fn message(status: u16, text: &str) -> Told {
 }
 
 fn jetty(status: u16, text: &str) -> Told {
-    told(status, &json!({"servlet": "org.glassfish.jersey.servlet.ServletContainer", "message": text,
-        "url": "/api/v1/batches", "status": status.to_string()}))
+    told(
+        status,
+        &json!({"servlet": "org.glassfish.jersey.servlet.ServletContainer", "message": text,
+        "url": "/api/v1/batches", "status": status.to_string()}),
+    )
 }
 
 fn with_job(double: &Double, id: &str, read: impl FnOnce(&mut Job) -> Told) -> Told {

@@ -55,9 +55,7 @@ fn livy(double: &Double, asked: &Asked) -> Told {
         (_, ["batches"]) => empty(405).with("allow", "POST, GET, HEAD"),
         (_, ["batches", ..]) if asked.slash => empty(404),
         ("GET", ["batches", key]) => with_job(double, key, |job| Told::json(200, &batch(job))),
-        ("GET", ["batches", key, "state"]) => {
-            with_job(double, key, |job| Told::json(200, &json!({"id": job.id, "state": job.state()})))
-        }
+        ("GET", ["batches", key, "state"]) => with_job(double, key, |job| Told::json(200, &json!({"id": job.id, "state": job.state()}))),
         ("GET", ["batches", key, "log"]) => log(double, asked, key),
         ("DELETE", ["batches", key]) => delete(double, key),
         (_, ["batches", _]) => empty(405).with("allow", "DELETE, GET, HEAD"),
@@ -151,16 +149,30 @@ fn create(double: &Double, asked: &Asked) -> Told {
     let submission = match serde_json::from_slice::<Value>(&asked.body) {
         Ok(Value::Object(map)) => map,
         Ok(_) => return bare(400, "Cannot deserialize instance of `org.apache.livy.server.batch.CreateBatchRequest`".into()),
-        Err(error) => return bare(400, format!("{error}\n at [Source: (org.eclipse.jetty.server.HttpInputOverHTTP); line: {}, column: {}]", error.line(), error.column())),
+        Err(error) => {
+            return bare(
+                400,
+                format!(
+                    "{error}\n at [Source: (org.eclipse.jetty.server.HttpInputOverHTTP); line: {}, column: {}]",
+                    error.line(),
+                    error.column()
+                ),
+            );
+        }
     };
     if let Some(unknown) = submission.keys().find(|key| Field::from_name(key).is_none()) {
-        return bare(400, format!("Unrecognized field \"{unknown}\" (class org.apache.livy.server.batch.CreateBatchRequest), not marked as ignorable"));
+        return bare(
+            400,
+            format!("Unrecognized field \"{unknown}\" (class org.apache.livy.server.batch.CreateBatchRequest), not marked as ignorable"),
+        );
     }
     for key in ["args", "jars", "pyFiles", "files", "archives"] {
         match submission.get(key) {
             None | Some(Value::Array(_)) => {}
             Some(Value::Null) => return bare(500, "java.lang.NullPointerException".into()),
-            Some(_) => return bare(400, "Cannot deserialize instance of `scala.collection.immutable.List` out of VALUE_STRING token".into()),
+            Some(_) => {
+                return bare(400, "Cannot deserialize instance of `scala.collection.immutable.List` out of VALUE_STRING token".into());
+            }
         }
     }
     let mut jobs = double.jobs();
@@ -204,4 +216,3 @@ fn refuse(submission: &Map<String, Value>) -> Option<Told> {
     let what = format!("java.lang.ClassCastException: class java.lang.String cannot be cast to class java.lang.Integer ({wrong})");
     Some(Told::json(500, &Value::String(what)))
 }
-

@@ -78,9 +78,7 @@ pub async fn submit(
     let walk = Walk { gateway: gateway.clone(), route, errand, started: Instant::now(), submission };
     // From here on a client that hangs up changes nothing.
     let task = gateway.tasks.spawn(async move { walk.run(plans).await });
-    task.await.unwrap_or_else(|_| {
-        Err(ApiError::new(Code::Internal, "the submission's task ended early; what was sent will be looked up"))
-    })
+    task.await.unwrap_or_else(|_| Err(ApiError::new(Code::Internal, "the submission's task ended early; what was sent will be looked up")))
 }
 
 struct Walk {
@@ -138,6 +136,7 @@ impl Walk {
             }
             Sent::Unclear(fault) => {
                 self.count(&plan, "ambiguous");
+                plan.upstream.count_retry(Operation::CreateBatch, "unsafe");
                 Ok(self.resolve(plan, entry, fault).await)
             }
         }
@@ -217,7 +216,10 @@ impl Walk {
     async fn judge(&self, plan: &Plan, fault: UpstreamFault) -> Sent {
         let cluster = &plan.upstream.config.name;
         match fault.kind {
-            FaultKind::Busy => Sent::NotAccepted(ApiError::new(Code::ClusterFull, format!("cluster '{cluster}' takes no more batches now: {}", fault.message))),
+            FaultKind::Busy => Sent::NotAccepted(ApiError::new(
+                Code::ClusterFull,
+                format!("cluster '{cluster}' takes no more batches now: {}", fault.message),
+            )),
             FaultKind::Unavailable | FaultKind::NotFound => {
                 let message = format!("cluster '{cluster}' turned the request away ({}); nothing was submitted", fault.status);
                 Sent::NotAccepted(ApiError::new(Code::ClusterUnavailable, message))
@@ -277,7 +279,10 @@ impl Walk {
         let clear = tokio::time::timeout(patience, entry.resolved()).await;
         match clear {
             Err(_) if self.route.ambiguous_is_error => {
-                let message = format!("it is not known whether cluster '{}' created the batch; the gateway goes on asking (batch {})", plan.upstream.config.name, entry.id);
+                let message = format!(
+                    "it is not known whether cluster '{}' created the batch; the gateway goes on asking (batch {})",
+                    plan.upstream.config.name, entry.id
+                );
                 Err(ApiError::new(Code::SubmissionUnknown, message))
             }
             Ok(crate::registry::Phase::Refused) => {
@@ -314,9 +319,11 @@ impl Walk {
 
     fn created(&self, plan: &Plan, entry: &Entry) -> Reply {
         let known = entry.known();
-        let reply = Reply::ok(&entry.batch())
-            .created(&self.submission.prefix, entry.id.0)
-            .from_cluster(&entry.cluster, &entry.route, known.upstream_id.as_deref());
+        let reply = Reply::ok(&entry.batch()).created(&self.submission.prefix, entry.id.0).from_cluster(
+            &entry.cluster,
+            &entry.route,
+            known.upstream_id.as_deref(),
+        );
         let reply = plan.warnings().fold(reply, |reply, text| reply.warning(text));
         match (&plan.spec.proxy_user, &known.proxy_user, known.upstream_id.is_some()) {
             (Some(asked), seen, true) if seen.as_ref() != Some(asked) => {

@@ -46,8 +46,7 @@ pub(super) fn make(
     let mut spec = submission.spec.clone();
     let claims = access::take_claims(&mut spec, submission.do_as.as_deref());
     let pinned = submission.pinned.as_deref();
-    let (route, candidates) =
-        route::choose(&snapshot.routes, &snapshot.upstreams, &submission.principal, &spec, headers, pinned)?;
+    let (route, candidates) = route::choose(&snapshot.routes, &snapshot.upstreams, &submission.principal, &spec, headers, pinned)?;
     let mut plans = Vec::new();
     let mut first_refusal = None;
     for candidate in candidates {
@@ -72,13 +71,7 @@ pub(super) fn make(
     }
 }
 
-fn plan(
-    snapshot: &Snapshot,
-    submission: &Submission,
-    spec: &BatchSpec,
-    claims: &[String],
-    candidate: Candidate,
-) -> Result<Plan, ApiError> {
+fn plan(snapshot: &Snapshot, submission: &Submission, spec: &BatchSpec, claims: &[String], candidate: Candidate) -> Result<Plan, ApiError> {
     let config = &candidate.upstream.config;
     let mut spec = spec.clone();
     let mut notes = Vec::new();

@@ -129,7 +129,9 @@ impl Open {
                 }
             }
             if started.elapsed() > GIVE_UP {
-                return Finding::Unknown("the answer to the submission was lost, and the cluster did not answer any look-up; it may be running");
+                return Finding::Unknown(
+                    "the answer to the submission was lost, and the cluster did not answer any look-up; it may be running",
+                );
             }
             tokio::select! {
                 () = self.gateway.stop.cancelled() => return Finding::Stopped,

@@ -1,5 +1,6 @@
 //! Fetching one small document, such as a key set. Bounded in size and time, follows no redirect.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +22,8 @@ pub struct Fetcher(Client<Connector, Empty<Bytes>>);
 impl Fetcher {
     /// Makes a fetcher that trusts the system's roots.
     pub fn new() -> Self {
-        Fetcher(Client::builder(TokioExecutor::new()).build(Connector::new(tls::system_client(), Duration::from_secs(3))))
+        let connector = Connector::new(tls::system_client(), Duration::from_secs(3), Arc::default());
+        Fetcher(Client::builder(TokioExecutor::new()).build(connector))
     }
 
     /// Gets a document.

@@ -10,8 +10,8 @@ pub mod health;
 pub mod tls;
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -50,6 +50,10 @@ pub struct Upstream {
     pub listed: tokio::sync::Mutex<Option<Instant>>,
     client: Client<Connector, Full<Bytes>>,
     authorization: Option<HeaderValue>,
+    /// Open connections.
+    open: Arc<AtomicI64>,
+    /// Requests on their way.
+    active: Arc<AtomicI64>,
     host: HeaderValue,
     metrics: Arc<Metrics>,
 }
@@ -150,7 +154,8 @@ pub enum AskError {
 impl Upstream {
     /// Makes the pool of a cluster. No connection is opened yet.
     pub fn new(config: Cluster, tls: Option<tls::ClientTls>, metrics: Arc<Metrics>) -> Self {
-        let connector = Connector::new(tls, config.timeouts.connect);
+        let open = Arc::new(AtomicI64::new(0));
+        let connector = Connector::new(tls, config.timeouts.connect, open.clone());
         let mut builder = Client::builder(TokioExecutor::new());
         // The proof of how far a request got is ours to judge; the library would quietly send it a second time.
         builder.retry_canceled_requests(false).pool_idle_timeout(POOL_IDLE).pool_timer(TokioTimer::new());
@@ -159,7 +164,18 @@ impl Upstream {
         let health = Health::new(&config, metrics.clone());
         // An authority is made of visible ASCII.
         let host = HeaderValue::from_str(config.base.authority.as_str()).unwrap_or(HeaderValue::from_static("localhost"));
-        Upstream { client: builder.build(connector), listed: tokio::sync::Mutex::new(None), authorization, host, handles, health, metrics, config }
+        Upstream {
+            client: builder.build(connector),
+            listed: tokio::sync::Mutex::new(None),
+            authorization,
+            open,
+            active: Arc::default(),
+            host,
+            handles,
+            health,
+            metrics,
+            config,
+        }
     }
 
     /// Returns the translator.
@@ -190,6 +206,7 @@ impl Upstream {
     ) -> Result<Answer, SendError> {
         let started = Instant::now();
         let exchange = self.exchange(request, errand);
+        let _active = Held::new(&self.active);
         let result = match tokio::time::timeout(limit, exchange).await {
             Ok(result) => result,
             Err(_) => Err(SendError::MaybeSent { reason: "timeout_response", detail: format!("no answer within {limit:?}") }),
@@ -269,14 +286,28 @@ impl Upstream {
         let mut answer = self.send(operation, request, errand).await;
         if matches!(answer, Err(SendError::MaybeSent { reason: "reset", .. } | SendError::NotSent { reason: "reset", .. })) {
             answer = self.send(operation, request, errand).await;
-            let outcome = if answer.is_ok() { "recovered" } else { "exhausted" };
-            tracing::debug!(cluster = %self.config.name, operation = operation.as_str(), outcome, "asked again after a lost connection");
+            self.count_retry(operation, if answer.is_ok() { "recovered" } else { "exhausted" });
         }
         let answer = answer?;
         read(&answer.as_response()).map_err(|fault| {
             self.count_fault(operation, &fault);
             AskError::Fault(fault)
         })
+    }
+
+    /// Counts a request that was sent again, or (`unsafe`) would have been if that could not double a job.
+    pub fn count_retry(&self, operation: Operation, outcome: &str) {
+        let labels = [self.config.name.as_str(), operation.as_str(), outcome];
+        self.metrics.upstream_retries_total.with_label_values(&labels).inc();
+    }
+
+    /// Brings the connection gauges up to date.
+    pub fn show_connections(&self) {
+        let open = self.open.load(Ordering::Relaxed);
+        let active = self.active.load(Ordering::Relaxed).min(open);
+        for (state, count) in [("active", active), ("idle", open - active)] {
+            self.metrics.upstream_connections.with_label_values(&[self.config.name.as_str(), state]).set(count);
+        }
     }
 
     /// Counts an answer that could not be read.
@@ -299,6 +330,23 @@ impl Upstream {
             Ok(answer) => Err(format!("it answered {}", answer.status)),
             Err(error) => Err(error.to_string()),
         }
+    }
+}
+
+/// One more of something, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Held(Arc<AtomicI64>);
+
+impl Held {
+    pub(crate) fn new(counter: &Arc<AtomicI64>) -> Held {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Held(counter.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,0 +1,170 @@
+//! Who gets in.
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::jwk::Jwk;
+use serde_json::json;
+
+use crate::harness::*;
+
+#[test]
+fn a_401_names_every_scheme_and_reveals_nothing() {
+    let clusters = Clusters::start();
+    let gateway = Gateway::over(&clusters);
+    for request in [
+        Request::get("/batches"),
+        Request::get("/batches").basic(("alice", "wrong")),
+        Request::get("/batches").basic(("nobody", "wrong")),
+        Request::get("/batches").header("Authorization", "Basic !!!"),
+        Request::get("/batches").header("Authorization", "Negotiate abc"),
+        Request::get("/batches").header("Authorization", "Bearer x.y.z"),
+        Request::get("/nowhere"),
+        Request::post_bytes("/batches", b"not even json"),
+        Request::get("/batches").basic(ALICE).basic(BOB),
+    ] {
+        let reply = gateway.send(&request);
+        reply.error(401, "unauthenticated");
+        let challenges = reply.all("www-authenticate");
+        assert_eq!(challenges.len(), 2, "{challenges:?}");
+        assert!(challenges[0].starts_with("Basic ") && challenges[1].starts_with("Bearer "));
+    }
+    let known = gateway.send(&Request::get("/batches").basic(("alice", "wrong"))).json();
+    let unknown = gateway.send(&Request::get("/batches").basic(("nobody", "wrong"))).json();
+    assert_eq!(known["msg"], unknown["msg"]);
+    assert!(gateway.metric(r#"livy_gateway_auth_total{authenticator="staff",outcome="rejected"}"#) >= 2.0);
+    assert_eq!(gateway.get("/batches").status, 200);
+}
+
+#[test]
+fn tokens_are_checked_claim_by_claim() {
+    let clusters = Clusters::start();
+    let gateway = Gateway::over(&clusters);
+    let now = jsonwebtoken::get_current_timestamp();
+    let status = |token: &str| gateway.send(&Request::get("/version").bearer(token)).status;
+    assert_eq!(status(&token(json!({}))), 200);
+    assert_eq!(status(&token(json!({"aud": ["other", AUDIENCE], "nbf": now - 5}))), 200);
+    for (what, claims) in [
+        ("expired", json!({"exp": now - 120})),
+        ("not yet", json!({"nbf": now + 300})),
+        ("another issuer", json!({"iss": "https://evil.test"})),
+        ("another audience", json!({"aud": "other"})),
+        ("no expiry", json!({"exp": null})),
+        ("no audience", json!({"aud": null})),
+        ("no issuer", json!({"iss": null})),
+        ("no user", json!({"sub": null})),
+        ("an empty user", json!({"sub": ""})),
+    ] {
+        assert_eq!(status(&token(claims)), 401, "{what}");
+    }
+    let forged = sign(json!({}), &Header::default(), &EncodingKey::from_secret(b"another secret that is long enough!!"));
+    assert_eq!(status(&forged), 401);
+    let longer_hash = sign(json!({}), &Header::new(Algorithm::HS384), &EncodingKey::from_secret(JWT_SECRET.as_bytes()));
+    assert_eq!(status(&longer_hash), 401, "an algorithm that is not configured");
+    let good = token(json!({}));
+    let [_, payload, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
+    let none = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, br#"{"alg":"none"}"#);
+    assert_eq!(status(&format!("{none}.{payload}.")), 401);
+    assert_eq!(status(&format!("{none}.{payload}.{signature}")), 401);
+    for outcome in ["expired", "wrong_audience", "bad_signature"] {
+        assert!(gateway.metric(&format!("livy_gateway_auth_total{{authenticator=\"robots\",outcome=\"{outcome}\"}}")) >= 1.0, "{outcome}");
+    }
+}
+
+fn pem(name: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/tests/fixtures/keys/{name}.pem", env!("CARGO_MANIFEST_DIR"))).expect("is there")
+}
+
+/// A key of each kind, with the algorithm that signs with it.
+fn key_pairs() -> Vec<(&'static str, Algorithm, EncodingKey)> {
+    let rsa = || EncodingKey::from_rsa_pem(&pem("rsa")).expect("a key");
+    vec![
+        ("rs", Algorithm::RS256, rsa()),
+        ("ps", Algorithm::PS256, rsa()),
+        ("es", Algorithm::ES256, EncodingKey::from_ec_pem(&pem("ec")).expect("a key")),
+        ("ed", Algorithm::EdDSA, EncodingKey::from_ed_pem(&pem("ed")).expect("a key")),
+    ]
+}
+
+fn key_set(kinds: &[&str]) -> String {
+    let keys: Vec<_> = key_pairs()
+        .into_iter()
+        .filter(|(kind, _, _)| kinds.contains(kind))
+        .map(|(kind, algorithm, key)| {
+            let mut jwk = Jwk::from_encoding_key(&key, algorithm).expect("a public key");
+            jwk.common.key_id = Some(kind.to_owned());
+            jwk
+        })
+        .collect();
+    json!({"keys": keys}).to_string()
+}
+
+#[test]
+fn a_key_set_from_a_file_decides_the_algorithm() {
+    let clusters = Clusters::start();
+    let scene = Scene::new(&clusters).with_routes("  - {name: all, targets: [{cluster: livy}]}\n");
+    std::fs::write(scene.folder.path().join("keys.json"), key_set(&["rs", "ps", "es", "ed"])).expect("is writable");
+    let gateway = with_key_set(scene, "file: keys.json").start();
+    let status = |token: &str| gateway.send(&Request::get("/version").bearer(token)).status;
+    let with = |algorithm, kid: Option<&str>| Header { kid: kid.map(str::to_owned), ..Header::new(algorithm) };
+    for (kind, algorithm, key) in key_pairs() {
+        assert_eq!(status(&sign(json!({"iss": "https://sso.test"}), &with(algorithm, Some(kind)), &key)), 200, "{kind}");
+    }
+    let (_, _, rsa) = key_pairs().remove(0);
+    // The key says RS256; a header that says PS256 for it is refused, though the signature would hold.
+    assert_eq!(status(&sign(json!({"iss": "https://sso.test"}), &with(Algorithm::PS256, Some("rs")), &rsa)), 401);
+    assert_eq!(status(&sign(json!({"iss": "https://sso.test"}), &with(Algorithm::RS256, Some("nosuch")), &rsa)), 401);
+    // The oldest trick: the public key as an HMAC secret.
+    let public = EncodingKey::from_secret(key_set(&["rs"]).as_bytes());
+    assert_eq!(status(&sign(json!({"iss": "https://sso.test"}), &with(Algorithm::HS256, Some("rs")), &public)), 401);
+    assert!(gateway.metric(r#"livy_gateway_auth_total{authenticator="sso",outcome="unknown_key"}"#) >= 1.0);
+    // The other authenticator goes on as before.
+    assert_eq!(status(&token(json!({}))), 200);
+}
+
+fn with_key_set(mut scene: Scene, source: &str) -> Scene {
+    scene.authenticators.push_str(&format!("  sso: {{jwt: {{issuer: \"https://sso.test\", audiences: [{AUDIENCE}], jwks: {{{source}}}}}}}\n"));
+    scene
+}
+
+#[test]
+fn a_key_that_is_new_in_the_set_is_fetched() {
+    let clusters = Clusters::start();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let port = listener.local_addr().expect("is bound").port();
+    let served: std::sync::Arc<std::sync::Mutex<String>> = std::sync::Arc::new(std::sync::Mutex::new(key_set(&["rs"])));
+    let answers = served.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut stream = stream;
+            let mut head = [0; 4096];
+            let _ = std::io::Read::read(&mut stream, &mut head);
+            let body = answers.lock().expect("no panic").clone();
+            let _ = std::io::Write::write_all(&mut stream, format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).as_bytes());
+        }
+    });
+    let scene = Scene::new(&clusters).with_routes("  - {name: all, targets: [{cluster: livy}]}\n");
+    let gateway = with_key_set(scene, &format!("url: \"http://127.0.0.1:{port}/keys\", refresh: 1h")).start();
+    let with = |algorithm, kid: &str| Header { kid: Some(kid.to_owned()), ..Header::new(algorithm) };
+    let pairs = key_pairs();
+    let rs = sign(json!({"iss": "https://sso.test"}), &with(Algorithm::RS256, "rs"), &pairs[0].2);
+    let es = sign(json!({"iss": "https://sso.test"}), &with(Algorithm::ES256, "es"), &pairs[2].2);
+    gateway.wait_until("the first key set was read", |gateway| gateway.metric(r#"livy_gateway_jwks_keys{authenticator="sso"}"#) > 0.0);
+    assert_eq!(gateway.send(&Request::get("/version").bearer(&rs)).status, 200);
+    *served.lock().expect("no panic") = key_set(&["rs", "es"]);
+    assert_eq!(gateway.send(&Request::get("/version").bearer(&es)).status, 200, "a new key is looked for at once");
+    assert_eq!(gateway.metric(r#"livy_gateway_jwks_keys{authenticator="sso"}"#), 2.0);
+    // An issuer that sends nonsense takes no key away.
+    *served.lock().expect("no panic") = "<html>down</html>".to_owned();
+    assert_eq!(gateway.send(&Request::get("/version").bearer(&rs)).status, 200);
+}
+
+#[test]
+fn anonymous_is_only_where_it_is_written_down() {
+    let clusters = Clusters::start();
+    let mut scene = Scene::new(&clusters);
+    scene.authenticators.push_str("  open: {anonymous: {user: guest}}\n");
+    let gateway = scene.start();
+    let reply = gateway.send(&Request::post("/clusters/livy/batches", &json!({"file": "hdfs:///x.py"})));
+    assert_eq!((reply.status, reply.json()["owner"].as_str()), (201, Some("guest")));
+    // A credential that does not hold is not anonymity.
+    gateway.send(&Request::get("/batches").basic(("alice", "wrong"))).error(401, "unauthenticated");
+}

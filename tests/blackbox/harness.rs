@@ -1,0 +1,581 @@
+//! The scene of a black-box test: simulated clusters in front of which the real binary runs, and a client that talks TLS to it.
+//!
+//! Every answer and every log line of every gateway is searched for secrets; whichever test made one leak is the one that fails.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use livy_gateway::sandbox::{INSTANCE, PASSWORD, TOKEN, USER};
+use serde_json::{Value, json};
+
+/// How long anything may take that should take moments.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef-test-only";
+pub(crate) const ISSUER: &str = "https://issuer.test";
+pub(crate) const AUDIENCE: &str = "livy-gateway";
+pub(crate) const ALICE: (&str, &str) = ("alice", "alices-password");
+pub(crate) const BOB: (&str, &str) = ("bob", "bobs-password");
+pub(crate) const ROOT: (&str, &str) = ("root", "roots-password");
+/// A credential-like value of a submission's `conf`.
+pub(crate) const CONF_SECRET: &str = "conf-secret-key-value";
+
+/// What must never be seen outside a request that brought it.
+const SECRETS: [&str; 8] =
+    [PASSWORD, TOKEN, JWT_SECRET, ALICE.1, BOB.1, CONF_SECRET, "KNOXSESSIONID", "rememberMe"];
+
+/// Flavors with a job file that suits each.
+pub(crate) const FLAVORS: [(&str, &str); 5] = [
+    ("livy", "hdfs:///jobs/pi.py"),
+    ("knox", "hdfs:///jobs/pi.py"),
+    ("hdinsight", "wasbs:///jobs/pi.py"),
+    ("ibm", "cos://jobs.store/pi.py"),
+    ("kyuubi", "hdfs:///jobs/pi.py"),
+];
+
+fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_livy-gateway")
+}
+
+/// Runs the binary to its end: status, stdout, stderr.
+pub(crate) fn run(arguments: &[&str], folder: &Path) -> (i32, String, String) {
+    let out = Command::new(binary()).args(arguments).current_dir(folder).output().expect("the binary starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
+    (out.status.code().unwrap_or(-1), text(out.stdout), text(out.stderr))
+}
+
+#[track_caller]
+pub(crate) fn assert_no_secrets(what: &str, text: &str) {
+    let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}"));
+    for secret in SECRETS.iter().copied().chain([encoded.as_str(), "WWW-Authenticate: BASIC"]) {
+        assert!(!text.contains(secret), "{what} shows the secret {secret:?}:\n{text}");
+    }
+}
+
+/// A child process that ends with its owner, and the lines that it prints.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) lines: Receiver<String>,
+    pub(crate) seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    fn start(mut command: Command, from_stdout: bool) -> Process {
+        let (out, err) = if from_stdout { (Stdio::piped(), Stdio::null()) } else { (Stdio::null(), Stdio::piped()) };
+        let mut child = command.stdout(out).stderr(err).stdin(Stdio::null()).spawn().expect("the binary starts");
+        let pipe: Box<dyn std::io::Read + Send> = if from_stdout {
+            Box::new(child.stdout.take().expect("is piped"))
+        } else {
+            Box::new(child.stderr.take().expect("is piped"))
+        };
+        let (tell, lines) = channel();
+        let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+        let kept = seen.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                kept.lock().expect("no panic holds it").push(line.clone());
+                let _ = tell.send(line);
+            }
+        });
+        Process { child, lines, seen }
+    }
+
+    /// Waits for a line that fits.
+    #[track_caller]
+    pub(crate) fn wait_for<T>(&self, what: &str, fits: impl Fn(&str) -> Option<T>) -> T {
+        let until = Instant::now() + PATIENCE;
+        while let Ok(line) = self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            if let Some(found) = fits(&line) {
+                return found;
+            }
+        }
+        panic!("no line with {what}; there were:\n{}", self.seen.lock().expect("no panic holds it").join("\n"));
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(status.success());
+    }
+
+    /// Waits for the end, and returns the exit status.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("is a child") {
+                return status.code();
+            }
+            assert!(Instant::now() < until, "the process did not end");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The simulated clusters, in a process of their own so that they outlive a gateway that is killed.
+pub(crate) struct Clusters {
+    _process: Process,
+    pub(crate) address: SocketAddr,
+}
+
+impl Clusters {
+    pub(crate) fn start() -> Clusters {
+        let mut command = Command::new(binary());
+        command.args(["sandbox", "--listen", "127.0.0.1:0"]);
+        let process = Process::start(command, true);
+        let address = process.wait_for("the clusters' address", |line| {
+            line.strip_prefix("simulated clusters at http://")?.split(';').next()?.parse().ok()
+        });
+        Clusters { _process: process, address }
+    }
+
+    fn control(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let stream = TcpStream::connect(self.address).expect("the clusters listen");
+        let request = Request { method, path: &format!("/_sandbox/{path}"), body: body.map(Value::to_string).map(String::into_bytes), ..Request::default() };
+        let reply = exchange(stream, &request.to_bytes());
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        reply.json()
+    }
+
+    /// Makes the next request of an operation misbehave.
+    pub(crate) fn fault(&self, flavor: &str, fault: Value) {
+        self.control("POST", &format!("{flavor}/faults"), Some(&fault));
+    }
+
+    /// Ends all misbehaviour.
+    pub(crate) fn heal(&self, flavor: &str) {
+        self.control("DELETE", &format!("{flavor}/faults"), None);
+    }
+
+    pub(crate) fn restart(&self, flavor: &str) {
+        self.control("POST", &format!("{flavor}/restart"), None);
+    }
+
+    /// Returns every request that a cluster got.
+    pub(crate) fn requests(&self, flavor: &str) -> Vec<Value> {
+        self.control("GET", &format!("{flavor}/requests"), None).as_array().cloned().unwrap_or_default()
+    }
+
+    /// Returns how many submissions a cluster got.
+    pub(crate) fn submissions(&self, flavor: &str) -> usize {
+        self.requests(flavor).iter().filter(|request| request["method"] == "POST").count()
+    }
+
+    /// Returns `routes.yaml` lines of the five clusters.
+    pub(crate) fn yaml(&self) -> String {
+        let at = self.address;
+        let basic = format!("credentials: {{basic: {{username: {USER}, password: {PASSWORD}}}}}");
+        format!(
+            "  livy: {{flavor: livy, url: \"http://{at}\"}}\n\
+             \x20 knox: {{flavor: knox, url: \"http://{at}\", {basic}}}\n\
+             \x20 hdinsight: {{flavor: hdinsight, url: \"http://{at}\", {basic}}}\n\
+             \x20 ibm: {{flavor: ibm, url: \"http://{at}\", instance_id: {INSTANCE}, credentials: {{bearer: {{token: {TOKEN}}}}}}}\n\
+             \x20 kyuubi: {{flavor: kyuubi, url: \"http://{at}\", {basic}}}\n"
+        )
+    }
+}
+
+/// A gateway's configuration in the making.
+pub(crate) struct Scene {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) clusters: String,
+    pub(crate) routes: String,
+    pub(crate) server: String,
+    pub(crate) top: String,
+    pub(crate) authenticators: String,
+}
+
+/// bcrypt at its least cost: the tests are about logins, not about slowness.
+fn htpasswd() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        [ALICE, BOB, ROOT].map(|(user, password)| format!("{user}:{}\n", bcrypt::hash(password, 4).expect("hashes"))).concat()
+    })
+}
+
+impl Scene {
+    pub(crate) fn new(clusters: &Clusters) -> Scene {
+        let targets = FLAVORS.map(|(name, _)| format!("{{cluster: {name}}}")).join(", ");
+        Scene {
+            folder: tempfile::tempdir().expect("a folder"),
+            clusters: clusters.yaml(),
+            routes: format!("  - {{name: all, targets: [{targets}]}}\n"),
+            server: String::new(),
+            top: String::new(),
+            authenticators: String::new(),
+        }
+    }
+
+    /// Adds a key to one cluster.
+    pub(crate) fn with_cluster(mut self, name: &str, keys: &str) -> Scene {
+        let head = format!("  {name}: {{");
+        assert!(self.clusters.contains(&head));
+        self.clusters = self.clusters.replace(&head, &format!("{head}{keys}, "));
+        self
+    }
+
+    pub(crate) fn with_server(mut self, line: &str) -> Scene {
+        self.server.push_str(&format!("  {line}\n"));
+        self
+    }
+
+    pub(crate) fn with_top(mut self, line: &str) -> Scene {
+        self.top.push_str(&format!("{line}\n"));
+        self
+    }
+
+    pub(crate) fn with_routes(mut self, lines: &str) -> Scene {
+        self.routes = lines.to_owned();
+        self
+    }
+
+    fn write(&self) -> PathBuf {
+        let write = |name: &str, text: &str| std::fs::write(self.folder.path().join(name), text).expect("is writable");
+        if !self.folder.path().join("tls.crt").exists() {
+            let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+            write("tls.crt", &made.cert.pem());
+            write("tls.key", &made.signing_key.serialize_pem());
+        }
+        write("users.htpasswd", htpasswd());
+        let yaml = format!(
+            "allow_inline_secrets: true\nserver:\n  listen: 127.0.0.1:0\n  tls: {{cert_file: tls.crt, key_file: tls.key}}\n{}\
+             admin: {{listen: \"127.0.0.1:0\"}}\nadmin_users: [root]\n{}authenticators:\n  staff: {{basic: {{htpasswd_file: users.htpasswd}}}}\n  \
+             robots: {{jwt: {{issuer: \"{ISSUER}\", audiences: [{AUDIENCE}], secret: \"{JWT_SECRET}\"}}}}\n{}clusters:\n{}routes:\n{}",
+            self.server, self.top, self.authenticators, self.clusters, self.routes
+        );
+        write("routes.yaml", &yaml);
+        self.folder.path().join("routes.yaml")
+    }
+
+    pub(crate) fn start(self) -> Gateway {
+        let config = self.write();
+        Gateway::start(self, &config)
+    }
+}
+
+/// A running gateway.
+pub(crate) struct Gateway {
+    pub(crate) process: Process,
+    pub(crate) scene: Scene,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+impl Gateway {
+    fn start(scene: Scene, config: &Path) -> Gateway {
+        let mut command = Command::new(binary());
+        command.args(["serve", "-c"]).arg(config).env("LIVY_GATEWAY_LOG", "debug");
+        let process = Process::start(command, false);
+        let (address, admin) = process.wait_for("the listening addresses", |line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            Some((line["listen"].as_str()?.parse().ok()?, line["admin"].as_str()?.parse().ok()?))
+        });
+        Gateway { process, scene, address, admin }
+    }
+
+    /// Five clusters behind one gateway with default settings.
+    pub(crate) fn over(clusters: &Clusters) -> Gateway {
+        Scene::new(clusters).start()
+    }
+
+    /// Kills it as `kill -9` does, and starts another one on the same files.
+    pub(crate) fn killed_and_restarted(mut self) -> Gateway {
+        self.process.signal("-KILL");
+        self.process.ended();
+        let nothing = Scene {
+            folder: tempfile::tempdir().expect("a folder"),
+            clusters: String::new(),
+            routes: String::new(),
+            server: String::new(),
+            top: String::new(),
+            authenticators: String::new(),
+        };
+        let scene = std::mem::replace(&mut self.scene, nothing);
+        drop(self);
+        scene.start()
+    }
+
+    /// Sends a request over TLS.
+    #[track_caller]
+    pub(crate) fn send(&self, request: &Request<'_>) -> Reply {
+        let reply = exchange(self.tls(&[b"http/1.1"]), &request.to_bytes());
+        assert_no_secrets("an answer", &reply.whole());
+        reply
+    }
+
+    /// Opens a TLS connection.
+    pub(crate) fn tls(&self, alpn: &[&[u8]]) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+        let name = rustls_pki_types::ServerName::try_from("localhost").expect("is a name");
+        let connection = rustls::ClientConnection::new(Arc::new(self.client_config(alpn)), name).expect("a connection");
+        rustls::StreamOwned::new(connection, self.tcp())
+    }
+
+    pub(crate) fn tcp(&self) -> TcpStream {
+        let tcp = TcpStream::connect(self.address).expect("the gateway listens");
+        tcp.set_read_timeout(Some(PATIENCE)).expect("is a socket");
+        tcp
+    }
+
+    pub(crate) fn client_config(&self, alpn: &[&[u8]]) -> rustls::ClientConfig {
+        let certs = livy_gateway::upstream::tls::certificates(&self.scene.folder.path().join("tls.crt")).expect("a certificate");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add_parsable_certificates(certs);
+        let mut config = rustls::ClientConfig::builder_with_provider(livy_gateway::upstream::tls::provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        config
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Reply {
+        self.send(&Request::get(path).basic(ALICE))
+    }
+
+    #[track_caller]
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send(&Request::post(path, body).basic(ALICE))
+    }
+
+    #[track_caller]
+    pub(crate) fn delete(&self, path: &str) -> Reply {
+        self.send(&Request { method: "DELETE", ..Request::get(path) }.basic(ALICE))
+    }
+
+    /// Submits a job that runs for a while, and returns its id.
+    #[track_caller]
+    pub(crate) fn submit(&self, flavor: &str, more: &Value) -> i64 {
+        let file = FLAVORS.iter().find(|(name, _)| *name == flavor).expect("is a flavor").1;
+        let mut body = json!({"file": file, "args": ["600"]});
+        for (key, value) in more.as_object().expect("an object") {
+            body[key] = value.clone();
+        }
+        let reply = self.post(&format!("/clusters/{flavor}/batches"), &body);
+        assert_eq!(reply.status, 201, "{}", reply.text());
+        reply.json()["id"].as_i64().expect("an id")
+    }
+
+    /// Asks until the state fits.
+    #[track_caller]
+    pub(crate) fn wait_for_state(&self, id: i64, wanted: &str) -> Vec<String> {
+        let until = Instant::now() + PATIENCE;
+        let mut seen: Vec<String> = Vec::new();
+        loop {
+            let reply = self.get(&format!("/batches/{id}/state"));
+            assert_eq!(reply.status, 200, "{}", reply.text());
+            let state = reply.json()["state"].as_str().expect("a state").to_owned();
+            if seen.last() != Some(&state) {
+                seen.push(state.clone());
+            }
+            if state == wanted {
+                return seen;
+            }
+            assert!(Instant::now() < until, "batch {id} never was {wanted}, but {seen:?}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Asks until something holds.
+    #[track_caller]
+    pub(crate) fn wait_until(&self, what: &str, holds: impl Fn(&Gateway) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !holds(self) {
+            assert!(Instant::now() < until, "it never held: {what}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Gets something of the admin listener.
+    pub(crate) fn admin(&self, path: &str) -> Reply {
+        let stream = TcpStream::connect(self.admin).expect("the admin listener listens");
+        exchange(stream, &Request::get(path).to_bytes())
+    }
+
+    /// Returns the value of one series, 0 if there is none.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        let text = self.admin("/metrics").text();
+        text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok()).unwrap_or(0.0)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.process.seen.lock().expect("no panic holds it").join("\n")
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_no_secrets("the log", &self.log());
+            if TcpStream::connect(self.admin).is_ok() {
+                assert_no_secrets("/metrics", &self.admin("/metrics").text());
+                assert_no_secrets("/config", &self.admin("/config").text());
+                assert_no_secrets("/clusters", &self.admin("/clusters").text());
+            }
+        }
+    }
+}
+
+/// A request in the making.
+#[derive(Clone)]
+pub(crate) struct Request<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Option<Vec<u8>>,
+}
+
+impl Default for Request<'_> {
+    fn default() -> Self {
+        Request { method: "GET", path: "/", headers: Vec::new(), body: None }
+    }
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn get(path: &'a str) -> Self {
+        Request { path, ..Request::default() }
+    }
+
+    pub(crate) fn post(path: &'a str, body: &Value) -> Self {
+        Request::post_bytes(path, body.to_string().as_bytes()).header("Content-Type", "application/json")
+    }
+
+    pub(crate) fn post_bytes(path: &'a str, body: &[u8]) -> Self {
+        Request { method: "POST", path, body: Some(body.to_vec()), ..Request::default() }
+    }
+
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn basic(self, (user, password): (&str, &str)) -> Self {
+        let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+        self.header("Authorization", &format!("Basic {text}"))
+    }
+
+    pub(crate) fn bearer(self, token: &str) -> Self {
+        self.header("Authorization", &format!("Bearer {token}"))
+    }
+
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut text = format!("{} {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", self.method, self.path);
+        for (name, value) in &self.headers {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if let Some(body) = &self.body {
+            text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        text.push_str("\r\n");
+        let mut bytes = text.into_bytes();
+        bytes.extend(self.body.iter().flatten());
+        bytes
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str()).collect()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    fn whole(&self) -> String {
+        format!("{:?}\n{}", self.headers, self.text())
+    }
+
+    /// Asserts that this is an error in the gateway's shape, and returns its message.
+    #[track_caller]
+    pub(crate) fn error(&self, status: u16, code: &str) -> String {
+        assert_eq!(self.status, status, "{}", self.text());
+        let body = self.json();
+        assert_eq!(body["code"], code, "{body}");
+        assert!(body["retryable"].is_boolean() && body["requestId"].is_string(), "{body}");
+        assert_eq!(body["requestId"].as_str(), self.header("x-request-id"));
+        assert!(self.header("content-type").is_some_and(|kind| kind.starts_with("application/json")));
+        body["msg"].as_str().expect("a message").to_owned()
+    }
+}
+
+/// Writes a request, reads to the end of the connection.
+pub(crate) fn exchange(mut stream: impl std::io::Read + std::io::Write, request: &[u8]) -> Reply {
+    // The gateway may answer and close before it has read everything; the answer is what counts.
+    let _ = stream.write_all(request);
+    let _ = stream.flush();
+    read_reply(&mut stream)
+}
+
+/// Reads one answer: a head, and as many bytes as it says.
+pub(crate) fn read_reply(stream: &mut impl std::io::Read) -> Reply {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 8192];
+    let head_end = loop {
+        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at;
+        }
+        match stream.read(&mut buffer) {
+            Ok(count) if count > 0 => bytes.extend_from_slice(&buffer[..count]),
+            _ => return Reply { status: 0, headers: Vec::new(), body: bytes },
+        }
+    };
+    let head = String::from_utf8_lossy(&bytes[..head_end]).into_owned();
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or(0);
+    let headers: Vec<(String, String)> =
+        lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let mut body = bytes.split_off(head_end + 4);
+    let length = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length")).and_then(|(_, value)| value.parse().ok());
+    while length.is_none_or(|length: usize| body.len() < length) {
+        match stream.read(&mut buffer) {
+            Ok(count) if count > 0 => body.extend_from_slice(&buffer[..count]),
+            _ => break,
+        }
+    }
+    Reply { status, headers, body }
+}
+
+/// Signs a token for the `robots` authenticator; `claims` overrides the good ones.
+pub(crate) fn token(claims: Value) -> String {
+    sign(claims, &jsonwebtoken::Header::default(), &jsonwebtoken::EncodingKey::from_secret(JWT_SECRET.as_bytes()))
+}
+
+pub(crate) fn sign(claims: Value, header: &jsonwebtoken::Header, key: &jsonwebtoken::EncodingKey) -> String {
+    let now = jsonwebtoken::get_current_timestamp();
+    let mut all = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": now + 600});
+    for (name, value) in claims.as_object().expect("an object") {
+        all[name] = value.clone();
+    }
+    all.as_object_mut().expect("an object").retain(|_, value| !value.is_null());
+    jsonwebtoken::encode(header, &all, key).expect("signs")
+}
