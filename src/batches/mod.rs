@@ -243,6 +243,10 @@ impl Call {
         if !known.state.is_terminal() && silent_for < GONE_GRACE {
             return self.stale(entry, upstream.config.stale_reads, "its cluster does not know it at the moment");
         }
+        // An instance that was moved or deleted answers 404 to everything: only a cluster that works otherwise is believed.
+        if !known.state.is_terminal() && upstream.probe().await.is_err() {
+            return self.stale(entry, upstream.config.stale_reads, "its cluster does not answer");
+        }
         let reason = "its cluster no longer knows this batch; it was restarted, or the batch was deleted there";
         if let Err(error) = self.registry().give_up(entry, reason).await {
             tracing::error!(batch = %entry.id, %error, "the end of a batch could not be stored");

@@ -33,7 +33,7 @@ pub(crate) fn check(raw: RawConfig, root: &Node, folder: &Path, problems: &mut V
         admin_listen: c.within("admin", |c| c.admin(raw.admin.unwrap_or_default())),
         admins: Admins { users: raw.admin_users.unwrap_or_default(), groups: raw.admin_groups.unwrap_or_default() },
         visible_to_all: raw.visibility == Some(RawVisibility::All),
-        routes: c.within("routes", |c| c.routes(raw.routes.unwrap_or_default(), &authenticators, &clusters)),
+        routes: c.within("routes", |c| c.routes(raw.routes.unwrap_or_default())),
         retain: c.within("registry", |c| {
             c.duration("retain", raw.registry.as_ref().and_then(|r| r.retain.clone()), Duration::from_secs(30 * 86_400))
         }),
@@ -291,6 +291,8 @@ impl Checker<'_> {
                 }
                 Some(AuthenticatorKind::Anonymous { user })
             }
+            // Its one key is unknown, and was reported as that.
+            (None, None, None) if !self.keys_in_file().is_empty() => None,
             _ => {
                 self.report(
                     "an authenticator is exactly one of basic, jwt and anonymous",
@@ -522,6 +524,7 @@ impl Checker<'_> {
                 Credentials::Basic { username, password: c.secret("password", basic.password) }
             }),
             (None, Some(bearer)) => self.within("bearer", |c| Credentials::Bearer(c.secret("token", bearer.token))),
+            (None, None) if !self.keys_in_file().is_empty() => Credentials::None,
             _ => {
                 self.report("credentials are exactly one kind", "keep one of `basic` and `bearer`");
                 Credentials::None
@@ -582,7 +585,7 @@ impl Checker<'_> {
         rules
     }
 
-    fn routes(&mut self, raw: Vec<RawRoute>, authenticators: &[Authenticator], clusters: &[Cluster]) -> Vec<Route> {
+    fn routes(&mut self, raw: Vec<RawRoute>) -> Vec<Route> {
         let mut routes: Vec<Route> = Vec::new();
         let mut names = HashSet::new();
         let mut catch_all: Option<String> = None;
@@ -591,7 +594,7 @@ impl Checker<'_> {
         }
         for (at, raw) in raw.into_iter().enumerate() {
             let route = self.at(Step::Index(at), |c| {
-                let route = c.route(raw, authenticators, clusters);
+                let route = c.route(raw);
                 if !names.insert(route.name.clone()) {
                     c.within("name", |c| {
                         c.report(format!("a second route named {:?}", route.name), "names stand in metrics: make them differ")
@@ -610,13 +613,13 @@ impl Checker<'_> {
         routes
     }
 
-    fn route(&mut self, raw: RawRoute, authenticators: &[Authenticator], clusters: &[Cluster]) -> Route {
+    fn route(&mut self, raw: RawRoute) -> Route {
         let name = raw.name.unwrap_or_default();
         if !name.is_empty() && !is_label(&name) {
             self.within("name", |c| c.report(format!("{name:?} is no route name"), "use letters, digits, `-`, `_` and `.`"));
         }
-        let known: Vec<&str> = authenticators.iter().map(|one| one.name.as_str()).collect();
-        let all = self.authenticator_names();
+        let all = self.names_of("authenticators");
+        let known: Vec<&str> = all.iter().map(String::as_str).collect();
         self.within("authenticators", |c| {
             for (at, wanted) in raw.authenticators.iter().flatten().enumerate() {
                 if !all.contains(wanted) {
@@ -624,7 +627,7 @@ impl Checker<'_> {
                 }
             }
         });
-        let targets = self.within("targets", |c| c.targets(raw.targets, clusters));
+        let targets = self.within("targets", |c| c.targets(raw.targets));
         Route {
             matches: self.within("match", |c| c.matches(raw.matches.unwrap_or_default())),
             authenticators: raw.authenticators.unwrap_or_default(),
@@ -635,15 +638,9 @@ impl Checker<'_> {
         }
     }
 
-    fn authenticator_names(&mut self) -> Vec<String> {
-        let here = std::mem::replace(&mut self.path, vec![Step::Key("authenticators".to_owned())]);
-        let names = self.keys_in_file();
-        self.path = here;
-        names
-    }
-
-    fn cluster_names(&mut self) -> Vec<String> {
-        let here = std::mem::replace(&mut self.path, vec![Step::Key("clusters".to_owned())]);
+    /// Returns the names written under a top-level key: what is there but broken was reported where it stands.
+    fn names_of(&mut self, key: &str) -> Vec<String> {
+        let here = std::mem::replace(&mut self.path, vec![Step::Key(key.to_owned())]);
         let names = self.keys_in_file();
         self.path = here;
         names
@@ -657,17 +654,16 @@ impl Checker<'_> {
         self.report(format!("there is no {what} {name:?}"), remedy);
     }
 
-    fn targets(&mut self, raw: Option<Vec<RawTarget>>, clusters: &[Cluster]) -> Vec<Target> {
+    fn targets(&mut self, raw: Option<Vec<RawTarget>>) -> Vec<Target> {
         if raw.as_ref().is_some_and(Vec::is_empty) {
             self.report("no target", "write `[{cluster: NAME}]`");
         }
-        let written = self.cluster_names();
-        let known: Vec<&str> = clusters.iter().map(|one| one.name.as_str()).collect();
+        let written = self.names_of("clusters");
+        let known: Vec<&str> = written.iter().map(String::as_str).collect();
         let mut targets = Vec::new();
         for (at, target) in raw.unwrap_or_default().into_iter().enumerate() {
             self.at(Step::Index(at), |c| {
                 let Some(cluster) = target.cluster else { return };
-                // A cluster that is there but broken was reported where it stands.
                 if !written.contains(&cluster) {
                     c.within("cluster", |c| c.missing("cluster", &cluster, &known));
                 }

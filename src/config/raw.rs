@@ -32,7 +32,7 @@ pub enum RawSecret {
 
 /// Where a secret is.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct SecretReference {
     /// A file whose content, less one final newline, is the secret.
     pub file: Option<String>,
@@ -52,7 +52,7 @@ pub enum OneOrMany {
 
 /// livy-gateway's configuration, `routes.yaml`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawConfig {
     /// The listener that clients talk to.
     #[schemars(required)]
@@ -82,7 +82,7 @@ pub struct RawConfig {
 
 /// `server`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawServer {
     /// Address or list of addresses to listen on, such as `0.0.0.0:8443`; port 0 takes a free one.
     #[schemars(required)]
@@ -103,7 +103,7 @@ pub struct RawServer {
 
 /// `server.tls`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawServerTls {
     /// PEM file with the certificate chain.
     #[schemars(required)]
@@ -117,7 +117,7 @@ pub struct RawServerTls {
 
 /// `server.limits`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawLimits {
     /// Largest request body (1MiB).
     pub request_body: Option<SizeText>,
@@ -131,7 +131,7 @@ pub struct RawLimits {
 
 /// `server.timeouts`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawServerTimeouts {
     /// From the first byte of a request to the end of its head; also the TLS handshake (10s).
     pub request_head: Option<DurationText>,
@@ -143,7 +143,7 @@ pub struct RawServerTimeouts {
 
 /// `admin`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawAdmin {
     /// Address (127.0.0.1:9090).
     pub listen: Option<String>,
@@ -151,7 +151,7 @@ pub struct RawAdmin {
 
 /// `authenticators.NAME`: exactly one kind.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawAuthenticator {
     /// User and password from an htpasswd file.
     pub basic: Option<RawBasic>,
@@ -163,7 +163,7 @@ pub struct RawAuthenticator {
 
 /// `basic`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawBasic {
     /// htpasswd file: bcrypt, argon2, sha-crypt, apr1 or {SHA}.
     #[schemars(required)]
@@ -172,7 +172,7 @@ pub struct RawBasic {
 
 /// `jwt`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawJwt {
     /// What `iss` must be.
     #[schemars(required)]
@@ -194,7 +194,7 @@ pub struct RawJwt {
 
 /// `jwt.jwks`: exactly one of `url` and `file`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawJwks {
     /// https URL of the key set (http only for loopback addresses).
     pub url: Option<String>,
@@ -206,7 +206,7 @@ pub struct RawJwks {
 
 /// `jwt.claims`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawClaims {
     /// The claim with the user's name (`sub`).
     pub user: Option<String>,
@@ -216,7 +216,7 @@ pub struct RawClaims {
 
 /// `anonymous`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawAnonymous {
     /// The name that every caller without credentials gets.
     #[schemars(required)]
@@ -251,7 +251,7 @@ pub enum RawFlavor {
 
 /// `clusters.NAME`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawCluster {
     /// The dialect that the cluster speaks.
     #[schemars(required)]
@@ -287,7 +287,7 @@ pub struct RawCluster {
 
 /// `credentials`: exactly one kind.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawCredentials {
     /// HTTP Basic.
     pub basic: Option<RawBasicCredentials>,
@@ -297,7 +297,7 @@ pub struct RawCredentials {
 
 /// `credentials.basic`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawBasicCredentials {
     /// User.
     #[schemars(required)]
@@ -309,7 +309,7 @@ pub struct RawBasicCredentials {
 
 /// `credentials.bearer`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawBearerCredentials {
     /// Token.
     #[schemars(required)]
@@ -318,7 +318,7 @@ pub struct RawBearerCredentials {
 
 /// `clusters.NAME.tls`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawClusterTls {
     /// PEM file with the only CAs to trust (default: the system's).
     pub ca_file: Option<String>,
@@ -334,7 +334,7 @@ pub struct RawClusterTls {
 
 /// `clusters.NAME.timeouts`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawClusterTimeouts {
     /// TCP and TLS (3s).
     pub connect: Option<DurationText>,
@@ -346,7 +346,7 @@ pub struct RawClusterTimeouts {
 
 /// `clusters.NAME.health`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawHealth {
     /// Between two probes (10s).
     pub interval: Option<DurationText>,
@@ -384,7 +384,7 @@ pub enum RawActAs {
 
 /// One rule of `act_as_rules`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawActAsRule {
     /// Callers, by name; globs `*` and `?`.
     pub users: Option<Vec<String>>,
@@ -408,7 +408,7 @@ pub enum RawOnUnsupported {
 
 /// `routes[]`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawRoute {
     /// Name, for metrics and headers.
     #[schemars(required)]
@@ -429,7 +429,7 @@ pub struct RawRoute {
 
 /// `routes[].match`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawMatch {
     /// The caller's name; globs.
     pub users: Option<OneOrMany>,
@@ -447,7 +447,7 @@ pub struct RawMatch {
 
 /// `routes[].targets[]`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawTarget {
     /// Name of a cluster.
     #[schemars(required)]
@@ -470,7 +470,7 @@ pub enum RawAmbiguous {
 
 /// `registry`: at most one store.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawRegistry {
     /// A SQLite file.
     pub sqlite: Option<RawSqlite>,
@@ -482,7 +482,7 @@ pub struct RawRegistry {
 
 /// `registry.sqlite`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawSqlite {
     /// The database file (`livy-gateway.db`).
     pub path: Option<String>,
@@ -490,5 +490,5 @@ pub struct RawSqlite {
 
 /// A mapping without keys: `{}`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct RawEmpty {}

@@ -180,7 +180,7 @@ impl<'a> Checker<'a> {
         let format = schema.get("format").and_then(Value::as_str);
         self.problems.push(match (&node.kind, format) {
             (Kind::Scalar(Value::Number(n)), Some("duration")) => problem.remedy(format!("write the unit: `{n}s`")),
-            (Kind::Scalar(Value::Number(n)), Some("size")) => problem.remedy(format!("write the unit: `{n}KiB`")),
+            (Kind::Scalar(Value::Number(n)), Some("size")) => problem.remedy(format!("write the unit: `{n}B`")),
             (Kind::Scalar(Value::Number(n)), None) if type_names(schema).contains(&"string") => {
                 problem.remedy(format!("quote it: \"{n}\""))
             }

@@ -339,13 +339,18 @@ fn fault_kind(response: &UpstreamResponse<'_>, creating: bool) -> FaultKind {
         200..=399 | 401 => FaultKind::Unauthorized,
         403 if from_handler => FaultKind::Forbidden,
         403 => FaultKind::Unauthorized,
-        404 if from_handler || creating => FaultKind::NotFound,
+        404 if creating || (from_handler && speaks_of_a_batch(&message)) => FaultKind::NotFound,
         404 | 408 => FaultKind::Unclear,
         429 | 503 => FaultKind::Unavailable,
         400..=499 => FaultKind::Refused,
         500 if creating && from_handler => refused_creation(&message),
         _ => FaultKind::Unclear,
     }
+}
+
+/// A wrong base path is a 404 of the same shape (`HTTP 404 Not Found`), and says nothing about any batch.
+fn speaks_of_a_batch(message: &str) -> bool {
+    ["Invalid batchId", "No local log found", "Error getting operation log"].iter().any(|words| message.starts_with(words))
 }
 
 /// Kyuubi says 500 to bad requests; only these sentences prove that nothing was started.

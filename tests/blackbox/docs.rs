@@ -1,1 +1,73 @@
+//! Pages that are made from the code, and pages that must agree with it.
 
+use std::path::Path;
+
+use crate::harness::*;
+
+fn page(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap_or_default()
+}
+
+/// Compares the generated part of a page with the code; `LIVY_GATEWAY_WRITE_DOCS=1` writes it instead.
+fn assert_generated(name: &str, made: &str) {
+    const BEGIN: &str = "<!-- made by the tests from the code; do not edit below -->\n";
+    let text = page(name);
+    let (head, kept) = text.split_once(BEGIN).unwrap_or((text.as_str(), ""));
+    if std::env::var_os("LIVY_GATEWAY_WRITE_DOCS").is_some() {
+        let whole = format!("{head}{BEGIN}{made}");
+        std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(name), whole).expect("is writable");
+        return;
+    }
+    assert!(kept == made, "{name} is out of date: LIVY_GATEWAY_WRITE_DOCS=1 cargo test --test blackbox docs");
+}
+
+#[test]
+fn flavors_page_is_true() {
+    assert_generated("docs/flavors.md", &livy_dialect::support::markdown());
+}
+
+#[test]
+fn errors_page_is_true() {
+    assert_generated("docs/errors.md", &livy_gateway::api::error::markdown());
+}
+
+#[test]
+fn metrics_page_names_exactly_what_is_served() {
+    let clusters = Clusters::start();
+    let gateway = Gateway::over(&clusters);
+    let served: Vec<String> = gateway
+        .admin("/metrics")
+        .text()
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '))
+        .map(|(name, help)| format!("| `{name}` | {help} |\n"))
+        .filter(|line| line.contains("livy_gateway_"))
+        .collect();
+    let text = page("docs/metrics.md");
+    for line in &served {
+        assert!(text.contains(line.as_str()), "docs/metrics.md lacks: {line}");
+    }
+}
+
+#[test]
+fn readme_commands_exist() {
+    let text = page("README.md");
+    for needed in ["cargo run --release -- demo", "cargo test --workspace"] {
+        assert!(text.contains(needed), "README.md lacks {needed:?}");
+    }
+}
+
+#[test]
+fn the_dialect_cannot_reach_anything() {
+    let manifest = page("src/dialect/Cargo.toml");
+    let allowed = ["serde", "serde_json", "strsim", "thiserror", "percent-encoding"];
+    let section = manifest.split("[dependencies]").nth(1).and_then(|rest| rest.split("[dev-dependencies]").next()).expect("a section");
+    let names = section.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
+    assert!(names.clone().count() > 0 && names.clone().all(|name| allowed.contains(&name)), "{section}");
+    for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dialect")).expect("a folder").filter_map(Result::ok) {
+        let text = std::fs::read_to_string(file.path()).unwrap_or_default();
+        for word in ["std::net", "std::fs", "std::env", "std::process", "std::time", "std::thread"] {
+            assert!(!text.contains(word), "{:?} names {word}", file.path());
+        }
+    }
+}

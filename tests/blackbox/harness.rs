@@ -61,7 +61,7 @@ pub(crate) fn assert_no_secrets(what: &str, text: &str) {
 /// A child process that ends with its owner, and the lines that it prints.
 pub(crate) struct Process {
     child: Child,
-    pub(crate) lines: Receiver<String>,
+    pub(crate) lines: Mutex<Receiver<String>>,
     pub(crate) seen: Arc<Mutex<Vec<String>>>,
 }
 
@@ -83,14 +83,15 @@ impl Process {
                 let _ = tell.send(line);
             }
         });
-        Process { child, lines, seen }
+        Process { child, lines: Mutex::new(lines), seen }
     }
 
     /// Waits for a line that fits.
     #[track_caller]
     pub(crate) fn wait_for<T>(&self, what: &str, fits: impl Fn(&str) -> Option<T>) -> T {
         let until = Instant::now() + PATIENCE;
-        while let Ok(line) = self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        let lines = self.lines.lock().expect("no panic holds it");
+        while let Ok(line) = lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
             if let Some(found) = fits(&line) {
                 return found;
             }
@@ -240,7 +241,7 @@ impl Scene {
         self
     }
 
-    fn write(&self) -> PathBuf {
+    pub(crate) fn write(&self) -> PathBuf {
         let write = |name: &str, text: &str| std::fs::write(self.folder.path().join(name), text).expect("is writable");
         if !self.folder.path().join("tls.crt").exists() {
             let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
@@ -262,6 +263,18 @@ impl Scene {
         let config = self.write();
         Gateway::start(self, &config)
     }
+}
+
+/// Runs `serve` on a folder's `routes.yaml`; returns the address that it listens on.
+pub(crate) fn serve(folder: &Path) -> (Process, SocketAddr) {
+    let mut command = Command::new(binary());
+    command.arg("serve").current_dir(folder);
+    let process = Process::start(command, false);
+    let address = process.wait_for("the listening address", |line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        line["listen"].as_str()?.parse().ok()
+    });
+    (process, address)
 }
 
 /// A running gateway.
@@ -312,6 +325,16 @@ impl Gateway {
         let reply = exchange(self.tls(&[b"http/1.1"]), &request.to_bytes());
         assert_no_secrets("an answer", &reply.whole());
         reply
+    }
+
+    /// Sends a request to a gateway that may be dying; `None` if it did not answer.
+    pub(crate) fn try_send(&self, request: &[u8]) -> Option<Reply> {
+        let tcp = TcpStream::connect(self.address).ok()?;
+        tcp.set_read_timeout(Some(PATIENCE)).ok()?;
+        let name = rustls_pki_types::ServerName::try_from("localhost").ok()?;
+        let connection = rustls::ClientConnection::new(Arc::new(self.client_config(&[b"http/1.1"])), name).ok()?;
+        let reply = exchange(rustls::StreamOwned::new(connection, tcp), request);
+        (reply.status > 0).then_some(reply)
     }
 
     /// Opens a TLS connection.

@@ -1,1 +1,97 @@
+//! Ids: never reused, never another's.
 
+use serde_json::json;
+
+use crate::harness::*;
+
+#[test]
+fn everything_is_known_after_a_restart() {
+    let clusters = Clusters::start();
+    let gateway = Gateway::over(&clusters);
+    let running: Vec<i64> = FLAVORS.iter().map(|(flavor, _)| gateway.submit(flavor, &json!({}))).collect();
+    let ended = gateway.post("/clusters/kyuubi/batches", &json!({"file": "hdfs:///x.py", "args": ["0.1"]})).json()["id"].as_i64().expect("an id");
+    gateway.wait_for_state(ended, "success");
+    let gateway = gateway.killed_and_restarted();
+    for id in &running {
+        gateway.wait_for_state(*id, "running");
+    }
+    assert_eq!(gateway.get(&format!("/batches/{ended}/state")).json()["state"], "success");
+    let next = gateway.submit("livy", &json!({}));
+    assert!(next > ended, "ids go on: {next}");
+}
+
+#[test]
+fn batches_made_around_the_gateway_get_an_id_when_a_list_shows_them() {
+    let clusters = Clusters::start();
+    let gateway = Scene::new(&clusters).with_cluster("livy", "freshness: 0s").with_cluster("kyuubi", "freshness: 0s").start();
+    let body = json!({"file": "hdfs:///x.py", "name": "around", "args": ["600"]}).to_string().into_bytes();
+    let direct = Request { method: "POST", path: "/batches", body: Some(body), ..Request::default() }.header("X-Requested-By", "me");
+    let stream = std::net::TcpStream::connect(clusters.address).expect("connects");
+    assert_eq!(exchange(stream, &direct.to_bytes()).status, 201);
+    let list = |who| gateway.send(&Request::get("/batches").basic(who)).json();
+    assert_eq!(list(ALICE)["total"], 0, "nobody's batch is not alice's");
+    let seen = list(ROOT);
+    assert_eq!((seen["total"].as_i64(), seen["sessions"][0]["name"].as_str()), (Some(1), Some("around")));
+    let id = seen["sessions"][0]["id"].clone();
+    assert_eq!(list(ROOT)["sessions"][0]["id"], id, "it keeps its id");
+    let by_name = gateway.send(&Request::get("/batches/around/state").basic(ROOT)).json();
+    assert_eq!(by_name["id"], id);
+    // On Kyuubi the effective user owns it.
+    let body = json!({"batchType": "PYSPARK", "resource": "hdfs:///x.py", "args": ["600"], "conf": {"hive.server2.proxy.user": "bob"}});
+    let direct = Request::post("/api/v1/batches", &body).basic((livy_gateway::sandbox::USER, livy_gateway::sandbox::PASSWORD));
+    let stream = std::net::TcpStream::connect(clusters.address).expect("connects");
+    assert_eq!(exchange(stream, &direct.to_bytes()).status, 200);
+    assert_eq!(list(BOB)["total"], 1);
+}
+
+#[test]
+fn a_cluster_that_counts_from_zero_again_shows_nobody_anothers_batch() {
+    let clusters = Clusters::start();
+    let gateway = Scene::new(&clusters).with_cluster("livy", "freshness: 0s").start();
+    let old = gateway.submit("livy", &json!({"name": "old"}));
+    let ended = gateway.post("/clusters/livy/batches", &json!({"file": "hdfs:///x.py", "args": ["0.1"]})).json()["id"].as_i64().expect("an id");
+    gateway.wait_for_state(ended, "success");
+    clusters.restart("livy");
+    let new = gateway.submit("livy", &json!({"name": "new"}));
+    assert_ne!(old, new);
+    let upstream_id = |id| gateway.get(&format!("/batches/{id}")).header("x-livy-gateway-upstream-id").map(str::to_owned);
+    assert_eq!(upstream_id(new).as_deref(), Some("0"), "the cluster began again");
+    let batch = gateway.get(&format!("/batches/{old}")).json();
+    assert_eq!((batch["name"].as_str(), batch["state"].as_str()), (Some("old"), Some("error")), "{batch}");
+    assert!(batch["appInfo"]["gatewayReason"].is_string());
+    assert_eq!(gateway.get(&format!("/batches/{ended}/state")).json()["state"], "success", "what has ended stays answerable");
+    // Killing the old one kills nothing of the new one's.
+    assert_eq!(gateway.delete(&format!("/batches/{old}")).status, 200);
+    gateway.wait_for_state(new, "running");
+}
+
+#[test]
+fn a_batch_whose_id_went_to_a_stranger_is_not_killed_by_mistake() {
+    let clusters = Clusters::start();
+    let gateway = Scene::new(&clusters).with_cluster("livy", "freshness: 0s").start();
+    let mine = gateway.submit("livy", &json!({}));
+    clusters.restart("livy");
+    let body = json!({"file": "hdfs:///x.py", "name": "stranger", "args": ["600"]}).to_string().into_bytes();
+    let direct = Request { method: "POST", path: "/batches", body: Some(body), ..Request::default() }.header("X-Requested-By", "me");
+    assert_eq!(exchange(std::net::TcpStream::connect(clusters.address).expect("connects"), &direct.to_bytes()).status, 201);
+    let stale = gateway.get(&format!("/batches/{mine}/state"));
+    assert_eq!((stale.status, stale.header("x-livy-gateway-stale")), (200, Some("true")), "the stranger's state is not shown as ours");
+    assert_eq!(gateway.delete(&format!("/batches/{mine}")).status, 200);
+    let survivors = clusters.requests("livy").iter().filter(|request| request["method"] == "DELETE").count();
+    assert_eq!(survivors, 0, "nothing was killed there");
+}
+
+#[test]
+fn a_broken_database_is_told_at_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("is writable");
+    write("no-database", "this is no SQLite file, and long enough to be looked at as one");
+    write(
+        "routes.yaml",
+        "server: {listen: \"127.0.0.1:0\", plaintext: true}\nadmin: {listen: \"127.0.0.1:0\"}\nauthenticators: {open: {anonymous: {user: guest}}}\n\
+         clusters: {a: {flavor: livy, url: \"http://127.0.0.1:1\"}}\nroutes: [{name: all, targets: [{cluster: a}]}]\nregistry: {sqlite: {path: no-database}}\n",
+    );
+    let (status, _, told) = run(&["serve"], folder.path());
+    assert_eq!(status, 1);
+    assert!(told.contains("registry.sqlite: can't open") && told.contains("no-database"), "{told}");
+}
