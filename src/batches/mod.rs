@@ -131,14 +131,13 @@ impl Call {
     pub async fn state(&self, key: &BatchKey) -> Result<Reply, ApiError> {
         let entry = self.find(key).await?;
         let origin = self.refresh(&entry, Want::State).await?;
-        let (state, _) = entry.state_and_age();
+        let state = entry.peek(|known| known.state);
         let reply = origin.mark(Reply::ok(&StateBody { id: entry.id.0, state }));
         Ok(self.signed(reply, &entry))
     }
 
     fn signed(&self, reply: Reply, entry: &Entry) -> Reply {
-        let upstream_id = entry.known().upstream_id;
-        reply.from_cluster(&entry.cluster, &entry.route, upstream_id.as_deref())
+        entry.peek(|known| reply.from_cluster(&entry.cluster, &entry.route, known.upstream_id.as_deref()))
     }
 
     /// Brings what is known up to date, if the cluster could know more.
@@ -146,6 +145,8 @@ impl Call {
         let asked_ms = now_ms();
         let mut origin = match self.answer_from_memory(entry, want) {
             Some(origin) => origin,
+            // Whoever wants no memory at all gets none: waiting for another's answer would be just that.
+            None if self.is_uncached(entry) => self.ask(entry, want).await?,
             None => {
                 // Whoever comes while the cluster is being asked waits here and finds the answer.
                 let _asking = entry.asking.lock().await;
@@ -157,20 +158,26 @@ impl Call {
             }
         };
         if let Origin::Stale(_) = origin {
-            origin = Origin::Stale(age(entry.known().seen_ms));
+            origin = Origin::Stale(age(entry.peek(|known| known.seen_ms)));
         }
         self.gateway.metrics.state_reads_total.with_label_values(&[origin.as_str()]).inc();
         Ok(origin)
     }
 
     fn answer_from_memory(&self, entry: &Entry, want: Want) -> Option<Origin> {
-        let known = entry.known();
-        if known.phase != Phase::Bound || (known.state.is_terminal() && (want == Want::State || known.complete)) {
+        let settled = entry.peek(|known| {
+            known.phase != Phase::Bound || (known.state.is_terminal() && (want == Want::State || known.complete))
+        });
+        if settled {
             return Some(Origin::Terminal);
         }
         let freshness = upstream_of(&self.snapshot, entry)?.config.freshness;
         let heard = age(last_heard(entry, want))?;
         (heard < freshness).then_some(Origin::Cached(heard))
+    }
+
+    fn is_uncached(&self, entry: &Entry) -> bool {
+        upstream_of(&self.snapshot, entry).is_some_and(|upstream| upstream.config.freshness.is_zero())
     }
 
     async fn ask(&self, entry: &Entry, want: Want) -> Result<Origin, ApiError> {
@@ -198,7 +205,7 @@ impl Call {
         {
             let answer = upstream.ask(Operation::GetState, &request, &self.errand, |response| dialect.decode_state(response)).await;
             match answer {
-                Ok((id, reading)) if entry.known().upstream_id.as_deref() == Some(id.as_str()) => {
+                Ok((id, reading)) if entry.peek(|known| known.upstream_id.as_deref() == Some(id.as_str())) => {
                     self.learnt(upstream, &reading);
                     let new_state = self.registry().observe_state(entry, &reading);
                     new_state.into_iter().for_each(|state| upstream.handles.entered(state));
@@ -238,13 +245,13 @@ impl Call {
 
     /// The cluster has no such batch. If it had ended, that is all right; if not, it is lost, once that has held for a while.
     async fn gone(&self, entry: &Entry, upstream: &Upstream) -> Result<Origin, ApiError> {
-        let known = entry.known();
-        let silent_for = age(known.seen_ms.max(self.gateway.started_ms)).unwrap_or_default();
-        if !known.state.is_terminal() && silent_for < GONE_GRACE {
+        let (seen_ms, has_ended) = entry.peek(|known| (known.seen_ms, known.state.is_terminal()));
+        let silent_for = age(seen_ms.max(self.gateway.started_ms)).unwrap_or_default();
+        if !has_ended && silent_for < GONE_GRACE {
             return self.stale(entry, upstream.config.stale_reads, "its cluster does not know it at the moment");
         }
         // An instance that was moved or deleted answers 404 to everything: only a cluster that works otherwise is believed.
-        if !known.state.is_terminal() && upstream.probe().await.is_err() {
+        if !has_ended && upstream.probe().await.is_err() {
             return self.stale(entry, upstream.config.stale_reads, "its cluster does not answer");
         }
         let reason = "its cluster no longer knows this batch; it was restarted, or the batch was deleted there";
@@ -255,10 +262,10 @@ impl Call {
     }
 
     fn stale(&self, entry: &Entry, limit: Duration, why: &str) -> Result<Origin, ApiError> {
-        let known = entry.known();
+        let (seen_ms, has_ended) = entry.peek(|known| (known.seen_ms, known.state.is_terminal()));
         // A gateway that has just started can't have heard anything: the clock runs from its start.
-        let silent_for = age(known.seen_ms.max(self.gateway.started_ms)).unwrap_or_default();
-        if known.state.is_terminal() || silent_for <= limit {
+        let silent_for = age(seen_ms.max(self.gateway.started_ms)).unwrap_or_default();
+        if has_ended || silent_for <= limit {
             return Ok(Origin::Stale(None));
         }
         let message = format!("batch {} can't be looked at: {why}, for {} s", entry.id, silent_for.as_secs());
@@ -267,11 +274,10 @@ impl Call {
 }
 
 fn last_heard(entry: &Entry, want: Want) -> i64 {
-    let known = entry.known();
-    match want {
+    entry.peek(|known| match want {
         Want::State => known.seen_ms,
         Want::Item => known.item_ms,
-    }
+    })
 }
 
 /// Makes the answer to a failure of the registry on a read.

@@ -31,6 +31,9 @@ const LONGEST_PATH: usize = 200;
 
 /// Writes the line.
 pub fn write(line: &Line<'_>, status: StatusCode, total: Duration, waited: Duration, response_bytes: u64) {
+    if !tracing::enabled!(target: "livy_gateway::access", tracing::Level::INFO) {
+        return;
+    }
     let upstream_status = line.errand.upstream_status.load(Ordering::Relaxed);
     let path: String = line.path.chars().take(LONGEST_PATH).collect();
     tracing::info!(

@@ -178,15 +178,14 @@ impl Entry {
         self.lock().clone()
     }
 
+    /// Looks at what is known without copying it; `look` must be short, it runs under the lock.
+    pub fn peek<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
+        look(&self.lock())
+    }
+
     /// Returns the phase.
     pub fn phase(&self) -> Phase {
         self.lock().phase
-    }
-
-    /// Returns the state, and the milliseconds since the cluster last said something, without copying the rest.
-    pub fn state_and_age(&self) -> (BatchState, Option<Duration>) {
-        let known = self.lock();
-        (known.state, age(known.seen_ms))
     }
 
     /// Waits until the submission is resolved one way or the other.
