@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use http_body::Body as HttpBody;
 use livy_dialect::Operation;
 use serde_json::json;
@@ -50,15 +50,11 @@ where
         Ok(place) => place.resource.operation(&parts.method).unwrap_or(Operation::Other),
         Err(_) => Operation::Other,
     };
-    let in_flight = gateway.metrics.requests_in_flight.with_label_values(&[operation.as_str()]);
-    in_flight.inc();
-    // Also lowered when the client hangs up and this future is dropped.
-    let _in_flight = Lower(in_flight);
     let traceparent = parts.headers.get("traceparent").filter(|value| value.len() <= 128).cloned();
     let errand = Arc::new(Errand::new(request_id.clone(), traceparent, peer.ip()));
-    let walk = Walk { gateway: &gateway, snapshot: &snapshot, parts: &parts, errand: errand.clone(), user: Mutex::new(None) };
-    let result = walk.run(place, body).await;
-    let mut response = match result {
+    let walk = Walk { gateway: &gateway, snapshot: &snapshot, parts: &parts, errand, peer, operation, started, user: Mutex::new(None) };
+    let mut ending = Ending::new(&walk);
+    let mut response = match walk.run(place, body).await {
         Ok(reply) => reply.into_response(),
         Err(Failure::Api(error)) => respond::error(&error, &[], &request_id),
         Err(Failure::Refused(refusal)) => {
@@ -75,33 +71,47 @@ where
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    let seen = errand.whereabouts();
-    let user = walk.user.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let line = Line { method: &parts.method, path: parts.uri.path(), peer, operation, user, seen, started, errand: &errand };
-    account(&gateway, &line, response.status(), size);
+    ending.status = response.status().as_u16();
+    ending.size = size;
     response
 }
 
-fn account(gateway: &Gateway, line: &Line<'_>, status: StatusCode, size: u64) {
-    let metrics = &gateway.metrics;
-    let route = line.seen.route.as_deref().unwrap_or(NO_ROUTE);
-    let operation = line.operation.as_str();
-    let total = line.started.elapsed();
-    let waited = std::time::Duration::from_micros(line.errand.waited_us.load(Ordering::Relaxed));
-    metrics.requests_total.with_label_values(&[route, operation, status.as_str()]).inc();
-    metrics.request_duration_seconds.with_label_values(&[route, operation]).observe(total.as_secs_f64());
-    metrics.overhead_seconds.with_label_values(&[operation]).observe(total.saturating_sub(waited).as_secs_f64());
-    #[expect(clippy::cast_precision_loss, reason = "a histogram's buckets are coarser than that")]
-    metrics.response_body_bytes.with_label_values(&[operation]).observe(size as f64);
-    access_log::write(line, status, total, waited, size);
+/// The end of a request, however it comes: counted and logged once, also when the client hangs up and the walk is dropped half-way.
+struct Ending<'a> {
+    walk: &'a Walk<'a>,
+    status: u16,
+    size: u64,
 }
 
-/// Lowers a gauge when it goes.
-struct Lower(prometheus::IntGauge);
+/// nginx's number for "the client closed the request".
+const CLIENT_CLOSED: u16 = 499;
 
-impl Drop for Lower {
+impl<'a> Ending<'a> {
+    fn new(walk: &'a Walk<'a>) -> Self {
+        walk.gateway.metrics.requests_in_flight.with_label_values(&[walk.operation.as_str()]).inc();
+        Ending { walk, status: CLIENT_CLOSED, size: 0 }
+    }
+}
+
+impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        self.0.dec();
+        let walk = self.walk;
+        let metrics = &walk.gateway.metrics;
+        let seen = walk.errand.whereabouts();
+        let route = seen.route.as_deref().unwrap_or(NO_ROUTE);
+        let operation = walk.operation.as_str();
+        let total = walk.started.elapsed();
+        let waited = std::time::Duration::from_micros(walk.errand.waited_us.load(Ordering::Relaxed));
+        metrics.requests_in_flight.with_label_values(&[operation]).dec();
+        metrics.requests_total.with_label_values(&[route, operation, &self.status.to_string()]).inc();
+        metrics.request_duration_seconds.with_label_values(&[route, operation]).observe(total.as_secs_f64());
+        metrics.overhead_seconds.with_label_values(&[operation]).observe(total.saturating_sub(waited).as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "a histogram's buckets are coarser than that")]
+        metrics.response_body_bytes.with_label_values(&[operation]).observe(self.size as f64);
+        let user = walk.user.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (method, path) = (&walk.parts.method, walk.parts.uri.path());
+        let line = Line { method, path, peer: walk.peer, operation: walk.operation, user, seen, errand: &walk.errand };
+        access_log::write(&line, self.status, total, waited, self.size);
     }
 }
 
@@ -130,6 +140,9 @@ struct Walk<'a> {
     snapshot: &'a Arc<Snapshot>,
     parts: &'a http::request::Parts,
     errand: Arc<Errand>,
+    peer: SocketAddr,
+    operation: Operation,
+    started: Instant,
     user: Mutex<Option<String>>,
 }
 

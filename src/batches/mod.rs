@@ -165,9 +165,8 @@ impl Call {
     }
 
     fn answer_from_memory(&self, entry: &Entry, want: Want) -> Option<Origin> {
-        let settled = entry.peek(|known| {
-            known.phase != Phase::Bound || (known.state.is_terminal() && (want == Want::State || known.complete))
-        });
+        let settled =
+            entry.peek(|known| known.phase != Phase::Bound || (known.state.is_terminal() && (want == Want::State || known.complete)));
         if settled {
             return Some(Origin::Terminal);
         }

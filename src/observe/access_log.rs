@@ -5,9 +5,9 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::Method;
 use livy_dialect::Operation;
 
 use crate::upstream::{Errand, Whereabouts};
@@ -22,7 +22,6 @@ pub struct Line<'a> {
     pub operation: Operation,
     pub user: Option<String>,
     pub seen: Whereabouts,
-    pub started: Instant,
     pub errand: &'a Errand,
 }
 
@@ -30,7 +29,7 @@ pub struct Line<'a> {
 const LONGEST_PATH: usize = 200;
 
 /// Writes the line.
-pub fn write(line: &Line<'_>, status: StatusCode, total: Duration, waited: Duration, response_bytes: u64) {
+pub fn write(line: &Line<'_>, status: u16, total: Duration, waited: Duration, response_bytes: u64) {
     if !tracing::enabled!(target: "livy_gateway::access", tracing::Level::INFO) {
         return;
     }
@@ -46,7 +45,7 @@ pub fn write(line: &Line<'_>, status: StatusCode, total: Duration, waited: Durat
         operation = line.operation.as_str(),
         route = line.seen.route.as_deref(),
         cluster = line.seen.cluster.as_deref(),
-        status = status.as_u16(),
+        status,
         upstream_status = (upstream_status > 0).then_some(upstream_status),
         duration_ms = millis(total),
         upstream_ms = millis(waited),

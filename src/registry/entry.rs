@@ -73,6 +73,8 @@ pub struct Known {
     pub ended_ms: Option<i64>,
     /// The user that the cluster runs it as.
     pub proxy_user: Option<String>,
+    /// Whether a client was given this id by this process.
+    pub disclosed: bool,
 }
 
 /// What an observation changed.
@@ -124,6 +126,7 @@ impl Entry {
             item_ms: 0,
             ended_ms: row.ended_ms,
             proxy_user: row.proxy_user,
+            disclosed: false,
         };
         Entry {
             id: row.id,
@@ -176,6 +179,32 @@ impl Entry {
     /// Returns a copy of what is known.
     pub fn known(&self) -> Known {
         self.lock().clone()
+    }
+
+    /// Notes that a client was given this id: from now on it must stay answerable, whatever becomes of the batch.
+    pub fn disclose(&self) {
+        self.lock().disclosed = true;
+    }
+
+    /// The same, if the submission is still open; returns whether it was. One step, so that a refusal at the same moment sees it or is seen.
+    pub fn disclose_unresolved(&self) -> bool {
+        let mut known = self.lock();
+        let open = known.phase == Phase::Sending;
+        known.disclosed |= open;
+        open
+    }
+
+    /// Moves to `refused` unless a client was given the id; returns whether it did.
+    pub(super) fn refuse_undisclosed(&self) -> bool {
+        {
+            let mut known = self.lock();
+            if known.disclosed {
+                return false;
+            }
+            known.phase = Phase::Refused;
+        }
+        self.phase.send_replace(Phase::Refused);
+        true
     }
 
     /// Looks at what is known without copying it; `look` must be short, it runs under the lock.

@@ -142,12 +142,15 @@ impl Registry {
         Ok(())
     }
 
-    /// Resolves a submission: nothing was created. The entry stays as a record that nobody sees; name and key are free again.
+    /// Resolves a submission: nothing was created. The entry stays as a record that nobody sees; name and key are free again. Where a client
+    /// was given the id meanwhile, it ends as `error` with the reason instead: an id that was handed out stays answerable.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn refuse(&self, entry: &Entry) -> Result<(), RegistryError> {
-        entry.set_phase(Phase::Refused);
+    pub async fn refuse(&self, entry: &Entry, reason: &str) -> Result<(), RegistryError> {
+        if !entry.refuse_undisclosed() {
+            return self.give_up(entry, reason).await;
+        }
         self.store.save(entry.row()).await
     }
 

@@ -287,6 +287,10 @@ fn adopt(tx: &Transaction<'_>, cluster: &str, seen: Vec<Observed>, now_ms: i64) 
 
 /// Tells whether an upstream's row is still the batch that an entry stands for.
 fn is_same(row: &Row, observed: &Observed) -> bool {
+    // A cluster that counts its batches may begin again; a UUID is never given twice, whatever becomes of the name beside it.
+    if observed.upstream_id.parse::<u64>().is_err() {
+        return true;
+    }
     if let (Some(sent), Some(name)) = (&row.lookup.sent_name, &observed.name)
         && sent != name
     {

@@ -7,17 +7,18 @@
 mod plan;
 pub mod resolve;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use livy_dialect::{BatchSpec, FaultKind, Flavor, Operation, UpstreamFault};
+use tokio::time::timeout;
 
 use crate::api::error::{ApiError, Code};
 use crate::api::respond::Reply;
 use crate::auth::Principal;
 use crate::config::checked::Route;
-use crate::registry::{Entry, Idempotency, Intent, Intention, RegistryError, now_ms};
+use crate::registry::{Entry, Idempotency, Intent, Intention, Phase, RegistryError, now_ms};
 use crate::runtime::{Gateway, Snapshot};
 use crate::upstream::{Errand, SendError, Upstream};
 use plan::Plan;
@@ -29,7 +30,7 @@ pub const OUTCOMES: [&str; 7] =
 /// How long a client waits, after an answer was lost, for the matter to become clear, before it gets its 201 with `starting`.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The strictest client that is known gives up reading after 120 s (Kylin); the answer must be under way by then.
+/// The strictest client that is known gives up reading after 120 s (Kylin); the answer must be under way by then, whatever the cluster does.
 const CLIENT_LIMIT: Duration = Duration::from_secs(110);
 
 /// A submission as it came out of the API.
@@ -75,10 +76,21 @@ pub async fn submit(
         return Err(ApiError::new(Code::Draining, "this gateway is shutting down"));
     }
     let (route, plans) = plan::make(snapshot, &submission, headers, &gateway.metrics)?;
-    let walk = Walk { gateway: gateway.clone(), route, errand, started: Instant::now(), submission };
+    let walk = Walk { gateway: gateway.clone(), route, errand, started: Instant::now(), submission, recorded: Mutex::default() };
+    let walk = Arc::new(walk);
     // From here on a client that hangs up changes nothing.
-    let task = gateway.tasks.spawn(async move { walk.run(plans).await });
-    task.await.unwrap_or_else(|_| Err(ApiError::new(Code::Internal, "the submission's task ended early; what was sent will be looked up")))
+    let mut task = gateway.tasks.spawn({
+        let walk = walk.clone();
+        async move { walk.run(plans).await }
+    });
+    let ended_early = |_| Err(ApiError::new(Code::Internal, "the submission's task ended early; what was sent will be looked up"));
+    match timeout(CLIENT_LIMIT, &mut task).await {
+        Ok(result) => result.unwrap_or_else(ended_early),
+        Err(_) => match walk.answer_in_time() {
+            Some(answer) => answer,
+            None => task.await.unwrap_or_else(ended_early),
+        },
+    }
 }
 
 struct Walk {
@@ -87,9 +99,21 @@ struct Walk {
     errand: Arc<Errand>,
     started: Instant,
     submission: Submission,
+    /// What was recorded last: the batch that the client hears of when time runs out before the cluster has answered.
+    recorded: Mutex<Option<Arc<Entry>>>,
 }
 
 impl Walk {
+    /// Answers for a cluster that takes longer than clients wait: the batch is recorded, so it has an id, and it is `starting`.
+    fn answer_in_time(&self) -> Option<Result<Reply, ApiError>> {
+        let entry = self.recorded.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        if !entry.disclose_unresolved() {
+            return None;
+        }
+        tracing::warn!(batch = %entry.id, cluster = %entry.cluster, "the cluster takes longer than clients wait; answering before it");
+        Some(if self.route.ambiguous_is_error { Err(unknown(&entry)) } else { Ok(self.reply(&entry)) })
+    }
+
     async fn run(&self, plans: Vec<Plan>) -> Result<Reply, ApiError> {
         let mut last = ApiError::new(Code::ClusterUnavailable, "no cluster took the submission");
         for plan in plans {
@@ -118,6 +142,7 @@ impl Walk {
             }
             Err(error) => return Ok(Err(registry_failed(&error))),
         };
+        *self.recorded.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry.clone());
         // A crash from here to `bind` or `refuse` leaves the entry pending; the next start looks it up.
         match self.send(&plan, &entry).await {
             Sent::Created => {
@@ -126,12 +151,12 @@ impl Walk {
             }
             Sent::NotAccepted(error) => {
                 self.count(&plan, if error.code == Code::ClusterFull { "rejected_upstream" } else { "failed" });
-                self.refuse(&entry).await;
-                Err(error)
+                // With an id that the client already has, the job must not run anywhere else.
+                if self.refuse(&entry, &error).await { Err(error) } else { Ok(Err(error)) }
             }
             Sent::Refused(error) => {
                 self.count(&plan, "rejected_upstream");
-                self.refuse(&entry).await;
+                self.refuse(&entry, &error).await;
                 Ok(Err(error))
             }
             Sent::Unclear(fault) => {
@@ -257,10 +282,13 @@ impl Walk {
         }
     }
 
-    async fn refuse(&self, entry: &Entry) {
-        if let Err(error) = self.gateway.registry.refuse(entry).await {
+    /// Stores a refusal. False when the client was given the id meanwhile: then the batch ends as an error instead of vanishing.
+    async fn refuse(&self, entry: &Entry, why: &ApiError) -> bool {
+        let stored = self.gateway.registry.refuse(entry, &why.message).await;
+        if let Err(error) = stored {
             tracing::error!(batch = %entry.id, %error, "a refused submission could not be stored as such");
         }
+        entry.phase() == Phase::Refused
     }
 
     /// Asks until it is clear what became of the submission; the client waits for a while only.
@@ -276,16 +304,10 @@ impl Walk {
             answered_by_server: fault.status == 500,
         };
         self.gateway.tasks.spawn(open.run());
-        let clear = tokio::time::timeout(patience, entry.resolved()).await;
+        let clear = timeout(patience, entry.resolved()).await;
         match clear {
-            Err(_) if self.route.ambiguous_is_error => {
-                let message = format!(
-                    "it is not known whether cluster '{}' created the batch; the gateway goes on asking (batch {})",
-                    plan.upstream.config.name, entry.id
-                );
-                Err(ApiError::new(Code::SubmissionUnknown, message))
-            }
-            Ok(crate::registry::Phase::Refused) => {
+            Err(_) if self.route.ambiguous_is_error => Err(unknown(&entry)),
+            Ok(Phase::Refused) => {
                 let message = format!("cluster '{}' refused the batch: {}", plan.upstream.config.name, fault.message);
                 Err(ApiError::new(Code::UpstreamRejected, message))
             }
@@ -306,11 +328,11 @@ impl Walk {
 
     async fn replay(&self, plan: &Plan, entry: &Arc<Entry>) -> Result<Reply, ApiError> {
         self.count(plan, "deduplicated");
-        let in_progress = entry.phase() == crate::registry::Phase::Sending;
+        let in_progress = entry.phase() == Phase::Sending;
         let outcome = if in_progress { "in_progress" } else { "replayed" };
         self.gateway.metrics.idempotency_total.with_label_values(&[outcome]).inc();
         // Still unclear after the wait is answered like the first request: 201 with what is known.
-        let _ = tokio::time::timeout(PATIENCE, entry.resolved()).await;
+        let _ = timeout(PATIENCE, entry.resolved()).await;
         if !entry.phase().is_visible() {
             return Err(ApiError::new(Code::UpstreamRejected, "the submission with this Idempotency-Key was refused; use a new key"));
         }
@@ -318,25 +340,38 @@ impl Walk {
     }
 
     fn created(&self, plan: &Plan, entry: &Entry) -> Reply {
-        let known = entry.known();
-        let reply = Reply::ok(&entry.batch()).created(&self.submission.prefix, entry.id.0).from_cluster(
-            &entry.cluster,
-            &entry.route,
-            known.upstream_id.as_deref(),
-        );
-        let reply = plan.warnings().fold(reply, |reply, text| reply.warning(text));
-        match (&plan.spec.proxy_user, &known.proxy_user, known.upstream_id.is_some()) {
-            (Some(asked), seen, true) if seen.as_ref() != Some(asked) => {
+        let reply = plan.warnings().fold(self.reply(entry), |reply, text| reply.warning(text));
+        let (seen, is_bound) = entry.peek(|known| (known.proxy_user.clone(), known.upstream_id.is_some()));
+        match &plan.spec.proxy_user {
+            Some(asked) if is_bound && seen.as_ref() != Some(asked) => {
                 reply.warning("proxyUser: the cluster did not take it; the job runs as the cluster's own account")
             }
             _ => reply,
         }
     }
 
+    /// Makes the 201. Whoever gets it has the id from now on.
+    fn reply(&self, entry: &Entry) -> Reply {
+        entry.disclose();
+        let upstream_id = entry.peek(|known| known.upstream_id.clone());
+        Reply::ok(&entry.batch()).created(&self.submission.prefix, entry.id.0).from_cluster(
+            &entry.cluster,
+            &entry.route,
+            upstream_id.as_deref(),
+        )
+    }
+
     fn count(&self, plan: &Plan, outcome: &str) {
         let labels = [self.route.name.as_str(), plan.upstream.config.name.as_str(), outcome];
         self.gateway.metrics.submissions_total.with_label_values(&labels).inc();
     }
+}
+
+fn unknown(entry: &Entry) -> ApiError {
+    entry.disclose();
+    let message =
+        format!("it is not known whether cluster '{}' created the batch; the gateway goes on asking (batch {})", entry.cluster, entry.id);
+    ApiError::new(Code::SubmissionUnknown, message)
 }
 
 fn plain_duplicate(spec: &BatchSpec) -> String {

@@ -79,7 +79,7 @@ impl Open {
             }
             Finding::Leftover => {
                 self.count("absent");
-                registry.refuse(&self.entry).await
+                registry.refuse(&self.entry, "the cluster refused the submission").await
             }
             Finding::Absent => {
                 self.count("absent");

@@ -183,5 +183,11 @@ fn a_kyuubi_log_belongs_to_no_reader() {
     let again = gateway.get(&format!("/batches/{id}/log?from=0&size=3")).json();
     assert_eq!(first, again);
     assert_eq!(tail["from"], 0);
-    assert!(clusters.requests("kyuubi").iter().filter(|r| r["path"].as_str().is_some_and(|p| p.ends_with("localLog"))).all(|r| r["query"].as_str().is_some_and(|q| q.contains("from=") && !q.contains("from=-"))));
+    assert!(
+        clusters
+            .requests("kyuubi")
+            .iter()
+            .filter(|r| r["path"].as_str().is_some_and(|p| p.ends_with("localLog")))
+            .all(|r| r["query"].as_str().is_some_and(|q| q.contains("from=") && !q.contains("from=-")))
+    );
 }

@@ -1,7 +1,7 @@
 //! Who gets in.
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 
 use crate::harness::*;
@@ -121,7 +121,9 @@ fn a_key_set_from_a_file_decides_the_algorithm() {
 }
 
 fn with_key_set(mut scene: Scene, source: &str) -> Scene {
-    scene.authenticators.push_str(&format!("  sso: {{jwt: {{issuer: \"https://sso.test\", audiences: [{AUDIENCE}], jwks: {{{source}}}}}}}\n"));
+    scene
+        .authenticators
+        .push_str(&format!("  sso: {{jwt: {{issuer: \"https://sso.test\", audiences: [{AUDIENCE}], jwks: {{{source}}}}}}}\n"));
     scene
 }
 
@@ -138,7 +140,10 @@ fn a_key_that_is_new_in_the_set_is_fetched() {
             let mut head = [0; 4096];
             let _ = std::io::Read::read(&mut stream, &mut head);
             let body = answers.lock().expect("no panic").clone();
-            let _ = std::io::Write::write_all(&mut stream, format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).as_bytes());
+            let _ = std::io::Write::write_all(
+                &mut stream,
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).as_bytes(),
+            );
         }
     });
     let scene = Scene::new(&clusters).with_routes("  - {name: all, targets: [{cluster: livy}]}\n");

@@ -34,7 +34,10 @@ fn every_problem_of_a_file_is_told_at_once() {
 fn files_that_the_file_names_are_opened() {
     // A missing secret is found with the values; the rest once those are right.
     let first = problems("files.yaml");
-    assert!(first.contains("clusters.b.credentials.bearer.token: can't read the secret file") && first.contains("files.yaml:9:"), "{first}");
+    assert!(
+        first.contains("clusters.b.credentials.bearer.token: can't read the secret file") && first.contains("files.yaml:9:"),
+        "{first}"
+    );
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["not-a-key.pem", "not-keys.json", "plain.htpasswd"] {
         std::fs::copy(fixtures().join(name), folder.path().join(name)).expect("copies");

@@ -27,8 +27,7 @@ pub(crate) const ROOT: (&str, &str) = ("root", "roots-password");
 pub(crate) const CONF_SECRET: &str = "conf-secret-key-value";
 
 /// What must never be seen outside a request that brought it.
-const SECRETS: [&str; 8] =
-    [PASSWORD, TOKEN, JWT_SECRET, ALICE.1, BOB.1, CONF_SECRET, "KNOXSESSIONID", "rememberMe"];
+const SECRETS: [&str; 8] = [PASSWORD, TOKEN, JWT_SECRET, ALICE.1, BOB.1, CONF_SECRET, "KNOXSESSIONID", "rememberMe"];
 
 /// Flavors with a job file that suits each.
 pub(crate) const FLAVORS: [(&str, &str); 5] = [
@@ -69,11 +68,8 @@ impl Process {
     fn start(mut command: Command, from_stdout: bool) -> Process {
         let (out, err) = if from_stdout { (Stdio::piped(), Stdio::null()) } else { (Stdio::null(), Stdio::piped()) };
         let mut child = command.stdout(out).stderr(err).stdin(Stdio::null()).spawn().expect("the binary starts");
-        let pipe: Box<dyn std::io::Read + Send> = if from_stdout {
-            Box::new(child.stdout.take().expect("is piped"))
-        } else {
-            Box::new(child.stderr.take().expect("is piped"))
-        };
+        let pipe: Box<dyn std::io::Read + Send> =
+            if from_stdout { Box::new(child.stdout.take().expect("is piped")) } else { Box::new(child.stderr.take().expect("is piped")) };
         let (tell, lines) = channel();
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
         let kept = seen.clone();
@@ -135,15 +131,19 @@ impl Clusters {
         let mut command = Command::new(binary());
         command.args(["sandbox", "--listen", "127.0.0.1:0"]);
         let process = Process::start(command, true);
-        let address = process.wait_for("the clusters' address", |line| {
-            line.strip_prefix("simulated clusters at http://")?.split(';').next()?.parse().ok()
-        });
+        let address = process
+            .wait_for("the clusters' address", |line| line.strip_prefix("simulated clusters at http://")?.split(';').next()?.parse().ok());
         Clusters { _process: process, address }
     }
 
     fn control(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let stream = TcpStream::connect(self.address).expect("the clusters listen");
-        let request = Request { method, path: &format!("/_sandbox/{path}"), body: body.map(Value::to_string).map(String::into_bytes), ..Request::default() };
+        let request = Request {
+            method,
+            path: &format!("/_sandbox/{path}"),
+            body: body.map(Value::to_string).map(String::into_bytes),
+            ..Request::default()
+        };
         let reply = exchange(stream, &request.to_bytes());
         assert_eq!(reply.status, 200, "{}", reply.text());
         reply.json()

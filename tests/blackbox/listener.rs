@@ -82,7 +82,9 @@ fn what_is_no_tls_is_counted_and_closed() {
     let mut told = Vec::new();
     let _ = plain.read_to_end(&mut told);
     assert!(!told.starts_with(b"HTTP/"), "no plain answer to a plain request");
-    gateway.wait_until("it was counted", |gateway| gateway.metric(r#"livy_gateway_connections_total{listener="127.0.0.1:0",outcome="tls_error"}"#) >= 1.0);
+    gateway.wait_until("it was counted", |gateway| {
+        gateway.metric(r#"livy_gateway_connections_total{listener="127.0.0.1:0",outcome="tls_error"}"#) >= 1.0
+    });
 }
 
 #[test]
@@ -110,7 +112,9 @@ fn a_drain_is_bounded() {
     let mut gateway = Scene::new(&clusters).with_server("drain_timeout: 300ms").start();
     clusters.fault("livy", json!({"operation": "create_batch", "delay_ms": 600_000}));
     let mut in_flight = gateway.tls(&[b"http/1.1"]);
-    in_flight.write_all(&Request::post("/clusters/livy/batches", &json!({"file": "hdfs:///x.py"})).basic(ALICE).to_bytes()).expect("is sent");
+    in_flight
+        .write_all(&Request::post("/clusters/livy/batches", &json!({"file": "hdfs:///x.py"})).basic(ALICE).to_bytes())
+        .expect("is sent");
     in_flight.flush().expect("is sent");
     gateway.wait_until("the submission was on its way", |_| clusters.submissions("livy") == 1);
     gateway.process.signal("-TERM");

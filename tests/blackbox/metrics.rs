@@ -51,11 +51,20 @@ fn hostile_traffic_makes_no_new_series() {
         gateway.get(&format!("/clusters/evil-{round}/batches"));
         gateway.send(&Request::get("/batches").basic((&format!("evil-{round}"), "x")));
         gateway.post("/batches", &json!({"file": "hdfs:///x.py", format!("evil{round}"): 1}));
-        gateway.post("/clusters/livy/batches", &json!({"file": "hdfs:///x.py", "queue": format!("evil-{round}"), "name": format!("evil-{round}")}));
+        gateway.post(
+            "/clusters/livy/batches",
+            &json!({"file": "hdfs:///x.py", "queue": format!("evil-{round}"), "name": format!("evil-{round}")}),
+        );
     };
     noise(0);
     noise(1);
-    let names = |text: &str| text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' ')).map(|(name, _)| name.to_owned()).collect::<BTreeSet<_>>();
+    let names = |text: &str| {
+        text.lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.rsplit_once(' '))
+            .map(|(name, _)| name.to_owned())
+            .collect::<BTreeSet<_>>()
+    };
     let before = names(&gateway.admin("/metrics").text());
     (2..12).for_each(noise);
     let text = gateway.admin("/metrics").text();

@@ -90,7 +90,8 @@ fn what_cannot_be_granted_is_said() {
     assert!(reply.header("x-livy-gateway-warning").is_some_and(|text| text.starts_with("proxyUser")));
     let reply = gateway.post("/clusters/knox/batches", &json!({"file": "hdfs:///x.py"}));
     assert_eq!((reply.status, sent_conf(&clusters, "knox").get("proxyUser")), (201, None));
-    let told = gateway.post("/clusters/knox/batches", &json!({"file": "hdfs:///x.py", "proxyUser": "alice"})).error(400, "unsupported_field");
+    let told =
+        gateway.post("/clusters/knox/batches", &json!({"file": "hdfs:///x.py", "proxyUser": "alice"})).error(400, "unsupported_field");
     assert!(told.contains("gateway's own account"), "{told}");
 }
 

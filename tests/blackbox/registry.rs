@@ -9,7 +9,8 @@ fn everything_is_known_after_a_restart() {
     let clusters = Clusters::start();
     let gateway = Gateway::over(&clusters);
     let running: Vec<i64> = FLAVORS.iter().map(|(flavor, _)| gateway.submit(flavor, &json!({}))).collect();
-    let ended = gateway.post("/clusters/kyuubi/batches", &json!({"file": "hdfs:///x.py", "args": ["0.1"]})).json()["id"].as_i64().expect("an id");
+    let ended =
+        gateway.post("/clusters/kyuubi/batches", &json!({"file": "hdfs:///x.py", "args": ["0.1"]})).json()["id"].as_i64().expect("an id");
     gateway.wait_for_state(ended, "success");
     let gateway = gateway.killed_and_restarted();
     for id in &running {
@@ -49,7 +50,8 @@ fn a_cluster_that_counts_from_zero_again_shows_nobody_anothers_batch() {
     let clusters = Clusters::start();
     let gateway = Scene::new(&clusters).with_cluster("livy", "freshness: 0s").start();
     let old = gateway.submit("livy", &json!({"name": "old"}));
-    let ended = gateway.post("/clusters/livy/batches", &json!({"file": "hdfs:///x.py", "args": ["0.1"]})).json()["id"].as_i64().expect("an id");
+    let ended =
+        gateway.post("/clusters/livy/batches", &json!({"file": "hdfs:///x.py", "args": ["0.1"]})).json()["id"].as_i64().expect("an id");
     gateway.wait_for_state(ended, "success");
     clusters.restart("livy");
     let new = gateway.submit("livy", &json!({"name": "new"}));

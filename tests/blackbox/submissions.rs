@@ -72,10 +72,8 @@ fn a_submission_that_nothing_can_prove_ends_as_an_error_that_says_so() {
 fn a_route_may_want_the_plain_truth_instead() {
     let clusters = Clusters::start();
     let routes = "  - {name: strict, ambiguous: error, targets: [{cluster: livy}]}\n";
-    let gateway = Scene::new(&clusters)
-        .with_cluster("livy", "timeouts: {create_batch: 200ms, response: 200ms}")
-        .with_routes(routes)
-        .start();
+    let gateway =
+        Scene::new(&clusters).with_cluster("livy", "timeouts: {create_batch: 200ms, response: 200ms}").with_routes(routes).start();
     clusters.fault("livy", json!({"operation": "create_batch", "moment": "after", "hang_up": true}));
     clusters.fault("livy", json!({"operation": "get_batch", "times": 10000, "hang_up": true}));
     let reply = gateway.post("/batches", &json!({"file": "hdfs:///x.py"}));
@@ -109,7 +107,8 @@ fn a_cluster_without_room_is_429_and_the_next_one_is_tried_first() {
     let clusters = Clusters::start();
     let routes = "  - {name: tiers, targets: [{cluster: livy}, {cluster: kyuubi, tier: 2}]}\n";
     let gateway = Scene::new(&clusters).with_routes(routes).start();
-    let full = json!({"status": 400, "content_type": "application/json", "body": r#"{"msg":"Rejected, too many sessions are being created!"}"#});
+    let full =
+        json!({"status": 400, "content_type": "application/json", "body": r#"{"msg":"Rejected, too many sessions are being created!"}"#});
     clusters.fault("livy", json!({"operation": "create_batch", "answer": full}));
     let reply = gateway.post("/batches", &json!({"file": "hdfs:///x.py"}));
     assert_eq!((reply.status, reply.header("x-livy-gateway-cluster")), (201, Some("kyuubi")), "{}", reply.text());
@@ -145,7 +144,9 @@ fn a_cluster_that_is_not_there_is_503_before_anything_was_sent() {
 fn the_same_key_is_the_same_batch() {
     let clusters = Clusters::start();
     let gateway = Gateway::over(&clusters);
-    let post = |key: &str, body: &serde_json::Value, who| gateway.send(&Request::post("/clusters/livy/batches", body).header("Idempotency-Key", key).basic(who));
+    let post = |key: &str, body: &serde_json::Value, who| {
+        gateway.send(&Request::post("/clusters/livy/batches", body).header("Idempotency-Key", key).basic(who))
+    };
     let body = json!({"file": "hdfs:///x.py", "conf": {"spark.a": 1}});
     let first = post("k1", &body, ALICE);
     let again = post("k1", &json!({"conf": {"spark.a": "1"}, "file": "hdfs:///x.py"}), ALICE);
@@ -179,6 +180,9 @@ fn a_client_that_hangs_up_loses_nothing() {
     std::io::Write::flush(&mut stream).expect("is sent");
     gateway.wait_until("the submission was on its way", |_| clusters.submissions("livy") == 1);
     drop(stream);
+    gateway.wait_until("the hang-up was counted", |gateway| {
+        gateway.metric(r#"livy_gateway_requests_total{code="499",operation="create_batch",route="all"}"#) == 1.0
+    });
     gateway.wait_until("the batch is known", |gateway| gateway.get("/batches/hung-up").status == 200);
     gateway.wait_until("and bound", |gateway| gateway.get("/batches/hung-up").header("x-livy-gateway-upstream-id").is_some());
 }

@@ -160,7 +160,11 @@ fn wait_for(gateway: &Gateway, id: i64, wanted: &str) -> Vec<String> {
             return seen;
         }
         let log = || gateway.get(&format!("/batches/{id}/log?size=-1")).text();
-        assert!(Instant::now() < until && !["success", "dead", "killed", "error"].contains(&state.as_str()), "{id} is {seen:?}, not {wanted}: {}", log());
+        assert!(
+            Instant::now() < until && !["success", "dead", "killed", "error"].contains(&state.as_str()),
+            "{id} is {seen:?}, not {wanted}: {}",
+            log()
+        );
         std::thread::yield_now();
     }
 }

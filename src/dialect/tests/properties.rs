@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use livy_dialect::{BatchRef, BatchSpec, BatchState, Dialect, Field, Flavor, LogWindow, NoteAction, Settings, UpstreamResponse};
+use livy_dialect::{BatchRef, BatchSpec, BatchState, Field, Flavor, LogWindow, NoteAction, Settings, UpstreamResponse};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -155,9 +155,26 @@ fn json_like() -> impl Strategy<Value = Value> {
         prop_oneof![Just("RUNNING"), Just("success"), Just("null"), Just("17")].prop_map(Value::from),
     ];
     let key = prop_oneof![
-        Just("id"), Just("state"), Just("appState"), Just("appInfo"), Just("app_info"), Just("log"), Just("logRowSet"), Just("sessions"),
-        Just("batches"), Just("from"), Just("total"), Just("name"), Just("errors"), Just("msg"), Just("message"), Just("batchInfo"),
-        Just("file"), Just("args"), Just("conf"), Just("driverCores"),
+        Just("id"),
+        Just("state"),
+        Just("appState"),
+        Just("appInfo"),
+        Just("app_info"),
+        Just("log"),
+        Just("logRowSet"),
+        Just("sessions"),
+        Just("batches"),
+        Just("from"),
+        Just("total"),
+        Just("name"),
+        Just("errors"),
+        Just("msg"),
+        Just("message"),
+        Just("batchInfo"),
+        Just("file"),
+        Just("args"),
+        Just("conf"),
+        Just("driverCores"),
     ];
     leaf.prop_recursive(4, 40, 5, move |inner| {
         prop_oneof![
@@ -183,7 +200,12 @@ fn read_everything(status: u16, kind: Option<&str>, body: &[u8]) -> Result<(), T
                 Err(fault) => prop_assert!(!fault.message.is_empty() && fault.message.chars().count() <= 400, "{flavor}: {fault:?}"),
             }
         }
-        let _ = (dialect.decode_state(&response), dialect.decode_log(&response), dialect.decode_list(&response), dialect.decode_delete(&response));
+        let _ = (
+            dialect.decode_state(&response),
+            dialect.decode_log(&response),
+            dialect.decode_list(&response),
+            dialect.decode_delete(&response),
+        );
     }
     Ok(())
 }

@@ -30,7 +30,9 @@ fn decode(dialect: &dyn Dialect, method: &str, path: &str, response: &UpstreamRe
             Err(fault) => refusal(&fault),
         },
         (_, [_, "log" | "localLog"]) => match dialect.decode_log(response) {
-            Ok(part) => json!({"from": part.from, "total": part.total, "lines": part.lines.len(), "first": part.lines.first(), "last": part.lines.last()}),
+            Ok(part) => {
+                json!({"from": part.from, "total": part.total, "lines": part.lines.len(), "first": part.lines.first(), "last": part.lines.last()})
+            }
             Err(fault) => refusal(&fault),
         },
         _ => batch(dialect.decode_get(response)),
@@ -60,16 +62,27 @@ fn batch(result: Result<livy_dialect::Observed, UpstreamFault>) -> Value {
 }
 
 fn recorded(folder: &str, flavor: Flavor) {
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(fixtures().join("recorded").join(folder)).expect("a folder").filter_map(Result::ok).map(|file| file.path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(fixtures().join("recorded").join(folder))
+        .expect("a folder")
+        .filter_map(Result::ok)
+        .map(|file| file.path())
+        .collect();
     files.sort();
     assert!(files.len() > 50, "the recordings of {folder} are there");
     let mut page = String::new();
     for file in files {
         let exchange: Value = serde_json::from_slice(&std::fs::read(&file).expect("is readable")).expect("JSON");
         let (request, response) = (&exchange["request"], &exchange["response"]);
-        let content_type = response["headers"].as_array().expect("a list").iter().find(|one| one[0].as_str().is_some_and(|name| name.eq_ignore_ascii_case("content-type")));
-        let body = if response["json"].is_null() { response["text"].as_str().unwrap_or_default().to_owned() } else { response["json"].to_string() };
+        let content_type = response["headers"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .find(|one| one[0].as_str().is_some_and(|name| name.eq_ignore_ascii_case("content-type")));
+        let body = if response["json"].is_null() {
+            response["text"].as_str().unwrap_or_default().to_owned()
+        } else {
+            response["json"].to_string()
+        };
         let seen = UpstreamResponse {
             status: response["status"].as_u64().and_then(|status| u16::try_from(status).ok()).expect("a status"),
             content_type: content_type.and_then(|one| one[1].as_str()),
