@@ -208,6 +208,9 @@ impl Call {
                     self.learnt(upstream, &reading);
                     let new_state = self.registry().observe_state(entry, &reading);
                     new_state.into_iter().for_each(|state| upstream.handles.entered(state));
+                    if new_state.is_some_and(livy_dialect::BatchState::is_terminal) {
+                        self.complete(entry, upstream).await;
+                    }
                     return Ok(());
                 }
                 // Another batch's id under our name, or no such name: the item will tell.
@@ -222,6 +225,14 @@ impl Call {
         let new_state = self.registry().observe(entry, &observed);
         new_state.into_iter().for_each(|state| upstream.handles.entered(state));
         Ok(())
+    }
+
+    /// Reads the whole item of a batch that has just ended, for the day when its cluster has forgotten it. Failing to costs a later look.
+    async fn complete(&self, entry: &Entry, upstream: &Upstream) {
+        match self.fetch_item(entry, upstream, Operation::GetBatch).await {
+            Ok(observed) => drop(self.registry().observe(entry, &observed)),
+            Err(error) => tracing::debug!(batch = %entry.id, %error, "the last look at an ended batch brought nothing"),
+        }
     }
 
     /// Asks for the item and makes sure that it is this batch and no other.

@@ -12,7 +12,7 @@ use crate::model::{BatchSpec, Field, Observed, StateReading};
 use crate::state::BatchState;
 use crate::support::Support;
 use crate::window::LogWindow;
-use crate::wire::{UpstreamRequest, UpstreamResponse};
+use crate::wire::{UpstreamRequest, UpstreamResponse, segment};
 use crate::{ibm, kyuubi, livy};
 
 /// The dialect that a cluster speaks.
@@ -230,7 +230,9 @@ pub trait Dialect: Send + Sync {
     fn create(&self, spec: &BatchSpec, key: &str, settings: &Settings) -> Result<Encoded, Vec<Unsupported>>;
 
     /// Asks for the batch.
-    fn get(&self, batch: BatchRef<'_>) -> UpstreamRequest;
+    fn get(&self, batch: BatchRef<'_>) -> UpstreamRequest {
+        UpstreamRequest::get(format!("/batches/{}", segment(batch.upstream_id)))
+    }
 
     /// Asks for the state in the cheapest way that can't confuse two batches.
     fn state(&self, batch: BatchRef<'_>) -> UpstreamRequest;
@@ -242,13 +244,19 @@ pub trait Dialect: Send + Sync {
     fn log_page(&self, batch: BatchRef<'_>, from: i32, size: i32) -> UpstreamRequest;
 
     /// Asks for a page of the list.
-    fn list(&self, from: usize, size: usize) -> UpstreamRequest;
+    fn list(&self, from: usize, size: usize) -> UpstreamRequest {
+        UpstreamRequest::get(format!("/batches?from={from}&size={size}"))
+    }
 
     /// Tells whether [`Dialect::list`] honours its window; if not, one request returns everything.
-    fn list_is_paged(&self) -> bool;
+    fn list_is_paged(&self) -> bool {
+        true
+    }
 
     /// Kills and forgets the batch.
-    fn delete(&self, batch: BatchRef<'_>) -> UpstreamRequest;
+    fn delete(&self, batch: BatchRef<'_>) -> UpstreamRequest {
+        UpstreamRequest::delete(format!("/batches/{}", segment(batch.upstream_id)))
+    }
 
     /// Asks whether a submission arrived; `None` where nothing can prove it.
     fn lookup(&self, lookup: &Lookup) -> Option<UpstreamRequest>;

@@ -63,10 +63,6 @@ impl Dialect for IbmDialect {
         })
     }
 
-    fn get(&self, batch: BatchRef<'_>) -> UpstreamRequest {
-        UpstreamRequest::get(format!("/batches/{}", segment(batch.upstream_id)))
-    }
-
     fn state(&self, batch: BatchRef<'_>) -> UpstreamRequest {
         UpstreamRequest::get(format!("/batches/{}/state", segment(batch.upstream_id)))
     }
@@ -85,10 +81,6 @@ impl Dialect for IbmDialect {
 
     fn list_is_paged(&self) -> bool {
         false
-    }
-
-    fn delete(&self, batch: BatchRef<'_>) -> UpstreamRequest {
-        UpstreamRequest::delete(format!("/batches/{}", segment(batch.upstream_id)))
     }
 
     fn lookup(&self, _lookup: &Lookup) -> Option<UpstreamRequest> {

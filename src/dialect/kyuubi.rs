@@ -146,10 +146,6 @@ impl Dialect for KyuubiDialect {
         })
     }
 
-    fn get(&self, batch: BatchRef<'_>) -> UpstreamRequest {
-        UpstreamRequest::get(format!("/batches/{}", segment(batch.upstream_id)))
-    }
-
     fn state(&self, batch: BatchRef<'_>) -> UpstreamRequest {
         self.get(batch)
     }
@@ -161,18 +157,6 @@ impl Dialect for KyuubiDialect {
     fn log_page(&self, batch: BatchRef<'_>, from: i32, size: i32) -> UpstreamRequest {
         // Without `from` Kyuubi goes on where the previous reader of the batch stopped, whoever that was.
         UpstreamRequest::get(format!("/batches/{}/localLog?from={from}&size={size}", segment(batch.upstream_id)))
-    }
-
-    fn list(&self, from: usize, size: usize) -> UpstreamRequest {
-        UpstreamRequest::get(format!("/batches?from={from}&size={size}"))
-    }
-
-    fn list_is_paged(&self) -> bool {
-        true
-    }
-
-    fn delete(&self, batch: BatchRef<'_>) -> UpstreamRequest {
-        UpstreamRequest::delete(format!("/batches/{}", segment(batch.upstream_id)))
     }
 
     fn lookup(&self, lookup: &Lookup) -> Option<UpstreamRequest> {

@@ -93,10 +93,6 @@ impl Dialect for LivyDialect {
         })
     }
 
-    fn get(&self, batch: BatchRef<'_>) -> UpstreamRequest {
-        UpstreamRequest::get(format!("/batches/{}", segment(batch.upstream_id)))
-    }
-
     fn state(&self, batch: BatchRef<'_>) -> UpstreamRequest {
         // A name that needs escapes may not survive a proxy in between; then the whole item is asked, which carries the name.
         match batch.sent_name {
@@ -122,18 +118,6 @@ impl Dialect for LivyDialect {
 
     fn log_page(&self, batch: BatchRef<'_>, from: i32, size: i32) -> UpstreamRequest {
         UpstreamRequest::get(format!("/batches/{}/log?from={from}&size={size}", segment(batch.upstream_id)))
-    }
-
-    fn list(&self, from: usize, size: usize) -> UpstreamRequest {
-        UpstreamRequest::get(format!("/batches?from={from}&size={size}"))
-    }
-
-    fn list_is_paged(&self) -> bool {
-        true
-    }
-
-    fn delete(&self, batch: BatchRef<'_>) -> UpstreamRequest {
-        UpstreamRequest::delete(format!("/batches/{}", segment(batch.upstream_id)))
     }
 
     fn lookup(&self, lookup: &Lookup) -> Option<UpstreamRequest> {

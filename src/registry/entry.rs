@@ -49,7 +49,7 @@ impl Phase {
 }
 
 /// What is known of a batch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Known {
     /// Where it is in its life.
     pub phase: Phase,
@@ -114,20 +114,6 @@ pub struct Entry {
 
 impl Entry {
     pub(super) fn from_row(row: Row) -> Self {
-        let known = Known {
-            phase: row.phase,
-            upstream_id: row.upstream_id,
-            state: row.state,
-            app_id: row.app_id,
-            app_info: row.app_info,
-            log: row.log,
-            complete: row.complete,
-            seen_ms: row.seen_ms,
-            item_ms: 0,
-            ended_ms: row.ended_ms,
-            proxy_user: row.proxy_user,
-            disclosed: false,
-        };
         Entry {
             id: row.id,
             cluster: row.cluster,
@@ -139,14 +125,13 @@ impl Entry {
             created_ms: row.created_ms,
             asking: tokio::sync::Mutex::new(()),
             name_hold_ms: row.name_hold_ms,
-            phase: watch::Sender::new(row.phase),
-            known: Mutex::new(known),
+            phase: watch::Sender::new(row.known.phase),
+            known: Mutex::new(row.known),
         }
     }
 
     /// Returns the row to store.
     pub(super) fn row(&self) -> Row {
-        let known = self.known();
         Row {
             id: self.id,
             cluster: self.cluster.clone(),
@@ -154,20 +139,11 @@ impl Entry {
             lookup: self.lookup.clone(),
             owner: self.owner.clone(),
             name: self.name.clone(),
-            proxy_user: known.proxy_user,
             adopted: self.adopted,
-            phase: known.phase,
-            upstream_id: known.upstream_id,
-            state: known.state,
-            app_id: known.app_id,
-            app_info: known.app_info,
-            log: known.log,
-            complete: known.complete,
             created_ms: self.created_ms,
-            seen_ms: known.seen_ms,
-            ended_ms: known.ended_ms,
             name_hold_ms: self.name_hold_ms,
             idempotency_hash: None,
+            known: self.known(),
         }
     }
 
@@ -327,4 +303,90 @@ impl Entry {
 /// Returns the time since a moment; `None` if it never was.
 pub fn age(at_ms: i64) -> Option<Duration> {
     (at_ms > 0).then(|| Duration::from_millis(u64::try_from(now_ms() - at_ms).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Entry {
+        let known = Known {
+            phase: Phase::Sending,
+            upstream_id: None,
+            state: BatchState::Starting,
+            app_id: None,
+            app_info: AppInfo::new(),
+            log: Vec::new(),
+            complete: false,
+            seen_ms: 0,
+            item_ms: 0,
+            ended_ms: None,
+            proxy_user: None,
+            disclosed: false,
+        };
+        Entry::from_row(Row {
+            id: GatewayId(7),
+            cluster: "c".into(),
+            route: "r".into(),
+            lookup: Lookup { key: "k".into(), sent_name: Some("n".into()) },
+            owner: Some("ann".into()),
+            name: None,
+            adopted: false,
+            created_ms: 1,
+            name_hold_ms: 0,
+            idempotency_hash: None,
+            known,
+        })
+    }
+
+    fn seen(id: &str, name: Option<&str>, state: BatchState) -> Observed {
+        Observed {
+            upstream_id: id.into(),
+            name: name.map(str::to_owned),
+            owner: None,
+            proxy_user: None,
+            state: StateReading::Known(state),
+            app_id: None,
+            app_info: AppInfo::new(),
+            log: vec!["line".into()],
+            duplicate: false,
+        }
+    }
+
+    #[test]
+    fn an_id_that_was_handed_out_is_never_refused() {
+        let told = entry();
+        assert!(told.disclose_unresolved());
+        assert!(!told.refuse_undisclosed());
+        assert_eq!(told.phase(), Phase::Sending);
+        let untold = entry();
+        assert!(untold.refuse_undisclosed());
+        assert!(!untold.disclose_unresolved(), "what was refused is not handed out");
+    }
+
+    #[test]
+    fn an_answer_about_another_batch_is_recognised() {
+        let entry = entry();
+        entry.set_bound("3");
+        assert!(entry.is(&seen("3", Some("n"), BatchState::Running)));
+        assert!(entry.is(&seen("3", None, BatchState::Running)), "an old Livy shows no names");
+        assert!(!entry.is(&seen("3", Some("other"), BatchState::Running)));
+        assert!(!entry.is(&seen("4", Some("n"), BatchState::Running)));
+    }
+
+    #[test]
+    fn observations_only_go_forward() {
+        let entry = entry();
+        entry.set_bound("3");
+        let first = entry.observe(&seen("3", Some("n"), BatchState::Running), 10, true);
+        assert_eq!((first.new_state, first.worth_saving), (Some(BatchState::Running), true));
+        let same = entry.observe(&seen("3", Some("n"), BatchState::Starting), 20, true);
+        assert_eq!((same.new_state, same.worth_saving), (None, false));
+        entry.observe(&seen("3", Some("n"), BatchState::Success), 30, true);
+        entry.observe(&seen("3", Some("n"), BatchState::Running), 40, true);
+        let known = entry.known();
+        assert_eq!((known.state, known.ended_ms, known.complete), (BatchState::Success, Some(30), true));
+        entry.end_as_error("too late", 50);
+        assert_eq!(entry.known().state, BatchState::Success, "an end is final");
+    }
 }

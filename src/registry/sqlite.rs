@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 use tokio::sync::{mpsc, oneshot};
 
 use super::store::{Adoption, NewRow, RangeOf, Recorded, Row, Store, StoreFuture, Visible};
-use super::{GatewayId, Phase, RegistryError};
+use super::{GatewayId, Known, Phase, RegistryError};
 
 const MIGRATIONS: [&str; 1] = [include_str!("schema/001.sql")];
 
@@ -138,15 +138,7 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let state: String = row.get("state")?;
     let app_info: String = row.get("app_info")?;
     let log: String = row.get("log")?;
-    Ok(Row {
-        id: GatewayId(row.get("id")?),
-        cluster: row.get("cluster")?,
-        route: row.get("route")?,
-        lookup: Lookup { key: row.get("lookup_key")?, sent_name: row.get("sent_name")? },
-        owner: row.get("owner")?,
-        name: row.get("name")?,
-        proxy_user: row.get("proxy_user")?,
-        adopted: row.get("adopted")?,
+    let known = Known {
         // The CHECK on the column admits these words only.
         phase: Phase::ALL.into_iter().find(|known| known.as_str() == phase).unwrap_or(Phase::Detached),
         upstream_id: row.get("upstream_id")?,
@@ -155,11 +147,24 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         app_info: serde_json::from_str(&app_info).unwrap_or_default(),
         log: serde_json::from_str(&log).unwrap_or_default(),
         complete: row.get("complete")?,
-        created_ms: row.get("created_ms")?,
         seen_ms: row.get("seen_ms")?,
+        item_ms: 0,
         ended_ms: row.get("ended_ms")?,
+        proxy_user: row.get("proxy_user")?,
+        disclosed: false,
+    };
+    Ok(Row {
+        id: GatewayId(row.get("id")?),
+        cluster: row.get("cluster")?,
+        route: row.get("route")?,
+        lookup: Lookup { key: row.get("lookup_key")?, sent_name: row.get("sent_name")? },
+        owner: row.get("owner")?,
+        name: row.get("name")?,
+        adopted: row.get("adopted")?,
+        created_ms: row.get("created_ms")?,
         name_hold_ms: row.get("name_hold_ms")?,
         idempotency_hash: row.get("idempotency_hash")?,
+        known,
     })
 }
 
@@ -217,10 +222,10 @@ fn save(tx: &Connection, row: &Row) -> rusqlite::Result<()> {
          WHERE id = :id",
     )?
     .execute(named_params! {
-        ":id": row.id.0, ":phase": row.phase.as_str(), ":upstream_id": row.upstream_id, ":proxy_user": row.proxy_user,
-        ":app_id": row.app_id, ":app_info": serde_json::to_string(&row.app_info).unwrap_or_else(|_| "{}".into()),
-        ":log": serde_json::to_string(&row.log).unwrap_or_else(|_| "[]".into()), ":complete": row.complete,
-        ":seen_ms": row.seen_ms, ":state": row.state.as_str(), ":ended_ms": row.ended_ms,
+        ":id": row.id.0, ":phase": row.known.phase.as_str(), ":upstream_id": row.known.upstream_id, ":proxy_user": row.known.proxy_user,
+        ":app_id": row.known.app_id, ":app_info": serde_json::to_string(&row.known.app_info).unwrap_or_else(|_| "{}".into()),
+        ":log": serde_json::to_string(&row.known.log).unwrap_or_else(|_| "[]".into()), ":complete": row.known.complete,
+        ":seen_ms": row.known.seen_ms, ":state": row.known.state.as_str(), ":ended_ms": row.known.ended_ms,
     })?;
     Ok(())
 }
@@ -301,7 +306,7 @@ fn is_same(row: &Row, observed: &Observed) -> bool {
     }
     // What has ended does not start again; a cluster that began to count from 0 does.
     let restarted = matches!(observed.state, StateReading::Known(state) if !state.is_terminal());
-    !(row.state.is_terminal() && restarted)
+    !(row.known.state.is_terminal() && restarted)
 }
 
 /// Kyuubi goes on listing what was deleted; such a row must not come back under a new id.
@@ -366,7 +371,7 @@ impl Store for SqliteStore {
 
     fn bind(&self, row: Row) -> StoreFuture<'_, Vec<GatewayId>> {
         self.write(move |tx| {
-            let upstream_id = row.upstream_id.clone().unwrap_or_default();
+            let upstream_id = row.known.upstream_id.clone().unwrap_or_default();
             let lost = detach(tx, &row.cluster, &upstream_id, Some(row.id), row.created_ms)?;
             save(tx, &row)?;
             Ok(lost)
@@ -446,5 +451,138 @@ impl Store for SqliteStore {
             }
             self.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Idempotency, Intent, Intention, Registry};
+    use super::*;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn registry() -> Registry {
+        Registry::new(Arc::new(SqliteStore::in_memory().expect("memory")))
+    }
+
+    fn intent(name: Option<&str>) -> Intent {
+        let key = uuid::Uuid::new_v4().to_string();
+        Intent {
+            cluster: "c".into(),
+            route: "r".into(),
+            lookup: Lookup { sent_name: Some(name.map_or_else(|| format!("made-{key}"), str::to_owned)), key },
+            owner: "ann".into(),
+            name: name.map(str::to_owned),
+            names_kept_by_cluster: false,
+            idempotency: None,
+        }
+    }
+
+    fn seen(id: &str, name: Option<&str>, state: BatchState) -> Observed {
+        Observed {
+            upstream_id: id.into(),
+            name: name.map(str::to_owned),
+            owner: None,
+            proxy_user: Some("ann".into()),
+            state: StateReading::Known(state),
+            app_id: None,
+            app_info: [("sparkUiUrl".to_owned(), None)].into(),
+            log: vec!["line".into()],
+            duplicate: false,
+        }
+    }
+
+    async fn new(registry: &Registry, intent: Intent) -> Arc<super::super::Entry> {
+        match registry.record(intent).await.expect("is stored") {
+            Intention::New(entry) => entry,
+            other => panic!("not new: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn ids_are_never_used_again() {
+        let registry = registry();
+        let first = new(&registry, intent(None)).await;
+        registry.refuse(&first, "no").await.expect("is stored");
+        tokio::time::timeout(Duration::from_secs(5), async {
+            // `retain` of zero sweeps everything that is over.
+            while registry.sweep(Duration::ZERO).await.expect("sweeps") == 0 {}
+        })
+        .await
+        .expect("is swept");
+        assert!(new(&registry, intent(None)).await.id > first.id);
+    }
+
+    #[tokio::test]
+    async fn names_are_held_by_the_living_and_a_while_longer() {
+        let registry = registry();
+        let entry = new(&registry, intent(Some("nightly"))).await;
+        let again = registry.record(intent(Some("nightly"))).await.expect("is stored");
+        assert!(matches!(again, Intention::NameTaken(id) if id == entry.id));
+        registry.bind(&entry, &seen("0", Some("nightly"), BatchState::Success)).await.expect("is stored");
+        assert!(matches!(registry.record(intent(Some("nightly"))).await, Ok(Intention::NameTaken(_))), "ended a moment ago");
+        registry.delete(&entry).await.expect("is stored");
+        new(&registry, intent(Some("nightly"))).await;
+    }
+
+    #[tokio::test]
+    async fn an_upstream_id_belongs_to_the_last_who_got_it() {
+        let registry = registry();
+        let (old, young) = (new(&registry, intent(None)).await, new(&registry, intent(None)).await);
+        let name = |entry: &super::super::Entry| entry.lookup.sent_name.clone();
+        registry.bind(&old, &seen("0", name(&old).as_deref(), BatchState::Running)).await.expect("is stored");
+        registry.bind(&young, &seen("0", name(&young).as_deref(), BatchState::Running)).await.expect("is stored");
+        let old = registry.get(old.id).await.expect("is read").expect("is there");
+        assert_eq!((old.phase(), old.known().state), (Phase::Detached, BatchState::Error));
+        assert!(old.known().app_info.get("gatewayReason").is_some_and(Option::is_some));
+        assert_eq!(registry.get(young.id).await.expect("is read").expect("is there").phase(), Phase::Bound);
+    }
+
+    #[tokio::test]
+    async fn lists_adopt_what_is_new_and_nothing_that_is_on_its_way() {
+        let registry = registry();
+        let entry = new(&registry, intent(None)).await;
+        let sent = entry.lookup.sent_name.clone();
+        let list = vec![seen("5", sent.as_deref(), BatchState::Running), seen("6", Some("foreign"), BatchState::Running)];
+        let total = || async { registry.list(Visible::All, None, |total| 0..total).await.expect("is read").0 };
+        registry.adopt("c", list.clone()).await.expect("is stored");
+        assert_eq!(total().await, 2, "the one on its way, and the foreign one");
+        registry.bind(&entry, &list[0]).await.expect("is stored");
+        registry.adopt("c", list.clone()).await.expect("is stored");
+        assert_eq!(total().await, 2);
+        registry.delete(&entry).await.expect("is stored");
+        registry.adopt("c", vec![seen("5", sent.as_deref(), BatchState::Killed)]).await.expect("is stored");
+        assert_eq!(total().await, 1, "what was deleted stays away, though its cluster goes on listing it");
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_gets_its_name_later_is_still_the_same() {
+        let registry = registry();
+        let id = "0e0b6f5e-0000-4000-8000-000000000000";
+        registry.adopt("c", vec![seen(id, None, BatchState::Starting)]).await.expect("is stored");
+        registry.adopt("c", vec![seen(id, Some("the app's own"), BatchState::Running)]).await.expect("is stored");
+        let (total, entries) = registry.list(Visible::OwnedBy("ann".into()), None, |total| 0..total).await.expect("is read");
+        assert_eq!((total, entries[0].known().state), (1, BatchState::Running));
+    }
+
+    #[tokio::test]
+    async fn a_refused_submission_frees_its_key() {
+        let registry = registry();
+        let keyed =
+            || Intent { idempotency: Some(Idempotency { key: "k".into(), body_hash: "h".into(), until_ms: i64::MAX }), ..intent(None) };
+        let first = new(&registry, keyed()).await;
+        assert!(matches!(registry.record(keyed()).await, Ok(Intention::Replay(entry)) if entry.id == first.id));
+        registry.refuse(&first, "no").await.expect("is stored");
+        assert!(new(&registry, keyed()).await.id > first.id);
+    }
+
+    #[test]
+    fn a_database_of_a_newer_version_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.db");
+        drop(SqliteStore::open(&path).expect("opens"));
+        let connection = Connection::open(&path).expect("opens");
+        connection.execute_batch("PRAGMA user_version = 99").expect("writes");
+        assert!(SqliteStore::open(&path).expect_err("is refused").contains("newer version"));
     }
 }

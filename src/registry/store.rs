@@ -5,9 +5,9 @@ use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
 
-use livy_dialect::{AppInfo, BatchState, Lookup, Observed};
+use livy_dialect::{Lookup, Observed};
 
-use super::{GatewayId, Phase, RegistryError};
+use super::{GatewayId, Known, RegistryError};
 
 /// What a store's method returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, RegistryError>> + Send + 'a>>;
@@ -15,9 +15,9 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, RegistryErro
 /// Turns a number of visible batches into the positions to return.
 pub type RangeOf = Box<dyn FnOnce(usize) -> Range<usize> + Send>;
 
-/// One batch as it is stored.
+/// One batch as it is stored: what never changes, and what is known.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(missing_docs, reason = "documented at `Entry` and `Known`")]
+#[expect(missing_docs, reason = "documented at `Entry`")]
 pub struct Row {
     pub id: GatewayId,
     pub cluster: String,
@@ -25,20 +25,11 @@ pub struct Row {
     pub lookup: Lookup,
     pub owner: Option<String>,
     pub name: Option<String>,
-    pub proxy_user: Option<String>,
     pub adopted: bool,
-    pub phase: Phase,
-    pub upstream_id: Option<String>,
-    pub state: BatchState,
-    pub app_id: Option<String>,
-    pub app_info: AppInfo,
-    pub log: Vec<String>,
-    pub complete: bool,
     pub created_ms: i64,
-    pub seen_ms: i64,
-    pub ended_ms: Option<i64>,
     pub name_hold_ms: i64,
     pub idempotency_hash: Option<String>,
+    pub known: Known,
 }
 
 /// A submission about to be stored.

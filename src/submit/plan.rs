@@ -54,8 +54,7 @@ pub(super) fn make(
         match plan(snapshot, submission, &spec, &claims, candidate) {
             Ok(plan) => plans.push(plan),
             Err(error) => {
-                metrics.submissions_total.with_label_values(&[route.name.as_str(), cluster.as_str(), "rejected_policy"]).inc();
-                first_refusal.get_or_insert(error);
+                first_refusal.get_or_insert((cluster, error));
             }
         }
     }
@@ -66,7 +65,10 @@ pub(super) fn make(
         metrics.translation_notes_total.with_label_values(&labels).inc();
     }
     match (plans.is_empty(), first_refusal) {
-        (true, Some(error)) => Err(error),
+        (true, Some((cluster, error))) => {
+            metrics.submissions_total.with_label_values(&[route.name.as_str(), cluster.as_str(), "rejected_policy"]).inc();
+            Err(error)
+        }
         _ => Ok((route, plans)),
     }
 }

@@ -391,10 +391,16 @@ impl Gateway {
         reply.json()["id"].as_i64().expect("an id")
     }
 
-    /// Asks until the state fits.
+    /// Asks until the state fits; returns the states on the way.
     #[track_caller]
     pub(crate) fn wait_for_state(&self, id: i64, wanted: &str) -> Vec<String> {
-        let until = Instant::now() + PATIENCE;
+        self.wait_longer_for_state(id, wanted, PATIENCE)
+    }
+
+    /// The same, for jobs that take their time.
+    #[track_caller]
+    pub(crate) fn wait_longer_for_state(&self, id: i64, wanted: &str, patience: Duration) -> Vec<String> {
+        let until = Instant::now() + patience;
         let mut seen: Vec<String> = Vec::new();
         loop {
             let reply = self.get(&format!("/batches/{id}/state"));
@@ -406,7 +412,9 @@ impl Gateway {
             if state == wanted {
                 return seen;
             }
-            assert!(Instant::now() < until, "batch {id} never was {wanted}, but {seen:?}");
+            let ended = ["success", "dead", "killed", "error"].contains(&state.as_str());
+            let log = || self.get(&format!("/batches/{id}/log?size=-1")).text();
+            assert!(Instant::now() < until && !ended, "batch {id} never was {wanted}, but {seen:?}:\n{}", log());
             std::thread::yield_now();
         }
     }

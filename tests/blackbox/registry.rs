@@ -22,6 +22,32 @@ fn everything_is_known_after_a_restart() {
 }
 
 #[test]
+fn what_has_ended_stays_answerable_after_its_cluster_forgot_it() {
+    let clusters = Clusters::start();
+    let scene = Scene::new(&clusters).with_cluster("livy", "freshness: 0s").with_cluster("kyuubi", "freshness: 0s");
+    let gateway = scene.start();
+    let mut ended = Vec::new();
+    for flavor in ["livy", "kyuubi"] {
+        let body = json!({"file": "hdfs:///x.py", "args": ["0.2"]});
+        let id = gateway.post(&format!("/clusters/{flavor}/batches"), &body).json()["id"].as_i64().expect("an id");
+        // Nobody but a state poll has looked when it ends.
+        gateway.wait_for_state(id, "success");
+        clusters.restart(flavor);
+        ended.push(id);
+    }
+    let gateway = gateway.killed_and_restarted();
+    for id in ended {
+        let item = gateway.get(&format!("/batches/{id}")).json();
+        assert_eq!(item["state"], "success");
+        assert!(item["log"].is_array());
+        let log = gateway.get(&format!("/batches/{id}/log"));
+        assert_eq!(log.status, 200, "{}", log.text());
+    }
+    let livy = gateway.get("/batches").json()["sessions"][0].clone();
+    assert!(livy["log"].to_string().contains("simulated job: done"), "its last lines were kept: {livy}");
+}
+
+#[test]
 fn batches_made_around_the_gateway_get_an_id_when_a_list_shows_them() {
     let clusters = Clusters::start();
     let gateway = Scene::new(&clusters).with_cluster("livy", "freshness: 0s").with_cluster("kyuubi", "freshness: 0s").start();

@@ -146,29 +146,6 @@ fn submit(gateway: &Gateway, livy: &Livy, args: &[&str], name: &str) -> i64 {
     reply.json()["id"].as_i64().expect("an id")
 }
 
-fn wait_for(gateway: &Gateway, id: i64, wanted: &str) -> Vec<String> {
-    let until = Instant::now() + JOB;
-    let mut seen: Vec<String> = Vec::new();
-    loop {
-        let reply = gateway.get(&format!("/batches/{id}/state"));
-        assert_eq!(reply.status, 200, "{}", reply.text());
-        let state = reply.json()["state"].as_str().expect("a state").to_owned();
-        if seen.last() != Some(&state) {
-            seen.push(state.clone());
-        }
-        if state == wanted {
-            return seen;
-        }
-        let log = || gateway.get(&format!("/batches/{id}/log?size=-1")).text();
-        assert!(
-            Instant::now() < until && !["success", "dead", "killed", "error"].contains(&state.as_str()),
-            "{id} is {seen:?}, not {wanted}: {}",
-            log()
-        );
-        std::thread::yield_now();
-    }
-}
-
 fn log_lines(gateway: &Gateway, id: i64, query: &str) -> (i64, i64, Vec<String>) {
     let page = gateway.get(&format!("/batches/{id}/log{query}")).json();
     let lines = page["log"].as_array().expect("a list").iter().map(|line| line.as_str().expect("a text").to_owned()).collect();
@@ -180,7 +157,7 @@ fn a_pyspark_job_runs_to_success_and_its_log_is_read_in_pages() {
     let livy = Livy::start();
     let gateway = gateway_over(&livy);
     let id = submit(&gateway, &livy, &["2"], "real-ok");
-    let states = wait_for(&gateway, id, "success");
+    let states = gateway.wait_longer_for_state(id, "success", JOB);
     assert!(states.iter().all(|state| ["starting", "running", "success"].contains(&state.as_str())), "{states:?}");
     let (_, total, all) = log_lines(&gateway, id, "?from=0&size=-1");
     assert_eq!(i64::try_from(all.len()).ok(), Some(total));
@@ -210,7 +187,7 @@ fn a_failing_job_is_dead() {
     let livy = Livy::start();
     let gateway = gateway_over(&livy);
     let id = submit(&gateway, &livy, &["0", "on purpose"], "real-bad");
-    wait_for(&gateway, id, "dead");
+    gateway.wait_longer_for_state(id, "dead", JOB);
     let (_, _, log) = log_lines(&gateway, id, "?size=-1");
     assert!(log.iter().any(|line| line.contains("told to fail: on purpose")), "{log:#?}");
 }
@@ -220,7 +197,7 @@ fn a_running_job_is_killed_and_lists_are_true() {
     let livy = Livy::start();
     let gateway = gateway_over(&livy);
     let id = submit(&gateway, &livy, &["600"], "real-long");
-    wait_for(&gateway, id, "running");
+    gateway.wait_longer_for_state(id, "running", JOB);
     let list = gateway.get("/batches").json();
     assert_eq!((list["total"].as_i64(), list["sessions"][0]["id"].as_i64()), (Some(1), Some(id)));
     assert_eq!(gateway.send(&Request::get("/batches").basic(BOB)).json()["total"], 0);
