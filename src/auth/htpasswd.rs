@@ -216,11 +216,16 @@ impl Htpasswd {
         if own.is_some_and(|hash| hash.verify(password)) {
             return true;
         }
-        let own_class = own.map(Hash::cost_class);
-        for (_, decoy) in self.classes.iter().filter(|(class, _)| Some(class) != own_class.as_ref()) {
+        for (_, decoy) in self.decoys(own) {
             std::hint::black_box(decoy.verify(password));
         }
         false
+    }
+
+    /// Returns what a failure has to compute besides the user's own hash.
+    fn decoys(&self, own: Option<&Hash>) -> impl Iterator<Item = &(String, Hash)> {
+        let own_class = own.map(Hash::cost_class);
+        self.classes.iter().filter(move |(class, _)| Some(class) != own_class.as_ref())
     }
 }
 
@@ -247,6 +252,18 @@ mod tests {
         }
         assert!(!file.verify("nobody", "secret"));
         assert_eq!(file.classes.len(), 6);
+    }
+
+    #[test]
+    fn a_failure_costs_the_same_whoever_exists() {
+        let file = Htpasswd::parse(&KNOWN.join("\n")).expect("all lines are good");
+        let all: std::collections::BTreeSet<String> = file.classes.iter().map(|(class, _)| class.clone()).collect();
+        for user in ["bcrypt", "apr1", "sha", "five", "six", "argon", "nobody"] {
+            let own = file.users.get(user);
+            let work: Vec<String> = own.map(Hash::cost_class).into_iter().chain(file.decoys(own).map(|(class, _)| class.clone())).collect();
+            assert_eq!(work.len(), all.len(), "{user}");
+            assert_eq!(work.into_iter().collect::<std::collections::BTreeSet<_>>(), all, "{user}");
+        }
     }
 
     #[test]

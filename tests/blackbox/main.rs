@@ -12,3 +12,4 @@ mod metrics;
 mod ownership;
 mod registry;
 mod submissions;
+mod upstream;

@@ -18,6 +18,9 @@ fn the_admin_listener_answers_probes() {
     assert!(listed.as_array().expect("a list").iter().all(|one| one["state"] == "serving"), "{listed}");
     let config = gateway.admin("/config");
     assert_eq!(config.json()["clusters"]["knox"]["credentials"]["basic"]["password"], "***");
+    let metrics = gateway.admin("/metrics").text();
+    assert!(metrics.contains("process_resident_memory_bytes ") && metrics.contains("livy_gateway_build_info{"), "{metrics}");
+    assert!(gateway.metric(r#"livy_gateway_tls_certificate_expiry_timestamp_seconds{kind="server",name="default"}"#) > 0.0);
     assert_eq!(gateway.admin("/nowhere").status, 404);
     gateway.get("/metrics").error(404, "unknown_path");
 }
