@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The first three steps are `listen`. This file is the rest, as far as it is common to all operations; `submit` and `batches` go on from
-//! [`Walk::operate`]. Whatever way a request ends, it ends in [`serve`]: one answer, one log line, one count.
+//! `Walk::operate`. Whatever way a request ends, it ends in [`serve`]: one answer, one log line, one count.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;

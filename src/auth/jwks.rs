@@ -1,7 +1,7 @@
 //! A JWT key set that is read again at intervals, and at once when a token names a key that is not in it.
 //!
 //! A reading that fails keeps the keys that are there. A key that nobody knows asks for one extra reading at most every
-//! [`UNKNOWN_KEY_PAUSE`], so that forged tokens can't hammer the issuer.
+//! `UNKNOWN_KEY_PAUSE`, so that forged tokens can't hammer the issuer.
 
 use std::path::PathBuf;
 use std::sync::Arc;
