@@ -7,6 +7,7 @@
 //!
 //! One trait ([`Store`]) stands for the database, so that other stores fit behind the same seam.
 
+mod adopt;
 mod entry;
 mod sqlite;
 mod store;
