@@ -424,7 +424,7 @@ impl Gateway {
     pub(crate) fn wait_until(&self, what: &str, holds: impl Fn(&Gateway) -> bool) {
         let until = Instant::now() + PATIENCE;
         while !holds(self) {
-            assert!(Instant::now() < until, "it never held: {what}");
+            assert!(Instant::now() < until, "it never held: {what}; the end of the gateway's log:\n{}", self.log_end());
             std::thread::yield_now();
         }
     }
@@ -439,6 +439,11 @@ impl Gateway {
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = self.admin("/metrics").text();
         text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok()).unwrap_or(0.0)
+    }
+
+    fn log_end(&self) -> String {
+        let seen = self.process.seen.lock().expect("no panic holds it");
+        seen[seen.len().saturating_sub(20)..].join("\n")
     }
 
     pub(crate) fn log(&self) -> String {

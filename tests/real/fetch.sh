@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
-# Fetches Apache Spark (as the pyspark package) and Apache Livy (from Maven Central) into a cache outside the tree.
-# Prints the two folders it made, as shell assignments: SPARK_VENV=... LIVY_JARS=...
+# Fetches Apache Spark (as the pyspark package), Apache Livy and Apache Knox (from Maven Central) into a cache outside the tree.
+# Prints the folders it made, as shell assignments: SPARK_VENV=... LIVY_JARS=... KNOX=...
 # Running it again costs nothing: each part is complete or absent, never half there.
 set -euo pipefail
 
 SPARK_VERSION=3.5.6
 LIVY_VERSION=0.7.1-incubating
+KNOX_VERSION=2.0.0
 CACHE=${LIVY_GATEWAY_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/livy-gateway-tests}
 
 need() { command -v "$1" >/dev/null || { echo "tests/real needs '$1' on the PATH ($2)" >&2; exit 3; }; }
 need java "a JDK 17"
 need mvn "Apache Maven"
 need python3 "Python 3 with venv"
+# Two runs at once would fetch into each other.
 mkdir -p "$CACHE"
+exec 9> "$CACHE/lock"
+flock 9
 
 spark=$CACHE/pyspark-$SPARK_VERSION
 if [ ! -d "$spark" ]; then
@@ -44,3 +48,39 @@ fi
 
 echo "SPARK_VENV=$spark"
 echo "LIVY_JARS=$livy/jars"
+
+knox=$CACHE/knox-$KNOX_VERSION
+if [ ! -d "$knox" ]; then
+  echo "fetching Apache Knox $KNOX_VERSION into $knox" >&2
+  rm -rf "$knox.part" && mkdir -p "$knox.part/jars" "$knox.part/nowhere"
+  # Its POMs name repositories that are gone; the mirror makes Maven pass over them at once. What is excluded lives only there.
+  cat > "$knox.part/settings.xml" <<SETTINGS
+<settings><mirrors><mirror>
+  <id>nowhere</id><mirrorOf>external:*,!central</mirrorOf><url>file://$knox.part/nowhere</url>
+</mirror></mirrors></settings>
+SETTINGS
+  cat > "$knox.part/pom.xml" <<POM
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>livy-gateway.tests</groupId><artifactId>knox</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies><dependency>
+    <groupId>org.apache.knox</groupId><artifactId>gateway-release</artifactId><version>$KNOX_VERSION</version>
+    <exclusions>
+      <exclusion><groupId>org.jetbrains.pty4j</groupId><artifactId>*</artifactId></exclusion>
+      <exclusion><groupId>org.apache.knox</groupId><artifactId>gateway-provider-security-pac4j</artifactId></exclusion>
+      <exclusion><groupId>org.apache.knox</groupId><artifactId>gateway-discovery-cm</artifactId></exclusion>
+    </exclusions>
+  </dependency></dependencies>
+</project>
+POM
+  (cd "$knox.part" && mvn -B -q -s settings.xml dependency:copy-dependencies -DoutputDirectory=jars -DincludeScope=runtime) >&2 ||
+    { echo "could not download Apache Knox $KNOX_VERSION from Maven Central; check the network and run again" >&2; exit 3; }
+  (cd "$knox.part" && python3 - <<'PY'
+import glob, zipfile
+with zipfile.ZipFile(glob.glob("jars/gateway-service-definitions-*.jar")[0]) as jar:
+    jar.extractall(".", [name for name in jar.namelist() if name.startswith("services/livy/")])
+PY
+  )
+  mv "$knox.part" "$knox"
+fi
+echo "KNOX=$knox"

@@ -6,137 +6,28 @@
 #[expect(dead_code, reason = "shared with the other suite, which uses all of it")]
 #[path = "../blackbox/harness.rs"]
 mod harness;
+mod servers;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use harness::{ALICE, BOB, Clusters, Gateway, Request, Scene, exchange};
-use serde_json::{Value, json};
+use harness::{ALICE, BOB, Clusters, Gateway, Request, Scene};
+use serde_json::json;
+use servers::{Front, Livy, hdinsight_front, knox_front};
 
 /// A Spark job takes ten seconds on an idle machine; a CI machine is not idle.
 const JOB: Duration = Duration::from_secs(180);
 
-/// Prints one line a second, for as many seconds as its argument says; fails if it is told to.
-const JOB_PY: &str = r#"
-import sys, time
-from pyspark.sql import SparkSession
-spark = SparkSession.builder.appName("livy-gateway test").getOrCreate()
-print("sum", spark.range(1000).selectExpr("sum(id)").first()[0], flush=True)
-for tick in range(int(sys.argv[1])):
-    print("tick", tick, flush=True)
-    time.sleep(1)
-if len(sys.argv) > 2:
-    raise RuntimeError("told to fail: " + sys.argv[2])
-spark.stop()
-"#;
-
-struct Packages {
-    spark_home: PathBuf,
-    python: PathBuf,
-    livy_jars: PathBuf,
-}
-
-fn packages() -> Packages {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real/fetch.sh");
-    let out = Command::new(script).stderr(Stdio::inherit()).output().expect("fetch.sh runs");
-    assert!(out.status.success(), "the packages could not be fetched; the lines above say why");
-    let text = String::from_utf8(out.stdout).expect("UTF-8");
-    let value = |name: &str| {
-        let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        PathBuf::from(found.unwrap_or_else(|| panic!("fetch.sh did not say {name}: {text}")))
-    };
-    let venv = value("SPARK_VENV");
-    let lib = std::fs::read_dir(venv.join("lib")).expect("a venv").next().expect("one Python").expect("is readable").path();
-    Packages { spark_home: lib.join("site-packages/pyspark"), python: venv.join("bin/python"), livy_jars: value("LIVY_JARS") }
-}
-
-/// A Livy in a process group of its own, for it starts a spark-submit for every batch.
-struct Livy {
-    child: Child,
-    folder: tempfile::TempDir,
-    address: SocketAddr,
-}
-
-impl Livy {
-    fn start() -> Livy {
-        let packages = packages();
-        let folder = tempfile::tempdir().expect("a folder");
-        let address = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("is bound");
-        let at = |name: &str| folder.path().join(name);
-        for name in ["conf", "logs", "jobs"] {
-            std::fs::create_dir(at(name)).expect("is writable");
-        }
-        std::fs::write(at("jobs/job.py"), JOB_PY).expect("is writable");
-        let conf = format!(
-            "livy.server.host = 127.0.0.1\nlivy.server.port = {}\nlivy.spark.master = local[1]\nlivy.spark.deploy-mode = client\n\
-             livy.file.local-dir-whitelist = {}\nlivy.server.csrf-protection.enabled = true\nlivy.repl.enable-hive-context = false\n\
-             livy.ui.enabled = false\n",
-            address.port(),
-            at("jobs").display()
-        );
-        std::fs::write(at("conf/livy.conf"), conf).expect("is writable");
-        let log = std::fs::File::create(at("logs/livy.out")).expect("is writable");
-        let child = Command::new("java")
-            .arg("-cp")
-            .arg(format!("{}:{}/*", at("conf").display(), packages.livy_jars.display()))
-            .arg("org.apache.livy.server.LivyServer")
-            .env("LIVY_HOME", folder.path())
-            .env("LIVY_CONF_DIR", at("conf"))
-            .env("SPARK_HOME", &packages.spark_home)
-            .env("PYSPARK_PYTHON", &packages.python)
-            .env("SPARK_LOCAL_IP", "127.0.0.1")
-            .stdout(log.try_clone().expect("a file"))
-            .stderr(log)
-            .process_group(0)
-            .spawn()
-            .expect("java starts");
-        let livy = Livy { child, folder, address };
-        livy.wait_until_ready();
-        livy
-    }
-
-    fn wait_until_ready(&self) {
-        let until = Instant::now() + Duration::from_secs(90);
-        loop {
-            if let Ok(stream) = TcpStream::connect(self.address)
-                && exchange(stream, &Request::get("/batches").to_bytes()).status == 200
-            {
-                return;
-            }
-            let log = || std::fs::read_to_string(self.folder.path().join("logs/livy.out")).unwrap_or_default();
-            assert!(Instant::now() < until, "Livy did not come up:\n{}", log());
-            std::thread::yield_now();
-        }
-    }
-
-    fn job(&self) -> String {
-        self.folder.path().join("jobs/job.py").display().to_string()
-    }
-
-    /// Asks the Livy itself.
-    fn direct(&self, path: &str) -> Value {
-        let stream = TcpStream::connect(self.address).expect("Livy listens");
-        exchange(stream, &Request::get(path).to_bytes()).json()
-    }
-}
-
-impl Drop for Livy {
-    fn drop(&mut self) {
-        let group = format!("-{}", self.child.id());
-        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
-        let _ = self.child.wait();
-    }
-}
-
 fn gateway_over(livy: &Livy) -> Gateway {
-    // The scene wants clusters to take its names from; the real one stands in the place of the simulated Livy.
+    gateway_to(&format!("flavor: livy, url: \"http://{}\"", livy.address))
+}
+
+/// A gateway with one cluster.
+fn gateway_to(cluster: &str) -> Gateway {
+    // A scene takes its names from simulated clusters; the real one stands in their place.
     let clusters = Clusters::start();
     let mut scene = Scene::new(&clusters);
-    scene.clusters = format!("  livy: {{flavor: livy, url: \"http://{}\", freshness: 0s}}\n", livy.address);
-    scene.with_routes("  - {name: all, targets: [{cluster: livy}]}\n").start()
+    scene.clusters = format!("  real: {{{cluster}, freshness: 0s}}\n");
+    scene.with_routes("  - {name: all, targets: [{cluster: real}]}\n").start()
 }
 
 fn submit(gateway: &Gateway, livy: &Livy, args: &[&str], name: &str) -> i64 {
@@ -221,4 +112,54 @@ fn refusals_of_a_real_livy_leave_no_ghost() {
     let request = Request::post("/batches", &json!({"file": "/etc/passwd"})).basic(ALICE);
     gateway.send(&request).error(400, "upstream_rejected");
     assert_eq!(livy.direct("/batches")["total"], 0, "also the one without a name");
+}
+
+/// Everything that a scheduler does, through something that stands in front of a real Livy.
+fn walk_behind(livy: &Livy, front: &Front) {
+    let gateway = gateway_to(&front.yaml);
+    gateway.wait_until("the front serves", |gateway| gateway.get("/batches").header("x-livy-gateway-stale").is_none());
+    let jvm = gateway.post("/batches", &json!({"file": livy.jvm_job(), "className": "Pi", "name": "jvm"}));
+    assert_eq!(jvm.status, 201, "{}", jvm.text());
+    for name in ["set-cookie", "www-authenticate", "server", "x-powered-by"] {
+        assert_eq!(jvm.header(name), None);
+    }
+    let python = submit(&gateway, livy, &["1"], "python");
+    let jvm = jvm.json()["id"].as_i64().expect("an id");
+    gateway.wait_longer_for_state(jvm, "success", JOB);
+    assert!(log_lines(&gateway, jvm, "?size=-1").2.iter().any(|line| line.starts_with("Pi is roughly 3.")));
+    gateway.wait_longer_for_state(python, "success", JOB);
+    let (_, total, all) = log_lines(&gateway, python, "?from=0&size=-1");
+    assert!(total > 10 && all.iter().any(|line| line == "tick 0"));
+    assert_eq!(log_lines(&gateway, python, "?from=3&size=4").2, all[3..7]);
+    let failing = submit(&gateway, livy, &["0", "on purpose"], "failing");
+    gateway.wait_longer_for_state(failing, "dead", JOB);
+    let long = submit(&gateway, livy, &["600"], "long");
+    gateway.wait_longer_for_state(long, "running", JOB);
+    let (_, before, _) = log_lines(&gateway, long, "?from=0&size=2");
+    assert!(before >= 2, "a log is paged before the end as well");
+    let list = gateway.get("/batches").json();
+    assert_eq!(list["total"], 4, "{list}");
+    assert_eq!(gateway.get("/batches/long").json()["id"], long);
+    gateway.post("/batches", &json!({"file": livy.job(), "name": "long"})).error(400, "duplicate_name");
+    assert_eq!(gateway.delete(&format!("/batches/{long}")).status, 200);
+    assert_eq!(livy.direct("/batches")["total"], 3, "it is gone at the Livy as well");
+    gateway.post("/batches", &json!({"file": "/etc/passwd"})).error(400, "upstream_rejected");
+    assert_eq!(livy.direct("/batches")["total"], 3, "and so is the ghost of what was refused");
+}
+
+#[test]
+fn behind_a_real_knox_everything_works() {
+    let livy = Livy::start();
+    let front = knox_front(&livy);
+    walk_behind(&livy, &front);
+    // Another password is the gateway's own trouble, not the client's: nothing is submitted, and it says so.
+    let gateway = gateway_to(&front.yaml.replace(servers::PASSWORD, "not-the-password"));
+    gateway.post("/batches", &json!({"file": livy.job()})).error(503, "upstream_credentials");
+}
+
+#[test]
+fn behind_an_hdinsight_front_everything_works() {
+    let livy = Livy::start();
+    let front = hdinsight_front(&livy);
+    walk_behind(&livy, &front);
 }
