@@ -255,9 +255,8 @@ impl Call {
 
     /// The cluster has no such batch. If it had ended, that is all right; if not, it is lost, once that has held for a while.
     async fn gone(&self, entry: &Entry, upstream: &Upstream) -> Result<Origin, ApiError> {
-        let (seen_ms, has_ended) = entry.peek(|known| (known.seen_ms, known.state.is_terminal()));
-        let silent_for = age(seen_ms.max(self.gateway.started_ms)).unwrap_or_default();
-        if !has_ended && silent_for < GONE_GRACE {
+        let has_ended = entry.peek(|known| known.state.is_terminal());
+        if !has_ended && entry.missing() < GONE_GRACE {
             return self.stale(entry, upstream.config.stale_reads, "its cluster does not know it at the moment");
         }
         // An instance that was moved or deleted answers 404 to everything: only a cluster that works otherwise is believed.

@@ -75,6 +75,8 @@ pub struct Known {
     pub proxy_user: Option<String>,
     /// Whether a client was given this id by this process.
     pub disclosed: bool,
+    /// Since when its cluster says that there is no such batch; 0 if it does not.
+    pub missing_ms: i64,
 }
 
 /// What an observation changed.
@@ -203,6 +205,15 @@ impl Entry {
         }
     }
 
+    /// Notes that its cluster says that there is no such batch; returns for how long it has been saying so.
+    pub fn missing(&self) -> Duration {
+        let mut known = self.lock();
+        if known.missing_ms == 0 {
+            known.missing_ms = now_ms();
+        }
+        age(known.missing_ms).unwrap_or_default()
+    }
+
     /// Calls `ask` with the batch as its cluster knows it, if it does.
     pub fn with_ref<T>(&self, ask: impl FnOnce(BatchRef<'_>) -> T) -> Option<T> {
         let upstream_id = {
@@ -243,8 +254,8 @@ impl Entry {
                 known.state = BatchState::Error;
                 known.ended_ms = Some(now);
                 known.log.push(format!("livy-gateway: {reason}"));
+                known.app_info.insert("gatewayReason".to_owned(), Some(reason.to_owned()));
             }
-            known.app_info.insert("gatewayReason".to_owned(), Some(reason.to_owned()));
             known.complete = true;
         }
         self.set_phase(Phase::Detached);
@@ -277,6 +288,7 @@ impl Entry {
         let next = reading.settle((!first).then_some(known.state));
         let changed = first || next != known.state;
         known.seen_ms = now;
+        known.missing_ms = 0;
         known.state = next;
         if next.is_terminal() && known.ended_ms.is_none() {
             known.ended_ms = Some(now);
@@ -323,6 +335,7 @@ mod tests {
             ended_ms: None,
             proxy_user: None,
             disclosed: false,
+            missing_ms: 0,
         };
         Entry::from_row(Row {
             id: GatewayId(7),
@@ -372,6 +385,17 @@ mod tests {
         assert!(entry.is(&seen("3", None, BatchState::Running)), "an old Livy shows no names");
         assert!(!entry.is(&seen("3", Some("other"), BatchState::Running)));
         assert!(!entry.is(&seen("4", Some("n"), BatchState::Running)));
+    }
+
+    #[test]
+    fn a_batch_is_missing_from_the_first_time_on_until_it_is_seen() {
+        let entry = entry();
+        entry.set_bound("3");
+        assert!(entry.missing() < Duration::from_secs(5));
+        entry.known.lock().expect("no panic").missing_ms = now_ms() - 60_000;
+        assert!(entry.missing() >= Duration::from_secs(60));
+        entry.observe(&seen("3", Some("n"), BatchState::Running), now_ms(), true);
+        assert!(entry.missing() < Duration::from_secs(5));
     }
 
     #[test]

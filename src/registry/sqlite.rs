@@ -153,6 +153,7 @@ pub(super) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         ended_ms: row.get("ended_ms")?,
         proxy_user: row.get("proxy_user")?,
         disclosed: false,
+        missing_ms: 0,
     };
     Ok(Row {
         id: GatewayId(row.get("id")?),

@@ -194,7 +194,13 @@ impl Walk {
     /// Sends once, and reads what the answer proves.
     async fn send(&self, plan: &Plan, entry: &Entry) -> Sent {
         let upstream = &plan.upstream;
-        let answer = match upstream.send(Operation::CreateBatch, &plan.encoded.request, &self.errand).await {
+        let mut sent = upstream.send(Operation::CreateBatch, &plan.encoded.request, &self.errand).await;
+        if matches!(sent, Err(SendError::NotSent { reason: "reset", .. })) {
+            // A pooled connection was closed before it took a byte: proven unsent, and no fault of the cluster's.
+            sent = upstream.send(Operation::CreateBatch, &plan.encoded.request, &self.errand).await;
+            upstream.count_retry(Operation::CreateBatch, if sent.is_ok() { "recovered" } else { "exhausted" });
+        }
+        let answer = match sent {
             Ok(answer) => answer,
             Err(SendError::NotSent { reason, .. }) => {
                 let message = format!("cluster '{}' can't be reached ({reason}); nothing was submitted", upstream.config.name);
@@ -301,7 +307,9 @@ impl Walk {
             entry: entry.clone(),
             errand: self.errand.clone(),
             repeat: Some(plan.encoded.request.clone()),
-            answered_by_server: fault.status == 500,
+            // A 500 of Kyuubi's own handler may have left a row that never ran. Livy's own 500 never gets here, and that of a Knox in
+            // front of it only means that Knox gave up waiting: what is found then is the job.
+            answered_by_server: plan.upstream.config.flavor == Flavor::Kyuubi && fault.status == 500,
         };
         self.gateway.tasks.spawn(open.run());
         let clear = timeout(patience, entry.resolved()).await;

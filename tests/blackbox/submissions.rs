@@ -41,6 +41,33 @@ fn a_gateway_that_gives_up_waiting_is_no_refusal() {
 }
 
 #[test]
+fn a_job_that_is_just_being_prepared_is_no_ghost() {
+    let clusters = Clusters::start();
+    let gateway = Gateway::over(&clusters);
+    // Knox gave up waiting; Livy has the session registered and goes on to start it. It looks like a ghost, and is none.
+    let gave_up = json!({"status": 500, "content_type": "text/html", "body": "<html><title>Error 500</title></html>"});
+    clusters.fault("knox", json!({"operation": "create_batch", "moment": "after", "answer": gave_up}));
+    let young = r#"{"id":0,"name":"young","owner":null,"proxyUser":null,"state":"starting","appId":null,"appInfo":{},"log":[]}"#;
+    clusters.fault("knox", json!({"operation": "get_batch", "answer": {"status": 200, "content_type": "application/json", "body": young}}));
+    let reply = gateway.post("/clusters/knox/batches", &json!({"file": "hdfs:///x.py", "name": "young", "args": ["600"]}));
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    gateway.wait_for_state(reply.json()["id"].as_i64().expect("an id"), "running");
+    assert!(clusters.requests("knox").iter().all(|request| request["method"] != "DELETE"), "nothing was removed");
+}
+
+#[test]
+fn a_kyuubi_row_that_never_ran_is_a_refusal() {
+    let clusters = Clusters::start();
+    let gateway = Gateway::over(&clusters);
+    let failed = json!({"status": 500, "content_type": "application/json", "body": r#"{"message":"Error opening batch session, due to no room in the pool"}"#});
+    clusters.fault("kyuubi", json!({"operation": "create_batch", "moment": "after", "answer": failed}));
+    let row = json!({"id": "x", "user": "alice", "state": "CANCELED", "appState": "NOT_FOUND", "name": null}).to_string();
+    clusters.fault("kyuubi", json!({"operation": "get_batch", "answer": {"status": 200, "content_type": "application/json", "body": row}}));
+    let told = gateway.post("/clusters/kyuubi/batches", &json!({"file": "hdfs:///x.py"})).error(400, "upstream_rejected");
+    assert!(told.contains("no room in the pool"), "{told}");
+}
+
+#[test]
 fn a_submission_that_proves_absent_is_sent_again() {
     let clusters = Clusters::start();
     let gateway = Gateway::over(&clusters);
