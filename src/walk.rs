@@ -190,12 +190,13 @@ impl Walk<'_> {
             call.snapshot.access.check_do_as(&call.principal, query.do_as.as_deref())?;
         }
         match (operation, &place.resource) {
-            (Operation::CreateBatch, _) => self.create(place, query, call, body).await,
-            (Operation::ListBatches, _) => call.list(query.list_window()?).await,
+            // Boxed: what is asked rarely and holds much must not make the futures of polls large, which are asked all the time.
+            (Operation::CreateBatch, _) => Box::pin(self.create(place, query, call, body)).await,
+            (Operation::ListBatches, _) => Box::pin(call.list(query.list_window()?)).await,
             (Operation::GetBatch, Resource::Batch(key)) => call.item(key).await,
             (Operation::GetState, Resource::State(key)) => call.state(key).await,
-            (Operation::GetLog, Resource::Log(key)) => call.log(key, query.log_window()?).await,
-            (Operation::DeleteBatch, Resource::Batch(key)) => call.kill(key).await,
+            (Operation::GetLog, Resource::Log(key)) => Box::pin(call.log(key, query.log_window()?)).await,
+            (Operation::DeleteBatch, Resource::Batch(key)) => Box::pin(call.kill(key)).await,
             (_, Resource::Version) => Ok(version()),
             (_, Resource::Sessions) => {
                 Err(ApiError::new(Code::SessionsNotSupported, "interactive sessions are not served here; /batches is"))

@@ -188,7 +188,7 @@ impl Call {
         }
         match self.fetch(entry, upstream, want).await {
             Ok(()) => Ok(Origin::Upstream),
-            Err(AskError::Fault(fault)) if fault.kind == FaultKind::NotFound => self.gone(entry, upstream).await,
+            Err(AskError::Fault(fault)) if fault.kind == FaultKind::NotFound => Box::pin(self.gone(entry, upstream)).await,
             Err(error) => {
                 tracing::debug!(batch = %entry.id, cluster = %entry.cluster, %error, "a poll is answered from what is known");
                 self.stale(entry, upstream.config.stale_reads, "its cluster gives no answer that can be used")
@@ -209,7 +209,7 @@ impl Call {
                     let new_state = self.registry().observe_state(entry, &reading);
                     new_state.into_iter().for_each(|state| upstream.handles.entered(state));
                     if new_state.is_some_and(livy_dialect::BatchState::is_terminal) {
-                        self.complete(entry, upstream).await;
+                        Box::pin(self.complete(entry, upstream)).await;
                     }
                     return Ok(());
                 }
