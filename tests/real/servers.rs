@@ -73,14 +73,13 @@ fn packages() -> Packages {
 
 /// A Livy in a process group of its own, for it starts a spark-submit for every batch.
 pub(crate) struct Livy {
-    _process: Group,
+    process: Option<Group>,
     folder: tempfile::TempDir,
     pub(crate) address: SocketAddr,
 }
 
 impl Livy {
     pub(crate) fn start() -> Livy {
-        let packages = packages();
         let folder = tempfile::tempdir().expect("a folder");
         let address = free_address();
         let at = |name: &str| folder.path().join(name);
@@ -96,24 +95,31 @@ impl Livy {
             at("jobs").display()
         );
         std::fs::write(at("conf/livy.conf"), conf).expect("is writable");
-        let log = std::fs::File::create(at("logs/livy.out")).expect("is writable");
-        let child = Command::new("java")
-            .arg("-cp")
-            .arg(format!("{}:{}/*", at("conf").display(), packages.livy_jars.display()))
-            .arg("org.apache.livy.server.LivyServer")
-            .env("LIVY_HOME", folder.path())
-            .env("LIVY_CONF_DIR", at("conf"))
-            .env("SPARK_HOME", &packages.spark_home)
-            .env("PYSPARK_PYTHON", &packages.python)
-            .env("SPARK_LOCAL_IP", "127.0.0.1")
-            .stdout(log.try_clone().expect("a file"))
-            .stderr(log)
-            .process_group(0)
-            .spawn()
-            .expect("java starts");
-        let livy = Livy { _process: Group(child), folder, address };
+        let livy = Livy { process: Some(Livy::spawn(folder.path())), folder, address };
         livy.wait_until_ready();
         livy
+    }
+
+    fn spawn(folder: &Path) -> Group {
+        let packages = packages();
+        let mut command = Command::new("java");
+        command
+            .arg("-cp")
+            .arg(format!("{}:{}/*", folder.join("conf").display(), packages.livy_jars.display()))
+            .arg("org.apache.livy.server.LivyServer")
+            .env("LIVY_HOME", folder)
+            .env("LIVY_CONF_DIR", folder.join("conf"))
+            .env("SPARK_HOME", &packages.spark_home)
+            .env("PYSPARK_PYTHON", &packages.python)
+            .env("SPARK_LOCAL_IP", "127.0.0.1");
+        Group::spawn(&mut command, &folder.join("logs/livy.out"))
+    }
+
+    /// Ends it with all its jobs, as a crash of its machine does, and starts it again: without recovery it counts from 0.
+    pub(crate) fn restart(&mut self) {
+        self.process = None;
+        self.process = Some(Livy::spawn(self.folder.path()));
+        self.wait_until_ready();
     }
 
     fn wait_until_ready(&self) {
