@@ -61,8 +61,10 @@ fn polls_are_answered_while_the_cluster_is_not() {
             assert_eq!((list.status, list.header("x-livy-gateway-stale")), (200, Some("true")));
             clusters.heal(flavor);
         }
-        let fresh = gateway.get(&format!("/batches/{id}/state"));
-        assert_eq!((fresh.status, fresh.header("x-livy-gateway-stale")), (200, None), "{flavor}");
+        gateway.wait_until("the cluster is asked again", |gateway| {
+            let fresh = gateway.get(&format!("/batches/{id}/state"));
+            fresh.status == 200 && fresh.header("x-livy-gateway-stale").is_none()
+        });
         assert_eq!(gateway.delete(&format!("/batches/{id}")).status, 200);
     }
     assert!(gateway.metric(r#"livy_gateway_state_reads_total{outcome="stale"}"#) > 0.0);

@@ -18,7 +18,7 @@ fn closed_after(stream: &mut impl std::io::Read) -> Duration {
 #[test]
 fn silent_and_slow_peers_are_shown_the_door() {
     let clusters = Clusters::start();
-    let gateway = Scene::new(&clusters).with_server("timeouts: {request_head: 300ms, request_body: 300ms, idle: 300ms}").start();
+    let gateway = Scene::new(&clusters).with_server("timeouts: {request_head: 1s, request_body: 1s, idle: 1s}").start();
     // Says nothing at all.
     assert!(closed_after(&mut gateway.tcp()) < PATIENCE / 2);
     // A handshake, then nothing.
@@ -64,6 +64,8 @@ fn heads_and_connections_have_limits() {
     let gateway = Scene::new(&clusters).with_server("limits: {request_head: 8KiB, connections: 2}").start();
     let long = Request::get("/batches").basic(ALICE).header("X-Long", &"a".repeat(20_000)).to_bytes();
     assert_eq!(exchange(gateway.tls(&[b"http/1.1"]), &long).status, 431);
+    gateway
+        .wait_until("that connection is gone", |gateway| gateway.metric(r#"livy_gateway_connections_open{listener="127.0.0.1:0"}"#) == 0.0);
     let (mut first, mut second) = (gateway.tls(&[b"http/1.1"]), gateway.tls(&[b"http/1.1"]));
     first.flush().expect("a handshake");
     second.flush().expect("a handshake");
@@ -91,7 +93,7 @@ fn what_is_no_tls_is_counted_and_closed() {
 fn a_drain_finishes_what_is_in_flight_and_takes_nothing_new() {
     let clusters = Clusters::start();
     let mut gateway = Gateway::over(&clusters);
-    clusters.fault("livy", json!({"operation": "create_batch", "delay_ms": 1000}));
+    clusters.fault("livy", json!({"operation": "create_batch", "delay_ms": 3000}));
     let mut in_flight = gateway.tls(&[b"http/1.1"]);
     let body = json!({"file": "hdfs:///x.py", "name": "last"});
     in_flight.write_all(&Request::post("/clusters/livy/batches", &body).basic(ALICE).to_bytes()).expect("is sent");
