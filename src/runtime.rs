@@ -23,7 +23,7 @@ use crate::auth::{Authenticator, Authenticators, Check};
 use crate::config::checked::{AuthenticatorKind, Jwt, JwtKeys, Route};
 use crate::config::{BuildProblem, Config};
 use crate::observe::metrics::{Metrics, NO_ROUTE};
-use crate::registry::{Registry, now_ms};
+use crate::registry::{Entry, Registry, now_ms};
 use crate::upstream::{Upstream, tls};
 
 /// How often ended batches are swept out.
@@ -97,6 +97,11 @@ impl Snapshot {
             key_sets,
             config,
         })
+    }
+
+    /// Returns a batch's cluster, if it is configured and may be asked.
+    pub fn upstream_of(&self, entry: &Entry) -> Option<&Arc<Upstream>> {
+        self.upstreams.get(&entry.cluster).filter(|upstream| upstream.health.is_enabled())
     }
 
     /// Returns the key sets that are read from outside, with the names of their authenticators.

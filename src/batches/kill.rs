@@ -11,7 +11,6 @@ use crate::api::error::{ApiError, Code};
 use crate::api::path::BatchKey;
 use crate::api::respond::Reply;
 use crate::registry::{Entry, Phase};
-use crate::submit::upstream_of;
 use crate::upstream::{AskError, SendError, Upstream};
 
 /// How long a kill waits for a submission that is still on its way.
@@ -38,13 +37,13 @@ impl Call {
             Phase::Detached => {}
             Phase::Bound => self.kill_upstream(&entry).await?,
         }
-        let upstream_id = entry.known().upstream_id;
+        let upstream_id = entry.peek(|known| known.upstream_id.clone());
         self.registry().delete(&entry).await.map_err(|error| read_failed(&error))?;
         Ok(Reply::ok(&json!({"msg": "deleted"})).from_cluster(&entry.cluster, &entry.route, upstream_id.as_deref()))
     }
 
     async fn kill_upstream(&self, entry: &Entry) -> Result<(), ApiError> {
-        let Some(upstream) = upstream_of(&self.snapshot, entry) else {
+        let Some(upstream) = self.snapshot.upstream_of(entry) else {
             let message = format!("cluster '{}' is not configured or disabled", entry.cluster);
             return Err(ApiError::new(Code::ClusterUnavailable, message));
         };

@@ -10,7 +10,6 @@ use crate::api::error::ApiError;
 use crate::api::path::BatchKey;
 use crate::api::respond::{LogBody, Reply};
 use crate::registry::Entry;
-use crate::submit::upstream_of;
 use crate::upstream::{AskError, Upstream};
 
 /// Pages read of one log where positions are absolute: two million lines.
@@ -33,7 +32,7 @@ impl Call {
     }
 
     async fn read_log(&self, entry: &Entry, window: LogWindow) -> Result<LogAnswer, String> {
-        let Some(upstream) = upstream_of(&self.snapshot, entry) else {
+        let Some(upstream) = self.snapshot.upstream_of(entry) else {
             return Err("its cluster is not configured or disabled".into());
         };
         let dialect = upstream.dialect();
@@ -105,6 +104,6 @@ fn cut(entry: &Entry, window: LogWindow, lines: &[String]) -> Reply {
 
 /// Returns the last lines that were seen, or one that says why there are none.
 fn last_known(entry: &Entry, why: &str) -> Vec<String> {
-    let lines = entry.known().log;
+    let lines = entry.peek(|known| known.log.clone());
     if lines.is_empty() { vec![format!("livy-gateway: no log is at hand: {why}")] } else { lines }
 }

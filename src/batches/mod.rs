@@ -20,7 +20,6 @@ use crate::auth::Principal;
 use crate::observe::metrics::NO_ROUTE;
 use crate::registry::{Entry, GatewayId, Phase, Registry, age, now_ms};
 use crate::runtime::{Gateway, Snapshot};
-use crate::submit::upstream_of;
 use crate::upstream::{AskError, Errand, Upstream};
 
 /// How long a cluster may say that it does not know a live batch before that is believed: a Livy that recovers after a restart answers
@@ -143,7 +142,7 @@ impl Call {
     /// Brings what is known up to date, if the cluster could know more.
     async fn refresh(&self, entry: &Entry, want: Want) -> Result<Origin, ApiError> {
         let asked_ms = now_ms();
-        let mut origin = match self.answer_from_memory(entry, want) {
+        let origin = match self.answer_from_memory(entry, want) {
             Some(origin) => origin,
             // Whoever wants no memory at all gets none: waiting for another's answer would be just that.
             None if self.is_uncached(entry) => self.ask(entry, want).await?,
@@ -157,9 +156,6 @@ impl Call {
                 }
             }
         };
-        if let Origin::Stale(_) = origin {
-            origin = Origin::Stale(age(entry.peek(|known| known.seen_ms)));
-        }
         self.gateway.metrics.state_reads_total.with_label_values(&[origin.as_str()]).inc();
         Ok(origin)
     }
@@ -170,17 +166,17 @@ impl Call {
         if settled {
             return Some(Origin::Terminal);
         }
-        let freshness = upstream_of(&self.snapshot, entry)?.config.freshness;
+        let freshness = self.snapshot.upstream_of(entry)?.config.freshness;
         let heard = age(last_heard(entry, want))?;
         (heard < freshness).then_some(Origin::Cached(heard))
     }
 
     fn is_uncached(&self, entry: &Entry) -> bool {
-        upstream_of(&self.snapshot, entry).is_some_and(|upstream| upstream.config.freshness.is_zero())
+        self.snapshot.upstream_of(entry).is_some_and(|upstream| upstream.config.freshness.is_zero())
     }
 
     async fn ask(&self, entry: &Entry, want: Want) -> Result<Origin, ApiError> {
-        let Some(upstream) = upstream_of(&self.snapshot, entry) else {
+        let Some(upstream) = self.snapshot.upstream_of(entry) else {
             return self.stale(entry, Duration::MAX, "its cluster is not configured or disabled");
         };
         if !upstream.health.is_alive() {
@@ -275,7 +271,7 @@ impl Call {
         // A gateway that has just started can't have heard anything: the clock runs from its start.
         let silent_for = age(seen_ms.max(self.gateway.started_ms)).unwrap_or_default();
         if has_ended || silent_for <= limit {
-            return Ok(Origin::Stale(None));
+            return Ok(Origin::Stale(age(seen_ms)));
         }
         let message = format!("batch {} can't be looked at: {why}, for {} s", entry.id, silent_for.as_secs());
         Err(ApiError::new(Code::ClusterUnavailable, message))

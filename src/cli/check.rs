@@ -7,14 +7,14 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::Format;
-use crate::config::{self, Loaded, Problems};
+use crate::config::{self, Problems};
 use crate::listen;
 use crate::observe::metrics::Metrics;
 use crate::runtime::Snapshot;
 
 pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String> {
     let runtime = super::runtime()?;
-    let checked = runtime.block_on(async { build(path).map(|(loaded, snapshot)| (loaded.hash(), snapshot)) });
+    let checked = runtime.block_on(async { build(path) });
     let problems = checked.as_ref().err().map(|problems| problems.list.as_slice()).unwrap_or_default();
     match format {
         Format::Json => say(&json!({"file": path, "ok": problems.is_empty(), "problems": problems}).to_string())?,
@@ -24,12 +24,12 @@ pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String
     match checked {
         Err(problems) if format == Format::Text => Err(problems.render()),
         Err(_) => Err(String::new()),
-        Ok((_, snapshot)) if probe => runtime.block_on(ask_all(&snapshot, format)),
+        Ok(snapshot) if probe => runtime.block_on(ask_all(&snapshot, format)),
         Ok(_) => Ok(()),
     }
 }
 
-fn build(path: &Path) -> Result<(Loaded, Snapshot), Problems> {
+fn build(path: &Path) -> Result<Snapshot, Problems> {
     let metrics = Arc::new(Metrics::new());
     let loaded = config::load(path)?;
     let mut found = Vec::new();
@@ -39,7 +39,7 @@ fn build(path: &Path) -> Result<(Loaded, Snapshot), Problems> {
         found.extend(problems);
     }
     match Snapshot::build(loaded.config.clone(), &metrics) {
-        Ok(snapshot) if found.is_empty() => Ok((loaded, snapshot)),
+        Ok(snapshot) if found.is_empty() => Ok(snapshot),
         Ok(_) => Err(loaded.locate(found)),
         Err(problems) => {
             found.extend(problems);

@@ -165,10 +165,7 @@ fn tidy(text: &str) -> String {
         line = line.strip_prefix(prefix).unwrap_or(line);
     }
     let clean: String = line.chars().filter(|c| !c.is_control()).collect();
-    match clean.char_indices().nth(LONGEST) {
-        Some((cut, _)) => format!("{}…", &clean[..cut]),
-        None => clean,
-    }
+    crate::json::shorten(&clean, LONGEST)
 }
 
 #[cfg(test)]

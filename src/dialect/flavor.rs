@@ -125,20 +125,14 @@ pub enum NoteAction {
     Dropped,
     /// Expressed by other means.
     Emulated,
-    /// Filled in by configuration.
-    Defaulted,
 }
 
 impl NoteAction {
-    /// Every action.
-    pub const ALL: [NoteAction; 3] = [NoteAction::Dropped, NoteAction::Emulated, NoteAction::Defaulted];
-
     /// Returns the label for metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             NoteAction::Dropped => "dropped",
             NoteAction::Emulated => "emulated",
-            NoteAction::Defaulted => "defaulted",
         }
     }
 }
@@ -263,6 +257,17 @@ pub trait Dialect: Send + Sync {
 
     /// Tells whether a second POST with the same [`Lookup`] can't start a second job even if the first one still arrives.
     fn repeat_is_safe(&self) -> bool;
+
+    /// Tells whether the cluster itself keeps names unique, and for how long a name is taken.
+    fn keeps_names(&self) -> bool {
+        false
+    }
+
+    /// Tells whether a 500 to a submission may come from the batch server's own handler and leave a row that never ran. Where it may not, what is
+    /// found after a 500 is the job: Livy's own 500 is read as a refusal, and that of a Knox in front of it only means that Knox gave up waiting.
+    fn leaves_rows_after_500(&self) -> bool {
+        false
+    }
 
     /// Asks whether the cluster is alive, at the least cost.
     fn probe(&self) -> UpstreamRequest;

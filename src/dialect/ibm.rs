@@ -132,11 +132,7 @@ impl Dialect for IbmDialect {
 }
 
 fn accept(response: &UpstreamResponse<'_>, creating: bool) -> Result<Map<String, Value>, UpstreamFault> {
-    if response.is_success() && !response.is_html() {
-        return json::object(response.body)
-            .ok_or_else(|| UpstreamFault::unreadable(response, "the service answered with something that is not a JSON object"));
-    }
-    let kind = match response.status {
+    json::accept(response, "the service", || match response.status {
         200..=399 | 401 => FaultKind::Unauthorized,
         403 => FaultKind::Forbidden,
         // A deleted instance, or one in another region, looks the same; only a structured error speaks of the batch itself.
@@ -146,8 +142,7 @@ fn accept(response: &UpstreamResponse<'_>, creating: bool) -> Result<Map<String,
         400..=499 => FaultKind::Refused,
         // Also 503: IBM's own SDK repeats a POST on it; nothing documents that it was not accepted.
         _ => FaultKind::Unclear,
-    };
-    Err(UpstreamFault::of(kind, response))
+    })
 }
 
 /// Reads a state: Livy's words, and those of the application API in case they show through.

@@ -4,11 +4,39 @@
 
 use serde_json::{Map, Value};
 
+use crate::fault::{FaultKind, UpstreamFault};
+use crate::wire::UpstreamResponse;
+
 /// Reads the answer as a JSON object, or returns `None`.
 pub fn object(body: &[u8]) -> Option<Map<String, Value>> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(map)) => Some(map),
         _ => None,
+    }
+}
+
+/// Reads a success as a JSON object. Anything else is a fault: of the kind that `refusal` reads out of it, or one that can't be read. `who` begins
+/// the sentence about the latter.
+///
+/// # Errors
+/// What the answer proves.
+pub fn accept(
+    response: &UpstreamResponse<'_>,
+    who: &str,
+    refusal: impl FnOnce() -> FaultKind,
+) -> Result<Map<String, Value>, UpstreamFault> {
+    if response.is_success() && !response.is_html() {
+        let unreadable = || UpstreamFault::unreadable(response, &format!("{who} answered with something that is not a JSON object"));
+        return object(response.body).ok_or_else(unreadable);
+    }
+    Err(UpstreamFault::of(refusal(), response))
+}
+
+/// Cuts a text after so many characters, visibly.
+pub fn shorten(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text.to_owned(),
     }
 }
 

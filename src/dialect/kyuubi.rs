@@ -168,6 +168,10 @@ impl Dialect for KyuubiDialect {
         false
     }
 
+    fn leaves_rows_after_500(&self) -> bool {
+        true
+    }
+
     fn probe(&self) -> UpstreamRequest {
         UpstreamRequest::get("/version")
     }
@@ -307,12 +311,13 @@ fn conf_of(spec: &BatchSpec, key: &str, settings: &Settings, notes: &mut Vec<Not
 }
 
 fn accept(response: &UpstreamResponse<'_>, creating: bool) -> Result<Map<String, Value>, UpstreamFault> {
-    if response.is_success() && !response.is_html() {
-        return json::object(response.body)
-            .ok_or_else(|| UpstreamFault::unreadable(response, "Kyuubi answered with something that is not a JSON object"));
-    }
-    let kind = fault_kind(response, creating);
-    Err(UpstreamFault { message: readable(kind, response), ..UpstreamFault::of(kind, response) })
+    json::accept(response, "Kyuubi", || fault_kind(response, creating)).map_err(|mut fault| {
+        // Faults after validation nest handles, users and addresses: only the innermost cause is handed on.
+        if let Some((_, cause)) = fault.message.rsplit_once("due to ") {
+            fault.message = cause.to_owned();
+        }
+        fault
+    })
 }
 
 /// Reads what a refusal proves. Kyuubi's handlers answer exactly `{"message"}`; its login answers with a Jetty page.
@@ -360,15 +365,6 @@ fn refused_creation(message: &str) -> FaultKind {
     }
 }
 
-/// Messages of faults after validation nest handles, users and addresses: only the innermost cause is handed on.
-fn readable(kind: FaultKind, response: &UpstreamResponse<'_>) -> String {
-    let fault = UpstreamFault::of(kind, response);
-    match fault.message.rsplit_once("due to ") {
-        Some((_, cause)) => cause.to_owned(),
-        None => fault.message,
-    }
-}
-
 fn observed(map: &Map<String, Value>, response: &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault> {
     let upstream_id =
         json::text(map, "id").filter(|id| !id.is_empty()).ok_or_else(|| UpstreamFault::unreadable(response, "the batch has no id"))?;
@@ -377,7 +373,7 @@ fn observed(map: &Map<String, Value>, response: &UpstreamResponse<'_>) -> Result
     info.insert("sparkUiUrl".into(), json::text(map, "appUrl"));
     info.insert("kyuubiState".into(), state.clone());
     info.insert("kyuubiAppState".into(), app_state.clone());
-    info.insert("appDiagnostic".into(), json::text(map, "appDiagnostic").map(|text| shorten(&text)));
+    info.insert("appDiagnostic".into(), json::text(map, "appDiagnostic").map(|text| json::shorten(&text, LONGEST_DIAGNOSTIC)));
     if is(&state, "FINISHED") && is(&app_state, "NOT_FOUND") {
         info.insert("note".into(), Some("Kyuubi says FINISHED, but the application was gone when it looked".into()));
     }
@@ -397,13 +393,6 @@ fn observed(map: &Map<String, Value>, response: &UpstreamResponse<'_>) -> Result
 
 fn is(text: &Option<String>, word: &str) -> bool {
     text.as_deref().is_some_and(|text| text.eq_ignore_ascii_case(word))
-}
-
-fn shorten(text: &str) -> String {
-    match text.char_indices().nth(LONGEST_DIAGNOSTIC) {
-        Some((cut, _)) => format!("{}…", &text[..cut]),
-        None => text.to_owned(),
-    }
 }
 
 /// The total map from Kyuubi's two states to Livy's one. First matching row wins; words are compared without case.

@@ -4,7 +4,7 @@
 //! (`LivyDispatch`, Shiro) and the documented behaviour of the HDInsight gateway. Every submission carries a name, made up if the
 //! client gave none: Livy keeps names unique among live batches, so a lost answer can be looked up and a repeat can't double.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::fault::{FaultKind, UpstreamFault};
 use crate::flavor::{BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, Operation, Settings, Unsupported};
@@ -128,6 +128,10 @@ impl Dialect for LivyDialect {
         true
     }
 
+    fn keeps_names(&self) -> bool {
+        true
+    }
+
     fn probe(&self) -> UpstreamRequest {
         UpstreamRequest::get("/batches?from=0&size=0")
     }
@@ -164,11 +168,7 @@ impl Dialect for LivyDialect {
 
 impl LivyDialect {
     fn accept(&self, response: &UpstreamResponse<'_>, creating: bool) -> Result<Map<String, Value>, UpstreamFault> {
-        if response.is_success() && !response.is_html() {
-            return json::object(response.body)
-                .ok_or_else(|| UpstreamFault::unreadable(response, "the cluster answered with something that is not a JSON object"));
-        }
-        Err(UpstreamFault::of(self.fault_kind(response, creating), response))
+        json::accept(response, "the cluster", || self.fault_kind(response, creating))
     }
 
     /// Reads what a refusal proves. Jetty's pages and Livy's own JSON carry the same statuses and mean different things.
@@ -255,9 +255,4 @@ pub(crate) fn app_info(value: Option<&Value>) -> AppInfo {
         }
     }
     info
-}
-
-/// Returns Livy's own answer for a log: what the doubles and the tests compare with.
-pub fn log_json(id: i64, from: i64, total: i64, lines: &[String]) -> Value {
-    json!({"id": id, "from": from, "total": total, "log": lines})
 }

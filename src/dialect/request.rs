@@ -8,7 +8,11 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use crate::json::shorten;
 use crate::model::{BatchSpec, ConfMap, Field};
+
+/// How much of a wrong value is quoted back.
+const LONGEST_EXCERPT: usize = 40;
 
 /// Why a submission can't be accepted from anybody, whatever the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -147,7 +151,7 @@ fn integer(name: &str, value: &RawValue) -> Result<Option<i32>, RequestFault> {
             let fault = || RequestFault::WrongType {
                 path: name.to_owned(),
                 expected: EXPECTED,
-                found: format!("{} {}", kind(value), excerpt(value.get())),
+                found: format!("{} {}", kind(value), shorten(value.get(), LONGEST_EXCERPT)),
             };
             text.trim().parse().map(Some).map_err(|_| fault())
         }
@@ -180,14 +184,6 @@ fn text_map(name: &str, value: &RawValue) -> Result<ConfMap, RequestFault> {
             }
         })
         .collect()
-}
-
-fn excerpt(text: &str) -> String {
-    const LONGEST: usize = 40;
-    match text.char_indices().nth(LONGEST) {
-        Some((cut, _)) => format!("{}…", &text[..cut]),
-        None => text.to_owned(),
-    }
 }
 
 fn nearest_field(key: &str) -> Option<&'static str> {

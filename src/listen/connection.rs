@@ -178,7 +178,7 @@ impl Drop for Busy {
     }
 }
 
-/// Serves plain HTTP/1 with a handler of one's own: the admin listener and the simulated clusters.
+/// Serves plain HTTP/1 with a handler of one's own: the admin listener.
 pub(crate) async fn serve_plain<H, F>(tcp: TcpStream, handler: H)
 where
     H: Fn(Request<Incoming>) -> F,
@@ -192,6 +192,6 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs(75))
         .serve_connection(TokioIo::new(tcp), service);
-    // How a connection of these two ends is of no interest to anybody.
+    // How a connection of the admin listener ends is of no interest to anybody.
     let _ = connection.await;
 }

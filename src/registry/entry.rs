@@ -261,24 +261,32 @@ impl Entry {
         self.set_phase(Phase::Detached);
     }
 
-    pub(super) fn observe(&self, observed: &Observed, now: i64, whole: bool) -> Change {
+    pub(super) fn observe(&self, observed: &Observed, now: i64) -> Change {
         let mut change = self.observe_state(&observed.state, now);
         let mut known = self.lock();
-        let before = (known.app_id.clone(), known.app_info.clone(), known.complete, known.proxy_user.clone());
-        if observed.app_id.is_some() {
-            known.app_id.clone_from(&observed.app_id);
+        let mut changed = false;
+        // What a cluster leaves out later (Kyuubi drops `appId` at the end) stays known.
+        let mut keep = |slot: &mut Option<String>, seen: &Option<String>| {
+            if seen.is_some() && slot != seen {
+                slot.clone_from(seen);
+                changed = true;
+            }
+        };
+        keep(&mut known.app_id, &observed.app_id);
+        keep(&mut known.proxy_user, &observed.proxy_user);
+        for (key, value) in &observed.app_info {
+            if known.app_info.get(key) != Some(value) {
+                known.app_info.insert(key.clone(), value.clone());
+                changed = true;
+            }
         }
-        if observed.proxy_user.is_some() {
-            known.proxy_user.clone_from(&observed.proxy_user);
-        }
-        known.app_info.extend(observed.app_info.clone());
         if !observed.log.is_empty() {
             known.log.clone_from(&observed.log);
         }
         known.item_ms = now;
-        known.complete |= whole && known.state.is_terminal();
-        let after = (known.app_id.clone(), known.app_info.clone(), known.complete, known.proxy_user.clone());
-        change.worth_saving |= before != after;
+        let completes = known.state.is_terminal() && !known.complete;
+        known.complete |= completes;
+        change.worth_saving |= changed || completes;
         change
     }
 
@@ -394,7 +402,7 @@ mod tests {
         assert!(entry.missing() < Duration::from_secs(5));
         entry.known.lock().expect("no panic").missing_ms = now_ms() - 60_000;
         assert!(entry.missing() >= Duration::from_secs(60));
-        entry.observe(&seen("3", Some("n"), BatchState::Running), now_ms(), true);
+        entry.observe(&seen("3", Some("n"), BatchState::Running), now_ms());
         assert!(entry.missing() < Duration::from_secs(5));
     }
 
@@ -402,12 +410,12 @@ mod tests {
     fn observations_only_go_forward() {
         let entry = entry();
         entry.set_bound("3");
-        let first = entry.observe(&seen("3", Some("n"), BatchState::Running), 10, true);
+        let first = entry.observe(&seen("3", Some("n"), BatchState::Running), 10);
         assert_eq!((first.new_state, first.worth_saving), (Some(BatchState::Running), true));
-        let same = entry.observe(&seen("3", Some("n"), BatchState::Starting), 20, true);
+        let same = entry.observe(&seen("3", Some("n"), BatchState::Starting), 20);
         assert_eq!((same.new_state, same.worth_saving), (None, false));
-        entry.observe(&seen("3", Some("n"), BatchState::Success), 30, true);
-        entry.observe(&seen("3", Some("n"), BatchState::Running), 40, true);
+        entry.observe(&seen("3", Some("n"), BatchState::Success), 30);
+        entry.observe(&seen("3", Some("n"), BatchState::Running), 40);
         let known = entry.known();
         assert_eq!((known.state, known.ended_ms, known.complete), (BatchState::Success, Some(30), true));
         entry.end_as_error("too late", 50);

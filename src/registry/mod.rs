@@ -134,7 +134,7 @@ impl Registry {
     /// # Errors
     /// The database failed; the entry stays pending and is resolved later.
     pub async fn bind(&self, entry: &Entry, observed: &Observed) -> Result<(), RegistryError> {
-        entry.observe(observed, now_ms(), true);
+        entry.observe(observed, now_ms());
         entry.set_bound(&observed.upstream_id);
         for id in self.store.bind(entry.row()).await? {
             // What is in memory about the loser is out of date; the next reader gets it from the database.
@@ -166,7 +166,7 @@ impl Registry {
 
     /// Notes what a cluster says about a batch. Returns the state if it is a new one. Never waits for the database.
     pub fn observe(&self, entry: &Entry, observed: &Observed) -> Option<BatchState> {
-        let change = entry.observe(observed, now_ms(), true);
+        let change = entry.observe(observed, now_ms());
         if change.worth_saving {
             self.store.save_later(entry.row());
         }

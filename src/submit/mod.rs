@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
-use livy_dialect::{BatchSpec, FaultKind, Flavor, Operation, UpstreamFault};
+use livy_dialect::{BatchSpec, FaultKind, Operation, UpstreamFault};
 use tokio::time::timeout;
 
 use crate::api::error::{ApiError, Code};
@@ -181,7 +181,7 @@ impl Walk {
             lookup: plan.encoded.lookup.clone(),
             owner: self.submission.principal.user.clone(),
             name: spec.name.clone(),
-            names_kept_by_cluster: matches!(plan.upstream.config.flavor, Flavor::Livy | Flavor::Knox | Flavor::Hdinsight),
+            names_kept_by_cluster: plan.upstream.dialect().keeps_names(),
             idempotency,
         };
         let result = self.gateway.registry.record(intent).await;
@@ -213,7 +213,7 @@ impl Walk {
         };
         match upstream.dialect().decode_create(&answer.as_response()) {
             Ok(observed) => {
-                self.bind(entry, &observed).await;
+                self.bind(upstream, entry, &observed).await;
                 self.check_effective_user(plan, &observed);
                 Sent::Created
             }
@@ -224,14 +224,12 @@ impl Walk {
         }
     }
 
-    async fn bind(&self, entry: &Entry, observed: &livy_dialect::Observed) {
+    async fn bind(&self, upstream: &Upstream, entry: &Entry, observed: &livy_dialect::Observed) {
         if let Err(error) = self.gateway.registry.bind(entry, observed).await {
             // It exists and is known in memory; the database still says `sending`, so the next start finds it by look-up.
             tracing::error!(batch = %entry.id, %error, "a created batch could not be stored");
         }
-        if let Some(upstream) = self.gateway.snapshot.load().upstreams.get(&entry.cluster) {
-            upstream.handles.entered(entry.known().state);
-        }
+        upstream.handles.entered(entry.peek(|known| known.state));
     }
 
     /// A Livy with impersonation off answers `proxyUser: null` to a request that had one: said in the log and in a metric.
@@ -307,9 +305,7 @@ impl Walk {
             entry: entry.clone(),
             errand: self.errand.clone(),
             repeat: Some(plan.encoded.request.clone()),
-            // A 500 of Kyuubi's own handler may have left a row that never ran. Livy's own 500 never gets here, and that of a Knox in
-            // front of it only means that Knox gave up waiting: what is found then is the job.
-            answered_by_server: plan.upstream.config.flavor == Flavor::Kyuubi && fault.status == 500,
+            answered_by_server: fault.status == 500 && plan.upstream.dialect().leaves_rows_after_500(),
         };
         self.gateway.tasks.spawn(open.run());
         let clear = timeout(patience, entry.resolved()).await;
@@ -390,9 +386,4 @@ fn plain_duplicate(spec: &BatchSpec) -> String {
 pub fn registry_failed(error: &RegistryError) -> ApiError {
     tracing::error!(%error, "the registry failed");
     ApiError::new(Code::RegistryUnavailable, "the gateway's registry failed; nothing was submitted")
-}
-
-/// Tells whether an upstream is of a kind that keeps names by itself.
-pub(crate) fn upstream_of<'a>(snapshot: &'a Snapshot, entry: &Entry) -> Option<&'a Arc<Upstream>> {
-    snapshot.upstreams.get(&entry.cluster).filter(|upstream| upstream.health.is_enabled())
 }

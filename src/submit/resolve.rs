@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use livy_dialect::{FaultKind, Operation, UpstreamRequest};
+use livy_dialect::{FaultKind, Observed, Operation, UpstreamRequest};
 
 use crate::registry::{Entry, Phase};
 use crate::runtime::Gateway;
@@ -52,7 +52,7 @@ enum Finding {
 }
 
 impl Open {
-    /// Resolves it. Boxed by the caller's task; ends when the entry has left phase `sending`.
+    /// Resolves it; ends when the entry has left phase `sending`.
     pub async fn run(mut self) {
         let mut repeats = 0;
         loop {
@@ -112,9 +112,7 @@ impl Open {
             match answer {
                 Ok(observed) if self.answered_by_server && dialect.is_leftover(&observed) => return Finding::Leftover,
                 Ok(observed) => {
-                    if let Err(error) = self.gateway.registry.bind(&self.entry, &observed).await {
-                        tracing::error!(batch = %self.entry.id, %error, "a found batch could not be stored");
-                    }
+                    self.bind(&observed).await;
                     return Finding::Found;
                 }
                 Err(AskError::Fault(fault)) if fault.kind == FaultKind::NotFound => {
@@ -148,9 +146,7 @@ impl Open {
         let Ok(answer) = self.upstream.send(Operation::CreateBatch, &request, &self.errand).await else { return false };
         match dialect.decode_create(&answer.as_response()) {
             Ok(observed) => {
-                if let Err(error) = self.gateway.registry.bind(&self.entry, &observed).await {
-                    tracing::error!(batch = %self.entry.id, %error, "a created batch could not be stored");
-                }
+                self.bind(&observed).await;
                 true
             }
             // The first one arrived after all: the name is its own.
@@ -163,6 +159,12 @@ impl Open {
                 true
             }
             Err(_) => false,
+        }
+    }
+
+    async fn bind(&self, observed: &Observed) {
+        if let Err(error) = self.gateway.registry.bind(&self.entry, observed).await {
+            tracing::error!(batch = %self.entry.id, %error, "a batch that exists could not be stored");
         }
     }
 
@@ -182,7 +184,7 @@ pub async fn resume(gateway: &Arc<Gateway>) {
     // What was recorded since this process began is on its way, not left over.
     let left_over = pending.into_iter().filter(|entry| entry.created_ms < gateway.started_ms && entry.phase() == Phase::Sending);
     for entry in left_over {
-        let Some(upstream) = super::upstream_of(&snapshot, &entry) else {
+        let Some(upstream) = snapshot.upstream_of(&entry) else {
             tracing::warn!(batch = %entry.id, cluster = %entry.cluster, "a submission was left open for a cluster that is not configured");
             continue;
         };
