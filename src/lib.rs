@@ -14,13 +14,14 @@
 //! - [`upstream`]: clusters as they are reached.
 //! - [`registry`]: the memory of all batches.
 //! - [`config`], [`observe`]: what every room may use.
-//! - [`admin`], [`sandbox`]: beside the walk.
+//! - [`admin`], [`sandbox`], [`certify`]: beside the walk.
 
 pub mod access;
 pub mod admin;
 pub mod api;
 pub mod auth;
 pub mod batches;
+pub mod certify;
 pub mod cli;
 pub mod config;
 pub mod listen;

@@ -1,6 +1,5 @@
 //! `livy-gateway check`.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,8 +16,8 @@ pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String
     let checked = runtime.block_on(async { build(path) });
     let problems = checked.as_ref().err().map(|problems| problems.list.as_slice()).unwrap_or_default();
     match format {
-        Format::Json => say(&json!({"file": path, "ok": problems.is_empty(), "problems": problems}).to_string())?,
-        Format::Text if problems.is_empty() => say(&format!("{}: ok", path.display()))?,
+        Format::Json => super::say(&format!("{}\n", json!({"file": path, "ok": problems.is_empty(), "problems": problems})))?,
+        Format::Text if problems.is_empty() => super::say(&format!("{}: ok\n", path.display()))?,
         Format::Text => {}
     }
     match checked {
@@ -59,7 +58,7 @@ async fn ask_all(snapshot: &Snapshot, format: Format) -> Result<(), String> {
         if verdict.is_err() {
             failed.push(line.clone());
         }
-        if format == Format::Text { say(&line) } else { Ok(()) }
+        if format == Format::Text { super::say(&format!("{line}\n")) } else { Ok(()) }
     };
     for (name, upstream) in &snapshot.upstreams {
         tell(format!("cluster {name} ({})", upstream.config.base), upstream.probe().await)?;
@@ -72,8 +71,4 @@ async fn ask_all(snapshot: &Snapshot, format: Format) -> Result<(), String> {
         _ if format == Format::Json => Err(failed.join("\n")),
         _ => Err(format!("{} of the probes failed", failed.len())),
     }
-}
-
-fn say(line: &str) -> Result<(), String> {
-    writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string())
 }

@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod certify;
 mod check;
 mod demo;
 mod sandbox;
@@ -38,6 +39,11 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
+    /// Runs a conformance suite against any Livy batch endpoint, a real Apache Livy or a gateway.
+    #[command(after_help = "Examples:\n  livy-gateway certify http://livy:8998 --job hdfs:///jobs/certify.py\n  \
+        livy-gateway certify https://gateway:8443 --user alice:secret --ca ca.pem --job hdfs:///jobs/certify.py --format junit > certify.xml\n  \
+        livy-gateway certify --print-job | hdfs dfs -put - /jobs/certify.py")]
+    Certify(Box<certify::Certify>),
     /// Prints the JSON Schema of routes.yaml.
     #[command(after_help = "Example:\n  livy-gateway schema > routes.schema.json")]
     Schema,
@@ -100,6 +106,7 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Serve(config) => serve::run(&config.path),
         Command::Check { config, probe, format } => check::run(&config.path, probe, format),
+        Command::Certify(certify) => certify.run(),
         Command::Schema => schema::run(),
         Command::Demo { listen } => demo::run(listen),
         Command::Sandbox { listen, flavors } => sandbox::run(listen, flavors.into_iter().map(Flavor::from).collect()),
@@ -107,7 +114,10 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("{}", why.trim_end());
+            // A report that was printed already says why.
+            if !why.is_empty() {
+                eprintln!("{}", why.trim_end());
+            }
             ExitCode::FAILURE
         }
     }
@@ -129,4 +139,26 @@ fn start_log() {
 /// Makes the runtime that every command that waits runs on.
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("the runtime can't be started: {error}"))
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        // Without signals there is nobody to stop it; it ends by itself.
+        _ => std::future::pending().await,
+    }
+}
+
+/// Writes to stdout, all of it.
+fn say(text: &str) -> Result<(), String> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| error.to_string())
 }

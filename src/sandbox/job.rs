@@ -1,7 +1,7 @@
 //! Simulated jobs: what happens to them is a function of the time since they began.
 //!
-//! A job runs for as many seconds as its first argument says (2 if it says nothing), then ends well, or badly if its file is called
-//! something with `fail` or `bad`. It starts for [`STARTING`], and prints a line every [`LINE_EVERY`].
+//! A job runs for as many seconds as its first argument says (2 if it says nothing), then ends well, or badly if its second argument is
+//! `fail` or its file is called something with `fail` or `bad`. It starts for [`STARTING`], and prints a line every [`LINE_EVERY`].
 
 use std::time::{Duration, Instant};
 
@@ -117,8 +117,8 @@ impl Jobs {
     pub(super) fn add(&mut self, submission: &Map<String, Value>, ghost: bool) -> Job {
         let text = |key: &str| submission.get(key).and_then(Value::as_str).map(str::to_owned);
         let file = text("file").or_else(|| text("resource")).unwrap_or_default();
-        let seconds = submission.get("args").and_then(|args| args.get(0)).and_then(Value::as_str);
-        let runs_for = seconds.and_then(|text| text.parse::<f64>().ok()).and_then(|s| Duration::try_from_secs_f64(s).ok());
+        let argument = |at: usize| submission.get("args").and_then(|args| args.get(at)).and_then(Value::as_str);
+        let runs_for = argument(0).and_then(|text| text.parse::<f64>().ok()).and_then(|s| Duration::try_from_secs_f64(s).ok());
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let job = Job {
             id: self.next,
@@ -132,7 +132,7 @@ impl Jobs {
             created_ms: i64::try_from(since.as_millis()).unwrap_or(0),
             began: Instant::now(),
             runs_for: runs_for.unwrap_or(RUNNING),
-            fails: file.contains("fail") || file.contains("bad"),
+            fails: file.contains("fail") || file.contains("bad") || argument(1) == Some("fail"),
             killed: None,
         };
         self.next += 1;

@@ -1,0 +1,126 @@
+//! Lists: positions, totals, and that everything is there.
+//!
+//! Others may submit meanwhile: a window is judged against the whole list read before and after it, and asked for again if they differ.
+
+use serde_json::Value;
+
+use super::Batches;
+use crate::certify::catalogue::Profile;
+use crate::certify::expect::{Miss, Outcome, batch_fault, ensure};
+use crate::certify::suite::{Made, Suite};
+
+/// How often a window is asked for again because the list changed meanwhile.
+const TRIES: usize = 5;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Window {
+    from: i64,
+    total: i64,
+    ids: Vec<i64>,
+}
+
+async fn window(suite: &Suite, query: &str) -> Result<Window, Miss> {
+    let answer = suite.endpoint.get(&format!("/batches{query}")).await?;
+    let body = answer.status(200)?.json()?;
+    let ids = body["sessions"].as_array().and_then(|list| list.iter().map(|batch| batch["id"].as_i64()).collect());
+    match (body["from"].as_i64(), body["total"].as_i64(), ids) {
+        (Some(from), Some(total), Some(ids)) => Ok(Window { from, total, ids }),
+        _ => Err(answer.miss("from, total and sessions with ids")),
+    }
+}
+
+/// Reads the ids of the whole list.
+async fn whole(suite: &Suite) -> Result<Vec<i64>, Miss> {
+    Ok(window(suite, "?from=0&size=100000").await?.ids)
+}
+
+/// Asks for a window on a list that stands still; returns the whole list and the window.
+async fn still(suite: &Suite, query: &str) -> Result<(Vec<i64>, Window), Miss> {
+    for _ in 0..TRIES {
+        let before = whole(suite).await?;
+        let seen = window(suite, query).await?;
+        if whole(suite).await? == before {
+            return Ok((before, seen));
+        }
+    }
+    Err(Miss::skipped("the list changes all the time: others submit here"))
+}
+
+pub(super) async fn all(suite: &Suite, batches: &Batches) {
+    let mine: Vec<&Made> = [&batches.ok, &batches.failing, &batches.long].into_iter().flatten().collect();
+    suite.check("list.body", body(suite)).await;
+    suite
+        .check("list.batches", async {
+            let answer = suite.endpoint.get("/batches?from=0&size=100000").await?;
+            let list = answer.status(200)?.json()?["sessions"].as_array().cloned().unwrap_or_default();
+            list.iter().find_map(batch_fault).map_or(Ok(()), |fault| Err(answer.miss(fault)))
+        })
+        .await;
+    suite
+        .check("list.holds", async {
+            let ids = whole(suite).await?;
+            let lost: Vec<i64> = mine.iter().map(|made| made.id).filter(|id| !ids.contains(id)).collect();
+            ensure(lost.is_empty(), || format!("the list {ids:?} lacks {lost:?}, which were submitted"))
+        })
+        .await;
+    suite
+        .check("list.order", async {
+            let ids = whole(suite).await?;
+            // A Livy that recovered lists what it recovered first, in no order; what was submitted since then is in order.
+            let judged: Vec<i64> = match suite.profile {
+                Profile::Gateway => ids,
+                Profile::ApacheLivy => ids.into_iter().filter(|id| mine.iter().any(|made| made.id == *id)).collect(),
+            };
+            ensure(judged.is_sorted(), || format!("the ids {judged:?} are not in order"))
+        })
+        .await;
+    let overflow = if suite.profile == Profile::Gateway { usize::MAX } else { 0 };
+    // Per check: the query, and the start, the first position and the number of batches that it stands for.
+    let cases = [
+        ("list.window", "?from=1&size=1", 1, 1, 1),
+        ("list.negative_from", "?from=-1&size=2", -1, 0, 1),
+        ("list.beyond", "?from=100000", 100_000, 100_000, 100),
+        ("list.overflow", "?from=1&size=2147483647", 1, 1, overflow),
+    ];
+    for (id, query, from, start, size) in cases {
+        suite.check(id, positions(suite, query, from, start, size)).await;
+    }
+    suite
+        .check("list.nothing", async {
+            positions(suite, "?size=0", 0, 0, 0).await?;
+            positions(suite, "?from=0&size=-1", 0, 0, 0).await
+        })
+        .await;
+    suite
+        .check("list.total", async {
+            let (ids, seen) = still(suite, "?from=0&size=1").await?;
+            let total = usize::try_from(seen.total).ok();
+            ensure(total == Some(ids.len()), || format!("GET /batches?from=0&size=1 has total {}; the whole list has {} batches", seen.total, ids.len()))
+        })
+        .await;
+    suite
+        .check("list.bad_number", async {
+            for query in ["from=a", "size=99999999999"] {
+                suite.endpoint.get(&format!("/batches?{query}")).await?.says(400, "For input string")?;
+            }
+            Ok(())
+        })
+        .await;
+}
+
+async fn positions(suite: &Suite, query: &str, from: i64, start: usize, size: usize) -> Outcome {
+    let (ids, seen) = still(suite, query).await?;
+    let start = start.min(ids.len());
+    let wanted = &ids[start..start.saturating_add(size).min(ids.len())];
+    ensure(seen.from == from && seen.ids == wanted, || {
+        format!("GET /batches{query} of {} batches gave from {} and ids {:?}; wanted from {from} and {wanted:?}", ids.len(), seen.from, seen.ids)
+    })
+}
+
+async fn body(suite: &Suite) -> Outcome {
+    let answer = suite.endpoint.get("/batches").await?;
+    let body = answer.status(200)?.object()?;
+    let integer = |key: &str| body.get(key).is_some_and(Value::is_i64);
+    let exact = body.len() == 3 && integer("from") && integer("total") && body.get("sessions").is_some_and(Value::is_array);
+    ensure(exact, || format!("{}; wanted {{\"from\": …, \"total\": …, \"sessions\": […]}}", answer.line()))
+}

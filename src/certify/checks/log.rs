@@ -1,0 +1,151 @@
+//! Logs: Livy's window, read in every way that clients read it.
+
+use serde_json::Value;
+
+use super::{Batches, need};
+use crate::certify::catalogue::Profile;
+use crate::certify::expect::{Miss, Outcome, ensure, texts};
+use crate::certify::suite::Suite;
+
+/// A page of a log.
+#[derive(Debug, PartialEq, Eq)]
+struct Page {
+    from: i64,
+    total: i64,
+    lines: Vec<String>,
+}
+
+async fn page(suite: &Suite, id: i64, query: &str) -> Result<Page, Miss> {
+    let answer = suite.endpoint.get(&format!("/batches/{id}/log{query}")).await?;
+    let body = answer.status(200)?.json()?;
+    let number = |key: &str| body[key].as_i64();
+    match (number("from"), number("total"), texts(&body["log"])) {
+        (Some(from), Some(total), Some(lines)) => Ok(Page { from, total, lines }),
+        _ => Err(answer.miss("from, total and log")),
+    }
+}
+
+/// Reads the log of a job that runs.
+pub(super) async fn before_end(suite: &Suite, batches: &Batches) {
+    suite
+        .check("log.before_end", async {
+            let made = need(&batches.long)?;
+            let answer = suite.endpoint.get(&format!("/batches/{}/log?from=0&size=100000", made.id)).await?;
+            let lines = texts(&answer.status(200)?.json()?["log"]);
+            ensure(lines.is_some_and(|lines| !lines.is_empty()), || format!("{}; wanted lines", answer.line()))
+        })
+        .await;
+}
+
+/// Every window on the log of a job that has ended.
+pub(super) async fn windows(suite: &Suite, batches: &Batches) {
+    suite.check("log.body", body(suite, batches)).await;
+    suite
+        .check("log.bad_number", async {
+            let made = need(&batches.ok)?;
+            for query in ["from=x", "size=99999999999"] {
+                suite.endpoint.get(&format!("/batches/{}/log?{query}", made.id)).await?.says(400, "For input string")?;
+            }
+            Ok(())
+        })
+        .await;
+    let overflow = if suite.profile == Profile::Gateway { i64::MAX } else { 0 };
+    // Per check: the query, the start and the number of lines that Livy's rule gives for a log of so many lines.
+    type Rule = fn(i64) -> (i64, i64);
+    let cases: [(&'static str, &str, Rule); 9] = [
+        ("log.default", "", |total| ((total - 100).max(0), 100)),
+        ("log.head", "?from=0&size=2", |_| (0, 2)),
+        ("log.middle", "?from=1&size=1", |_| (1, 1)),
+        ("log.tail", "?size=2", |total| ((total - 2).max(0), 2)),
+        ("log.negative_from", "?from=-5&size=2", |total| ((total - 2).max(0), 2)),
+        ("log.all", "?size=-1", |total| (0, total)),
+        ("log.nothing", "?size=0", |total| (total, 0)),
+        ("log.beyond", "?from=100000&size=5", |_| (100_000, 5)),
+        ("log.overflow", "?from=1&size=2147483647", |_| (1, i64::MAX)),
+    ];
+    let read = async {
+        let made = need(&batches.ok)?;
+        Ok::<_, Miss>((made.id, whole(suite, made.id).await?))
+    }
+    .await;
+    let whole = || read.as_ref().map_err(Clone::clone);
+    suite
+        .check("log.paged", async {
+            let (batch, whole) = whole()?;
+            paged(suite, *batch, whole).await
+        })
+        .await;
+    for (id, query, rule) in cases {
+        let window = async {
+            let (batch, whole) = whole()?;
+            let (from, mut size) = rule(whole.total);
+            if id == "log.overflow" {
+                size = overflow;
+            }
+            let wanted = Page { from, total: whole.total, lines: slice(&whole.lines, from, size) };
+            let seen = page(suite, *batch, query).await?;
+            ensure(seen == wanted, || {
+                format!(
+                    "GET /batches/{batch}/log{query} of {} lines gave from {}, total {}, {} lines; wanted from {from}, total {}, {} lines",
+                    whole.total,
+                    seen.from,
+                    seen.total,
+                    seen.lines.len(),
+                    wanted.total,
+                    wanted.lines.len()
+                )
+            })
+        };
+        suite.check(id, window).await;
+    }
+}
+
+fn slice(lines: &[String], from: i64, size: i64) -> Vec<String> {
+    let at = |line: i64| usize::try_from(line).unwrap_or(0).min(lines.len());
+    lines[at(from)..at(from.saturating_add(size)).max(at(from))].to_vec()
+}
+
+/// Reads a log whole, in one plain request, once its lines have stopped coming.
+async fn whole(suite: &Suite, id: i64) -> Result<Page, Miss> {
+    let mut last = page(suite, id, "?from=0&size=100000").await?;
+    for _ in 0..50 {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let next = page(suite, id, "?from=0&size=100000").await?;
+        if next == last {
+            break;
+        }
+        last = next;
+    }
+    // What `total` says is for `log.body` and `log.paged` to judge; windows are counted in lines.
+    last.total = i64::try_from(last.lines.len()).unwrap_or(i64::MAX);
+    Ok(last)
+}
+
+/// Reads pages the way Airflow does: from 0 on until `total` is reached.
+async fn paged(suite: &Suite, id: i64, whole: &Page) -> Outcome {
+    let step = (whole.total / 3).max(1);
+    let mut lines = Vec::new();
+    let mut from = 0;
+    loop {
+        let part = page(suite, id, &format!("?from={from}&size={step}")).await?;
+        lines.extend(part.lines);
+        from += step;
+        if from >= part.total || lines.len() > whole.lines.len() {
+            break;
+        }
+    }
+    ensure(lines == whole.lines, || format!("pages of {step} lines gave {} lines; the log has {}", lines.len(), whole.lines.len()))
+}
+
+async fn body(suite: &Suite, batches: &Batches) -> Outcome {
+    let made = need(&batches.ok)?;
+    let answer = suite.endpoint.get(&format!("/batches/{}/log", made.id)).await?;
+    let body = answer.status(200)?.object()?;
+    let integer = |key: &str| body.get(key).is_some_and(|value| value.is_u64());
+    let exact = body.len() == 4
+        && body.get("id").and_then(Value::as_i64) == Some(made.id)
+        && integer("from")
+        && integer("total")
+        && body.get("log").and_then(texts).is_some();
+    ensure(exact, || format!("{}; wanted {{\"id\": {}, \"from\": …, \"total\": …, \"log\": […]}}", answer.line(), made.id))
+}

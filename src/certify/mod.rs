@@ -1,0 +1,181 @@
+//! `livy-gateway certify`: a conformance suite for any Livy batch endpoint, over HTTP alone.
+//!
+//! One walk: three jobs are submitted (one that succeeds, one that fails, one that runs until it is killed); while they run, every kind
+//! of bad input is sent; then batches, lists and logs are read in every window, and what was made is killed. Each point is a check of
+//! [`catalogue`] with a verdict of its own: a check never relies on another one's point, so what is broken is what fails.
+//!
+//! Nothing that was not submitted here is ever changed, and what was is removed at the end, whatever happened.
+
+mod catalogue;
+mod checks;
+mod endpoint;
+mod expect;
+mod report;
+mod suite;
+
+use std::time::{Duration, Instant};
+
+pub use catalogue::{CHECKS, Check, Profile};
+pub use endpoint::{Address, Login};
+pub use report::{Line, Report, Verdict};
+
+use endpoint::Endpoint;
+use expect::Miss;
+use suite::Suite;
+
+/// The program that plays all three jobs: `certify.py SECONDS [fail]`.
+pub const JOB_PROGRAM: &str = include_str!("job.py");
+/// Where that program is expected when no `--job` names a place.
+pub const DEFAULT_JOB: &str = "hdfs:///livy-gateway/certify.py";
+
+/// The three jobs that the suite submits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Ends well after two seconds.
+    Succeeds,
+    /// Fails at once.
+    Fails,
+    /// Runs until it is killed.
+    Runs,
+}
+
+impl Job {
+    const ALL: [(Job, &'static str); 3] = [(Job::Succeeds, "succeeds"), (Job::Fails, "fails"), (Job::Runs, "runs")];
+
+    /// Returns the arguments that the program gets.
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Job::Succeeds => &["2"],
+            Job::Fails => &["0", "fail"],
+            Job::Runs => &["600"],
+        }
+    }
+}
+
+/// The files of the jobs, as the cluster sees them.
+#[derive(Clone, Debug)]
+pub struct Jobs {
+    succeeds: String,
+    fails: String,
+    runs: String,
+    /// Whether the user named them; else nobody knows if they are there.
+    named: bool,
+}
+
+impl Jobs {
+    /// Reads `--job`: one file that plays all three by its arguments; or three, in the order succeeds, fails, runs; or `ROLE=FILE`.
+    ///
+    /// # Errors
+    /// What can't be understood, in a sentence.
+    pub fn parse(given: &[String]) -> Result<Jobs, String> {
+        let mut jobs = Jobs { succeeds: DEFAULT_JOB.into(), fails: DEFAULT_JOB.into(), runs: DEFAULT_JOB.into(), named: !given.is_empty() };
+        let role = |text: &str| {
+            let (word, file) = text.split_once('=')?;
+            let (job, _) = Job::ALL.into_iter().find(|(_, name)| *name == word)?;
+            Some((job, file.to_owned()))
+        };
+        let (with_role, plain): (Vec<&String>, Vec<&String>) = given.iter().partition(|text| role(text).is_some());
+        match plain.as_slice() {
+            [] => {}
+            [one] => (jobs.succeeds, jobs.fails, jobs.runs) = ((*one).clone(), (*one).clone(), (*one).clone()),
+            [succeeds, fails, runs] => (jobs.succeeds, jobs.fails, jobs.runs) = ((*succeeds).clone(), (*fails).clone(), (*runs).clone()),
+            _ => return Err("--job takes one FILE, or three (succeeds, fails, runs), or ROLE=FILE with one of these roles".into()),
+        }
+        for (job, file) in with_role.into_iter().filter_map(|text| role(text)) {
+            match job {
+                Job::Succeeds => jobs.succeeds = file,
+                Job::Fails => jobs.fails = file,
+                Job::Runs => jobs.runs = file,
+            }
+        }
+        Ok(jobs)
+    }
+
+    fn file(&self, job: Job) -> &str {
+        match job {
+            Job::Succeeds => &self.succeeds,
+            Job::Fails => &self.fails,
+            Job::Runs => &self.runs,
+        }
+    }
+}
+
+/// What to certify, and how long it may take.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The endpoint.
+    pub address: Address,
+    /// The promises to hold it to; `None` asks `/version` who it is.
+    pub profile: Option<Profile>,
+    /// What to submit.
+    pub jobs: Jobs,
+    /// How long one job may take from submission to its end.
+    pub job_limit: Duration,
+    /// How long all checks together may take; cleaning up comes on top, a minute at most.
+    pub limit: Duration,
+}
+
+/// Runs the suite. `stop` ends it early: what was submitted is still removed.
+///
+/// # Errors
+/// Nothing could be checked: the endpoint does not answer, or refuses the login.
+pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<Report, String> {
+    let began = Instant::now();
+    let url = options.address.url.to_string();
+    let endpoint = Endpoint::new(options.address)?;
+    let profile = reach(&endpoint, options.profile).await.map_err(|why| endpoint.without_secrets(why))?;
+    let suite = Suite::new(endpoint, profile, options.jobs, options.job_limit, began + options.limit);
+    let stopped = tokio::select! {
+        () = checks::walk(&suite) => false,
+        () = stop => true,
+    };
+    let left_behind = suite.clean_up().await;
+    Ok(Report { url, profile, lines: suite.lines(), left_behind, took: began.elapsed(), stopped })
+}
+
+/// Makes sure that somebody is there who lets us in, and finds out who.
+async fn reach(endpoint: &Endpoint, profile: Option<Profile>) -> Result<Profile, String> {
+    let told = |miss: Miss| match miss {
+        Miss::Failed(why) | Miss::Skipped(why) => why,
+    };
+    let list = endpoint.get("/batches?size=1").await.map_err(told)?;
+    if [401, 403].contains(&list.status) {
+        let what = if endpoint.has_login() { "the login is refused" } else { "a login is wanted: --user or --token-file" };
+        return Err(format!("{what}: {}", list.line()));
+    }
+    if let Some(profile) = profile {
+        return Ok(profile);
+    }
+    let version = endpoint.get("/version").await.map_err(told)?;
+    let ours = version.json().is_ok_and(|body| body["url"].as_str().is_some_and(|url| url.contains("livy-gateway")));
+    Ok(if ours { Profile::Gateway } else { Profile::ApacheLivy })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(given: &[&str]) -> Result<[String; 3], String> {
+        let given: Vec<String> = given.iter().map(|text| (*text).to_owned()).collect();
+        Jobs::parse(&given).map(|jobs| [jobs.succeeds, jobs.fails, jobs.runs])
+    }
+
+    #[test]
+    fn jobs_are_one_file_three_or_by_role() {
+        let texts = |list: [&str; 3]| Ok(list.map(str::to_owned));
+        assert_eq!(files(&[]), texts([DEFAULT_JOB; 3]));
+        assert_eq!(files(&["a=1.py"]), texts(["a=1.py"; 3]));
+        assert_eq!(files(&["a", "b", "c"]), texts(["a", "b", "c"]));
+        assert_eq!(files(&["a", "fails=b"]), texts(["a", "b", "a"]));
+        assert!(files(&["a", "b"]).is_err());
+    }
+
+    #[test]
+    fn ids_are_unique_and_every_check_is_in_a_profile() {
+        for (at, check) in CHECKS.iter().enumerate() {
+            assert!(CHECKS[..at].iter().all(|other| other.id != check.id), "{}", check.id);
+            assert!(check.livy.is_some() || check.gateway.is_some(), "{}", check.id);
+            assert!(check.id.split_once('.').is_some_and(|(area, point)| !area.is_empty() && !point.is_empty()), "{}", check.id);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What every check works with: the endpoint, the batches made so far, and the book of verdicts.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+
+use super::catalogue::{Check, Profile};
+use super::endpoint::{Answer, Ask, Endpoint};
+use super::expect::{Miss, Outcome};
+use super::report::{Line, Verdict};
+use super::{Job, Jobs};
+
+/// How long cleaning up may take, whatever happened before.
+const CLEANING: Duration = Duration::from_secs(60);
+/// Between two polls: short enough to see a state that lasts a moment.
+const POLL_EVERY: Duration = Duration::from_millis(100);
+
+/// A batch that the suite submitted.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    pub(super) id: i64,
+    pub(super) name: String,
+}
+
+/// The run of a suite.
+#[derive(Debug)]
+pub(super) struct Suite {
+    pub(super) endpoint: Endpoint,
+    pub(super) profile: Profile,
+    pub(super) jobs: Jobs,
+    /// How long a job may take from submission to its end.
+    pub(super) job_limit: Duration,
+    deadline: Instant,
+    run: String,
+    /// Everything that was submitted: the name sent, and the id if one was told.
+    submitted: Mutex<BTreeMap<String, Option<i64>>>,
+    book: Mutex<Vec<Line>>,
+}
+
+impl Suite {
+    pub(super) fn new(endpoint: Endpoint, profile: Profile, jobs: Jobs, job_limit: Duration, deadline: Instant) -> Suite {
+        let run = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+        Suite { endpoint, profile, jobs, job_limit, deadline, run, submitted: Mutex::default(), book: Mutex::default() }
+    }
+
+    /// Makes one check and writes its verdict down; does nothing if the profile does not have it.
+    pub(super) async fn check(&self, id: &'static str, work: impl Future<Output = Outcome>) {
+        let check = Check::find(id).unwrap_or_else(|| unreachable!("{id} stands in the catalogue"));
+        if check.says(self.profile).is_none() {
+            return;
+        }
+        let began = Instant::now();
+        let outcome = match tokio::time::timeout_at(self.deadline.into(), work).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Miss::failed("the time for the whole suite was over before this could be told")),
+        };
+        let verdict = match outcome {
+            Ok(()) => Verdict::Passed,
+            Err(Miss::Failed(why)) => Verdict::Failed(self.endpoint.without_secrets(why)),
+            Err(Miss::Skipped(why)) => Verdict::Skipped(self.endpoint.without_secrets(why)),
+        };
+        self.book.lock().unwrap_or_else(PoisonError::into_inner).push(Line { check, verdict, took: began.elapsed() });
+    }
+
+    /// Writes the same reason down for checks that can't be made.
+    pub(super) async fn skip(&self, ids: &[&'static str], why: &str) {
+        for id in ids {
+            self.check(id, async { Err(Miss::skipped(why)) }).await;
+        }
+    }
+
+    /// Returns the verdicts in the catalogue's order.
+    pub(super) fn lines(&self) -> Vec<Line> {
+        let mut lines = self.book.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let place = |line: &Line| super::CHECKS.iter().position(|check| check.id == line.check.id);
+        lines.sort_by_key(place);
+        lines
+    }
+
+    /// Returns a name that no other batch has.
+    pub(super) fn name(&self, what: &str) -> String {
+        format!("certify-{}-{what}", self.run)
+    }
+
+    /// Makes a submission of a job under a name of this run; `more` adds or replaces fields.
+    pub(super) fn body(&self, job: Job, what: &str, more: Value) -> Value {
+        let mut body = json!({"file": self.jobs.file(job), "args": job.arguments(), "name": self.name(what)});
+        if let Value::Object(more) = more {
+            for (key, value) in more {
+                body[key] = value;
+            }
+        }
+        body
+    }
+
+    /// Submits, and remembers what has to be removed.
+    pub(super) async fn submit(&self, body: &Value) -> Result<Arc<Answer>, Miss> {
+        self.submit_as(Ask::submit(body), body).await
+    }
+
+    /// The same with a request that is special in another way.
+    pub(super) async fn submit_as(&self, ask: Ask, body: &Value) -> Result<Arc<Answer>, Miss> {
+        let name = body.get("name").and_then(Value::as_str).map_or_else(|| format!("(no name {})", uuid::Uuid::new_v4()), str::to_owned);
+        // Before it is sent: what is submitted by a request that fails must be found as well.
+        self.remember(&name, None);
+        let answer = self.endpoint.send(ask).await?;
+        if let Some(id) = id_of(&answer) {
+            self.remember(&name, Some(id));
+        }
+        Ok(answer)
+    }
+
+    fn remember(&self, name: &str, id: Option<i64>) {
+        let mut submitted = self.submitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = submitted.entry(name.to_owned()).or_default();
+        *known = id.or(*known);
+    }
+
+    /// Submits a job that other checks need; any answer with an id will do here, `submit.*` judge it.
+    pub(super) async fn start(&self, job: Job, what: &str) -> Result<(Made, Arc<Answer>), Miss> {
+        let answer = self.submit(&self.body(job, what, Value::Null)).await?;
+        let id = id_of(&answer).ok_or_else(|| answer.miss("a batch with an id"))?;
+        Ok((Made { id, name: self.name(what) }, answer))
+    }
+
+    /// Submits a body that must be taken, and kills the batch at once: it was not about the job.
+    pub(super) async fn accepted(&self, ask: Ask, body: &Value) -> Outcome {
+        let answer = self.submit_as(ask, body).await?;
+        if let Some(id) = id_of(&answer) {
+            self.endpoint.send(Ask::delete(format!("/batches/{id}"))).await?;
+        }
+        answer.status(201).map(|_| ())
+    }
+
+    /// Removes what a refused submission may have left under its name.
+    pub(super) async fn sweep(&self, name: &str) -> Outcome {
+        let answer = self.endpoint.get(&format!("/batches/{name}")).await?;
+        if answer.status == 200 && named(&answer, name) {
+            self.endpoint.send(Ask::delete(format!("/batches/{name}"))).await?;
+        }
+        Ok(())
+    }
+
+    /// Polls the state until it fits, the job's time is over, or the batch has ended another way; returns every word seen, in order.
+    pub(super) async fn watch(&self, id: i64, enough: impl Fn(&str) -> bool) -> Result<Vec<String>, Miss> {
+        let until = Instant::now() + self.job_limit;
+        let mut words: Vec<String> = Vec::new();
+        loop {
+            let answer = self.endpoint.get(&format!("/batches/{id}/state")).await?;
+            let word = answer.status(200)?.json()?["state"].as_str().ok_or_else(|| answer.miss("a state"))?.to_owned();
+            if words.last() != Some(&word) {
+                words.push(word.clone());
+            }
+            // Any case and wording: whether the word is a good one is for `state.words` to say.
+            let ended = !["starting", "running", "recovering", "not_started", "idle", "busy"].contains(&word.to_lowercase().as_str());
+            if enough(&word) || ended || Instant::now() > until {
+                return Ok(words);
+            }
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+    }
+
+    /// Deletes everything that was submitted and is still there; returns what could not be removed.
+    pub(super) async fn clean_up(&self) -> Vec<String> {
+        let all = self.submitted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let until = Instant::now() + CLEANING;
+        let mut left = Vec::new();
+        for (name, id) in all {
+            let done = tokio::time::timeout_at(until.into(), self.remove(&name, id)).await;
+            if !matches!(done, Ok(Ok(()))) {
+                left.push(id.map_or_else(|| name.clone(), |id| format!("{name} (id {id})")));
+            }
+        }
+        left
+    }
+
+    async fn remove(&self, name: &str, id: Option<i64>) -> Outcome {
+        // An id may belong to somebody else by now, after a restart of the server: it is ours only under our name.
+        let key = id.map_or_else(|| name.to_owned(), |id| id.to_string());
+        if id.is_none() && name.starts_with('(') {
+            return Ok(());
+        }
+        let found = self.endpoint.get(&format!("/batches/{key}")).await?;
+        let unnamed = name.starts_with('(');
+        if found.status == 404 || (!unnamed && !named(&found, name)) {
+            return Ok(());
+        }
+        let answer = self.endpoint.send(Ask::delete(format!("/batches/{key}"))).await?;
+        if answer.status < 300 || answer.status == 404 { Ok(()) } else { Err(answer.miss("it deleted")) }
+    }
+}
+
+/// Reads the id of a batch, without asking for more than that it is there.
+pub(super) fn id_of(answer: &Answer) -> Option<i64> {
+    let body: Map<String, Value> = serde_json::from_slice(&answer.body).ok()?;
+    let id = body.get("id")?;
+    id.as_i64().or_else(|| id.as_str()?.parse().ok())
+}
+
+fn named(answer: &Answer, name: &str) -> bool {
+    answer.json().is_ok_and(|body| body["name"].as_str() == Some(name))
+}
