@@ -1,7 +1,7 @@
 //! Every check of the suite: its id, what must hold in each profile, and where that comes from.
 //!
 //! To add a check: (1) a line here, (2) a `suite.check("its.id", …)` in the file of its area below `checks/`, (3) a mutant that it
-//! catches in `tests/certify/`, (4) `docs/certify.md` anew, which the tests do.
+//! catches in `tests/blackbox/mutants.rs`, (4) `docs/certify.md` anew, which the tests do.
 
 /// Which set of promises an endpoint is held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +68,15 @@ const fn ours(id: &'static str, says: &'static str, source: &'static str) -> Che
 /// Every check, in the order in which reports show them.
 pub const CHECKS: &[Check] = &[
     both("submit.created", "a submission is answered with 201", "SessionServlet.scala; Kylin and dbnd accept nothing else"),
-    both("submit.batch", "the 201 carries the whole batch, every key present", "BatchSessionServlet.scala; Airflow fails on a missing appId"),
+    both(
+        "submit.batch",
+        "the 201 carries the whole batch, every key present",
+        "BatchSessionServlet.scala; Airflow fails on a missing appId",
+    ),
     differs(
         "submit.location",
         "`Location` is the path `/batches/{id}`, without a host",
-        "`Location` is a path below the client's own prefix that leads to the batch when put behind the host",
+        "`Location` is the client's own prefix and `/batches/{id}`, without a host, and leads to the batch",
         "SessionServlet.scala; scripts poll host + Location",
     ),
     differs(
@@ -82,7 +86,11 @@ pub const CHECKS: &[Check] = &[
         "SessionManager.scala; Airflow takes id 0 for none and refuses texts",
     ),
     both("submit.name", "the name is given back as it was sent", "BatchSession.scala"),
-    both("submit.scalars", "numbers and booleans in `args` and `conf` are taken as texts", "Jackson's coercion, seen on Livy 0.7.1; pylivy sends them"),
+    both(
+        "submit.scalars",
+        "numbers and booleans in `args` and `conf` are taken as texts",
+        "Jackson's coercion, seen on Livy 0.7.1; pylivy sends them",
+    ),
     both("submit.null_scalars", "null for a text or an integer means absent", "CreateBatchRequest.scala; Hue sends nulls"),
     differs(
         "submit.null_lists",
@@ -112,7 +120,12 @@ pub const CHECKS: &[Check] = &[
     ours("submit.idempotent", "the same Idempotency-Key and body give the same batch, another body 422", "README"),
     differs("refuse.malformed", "broken JSON is a 400 with a bare JSON string", "broken JSON is a 400", "JsonServlet.scala"),
     differs("refuse.empty", "an empty body is a 400 with a bare JSON string", "an empty body is a 400", "JsonServlet.scala"),
-    differs("refuse.array", "a body that is a list is a 400 with a bare JSON string", "a body that is a list is a 400", "JsonServlet.scala"),
+    differs(
+        "refuse.array",
+        "a body that is a list is a 400 with a bare JSON string",
+        "a body that is a list is a 400",
+        "JsonServlet.scala",
+    ),
     differs(
         "refuse.unknown_field",
         "a field that Livy does not know is a 400, a bare JSON string that names it",
@@ -141,16 +154,29 @@ pub const CHECKS: &[Check] = &[
     ),
     both("refuse.digits_name", "a name of digits only is a 400, \"Invalid session name\"", "SessionManager.scala, since 0.6"),
     both("refuse.empty_name", "an empty name is a 400, \"Invalid session name\"", "SessionManager.scala, since 0.6"),
-    both("refuse.taken_name", "a name that a live batch has is a 400, \"Duplicate session name\"", "SessionManager.scala, since 0.6; Airflow's retries meet it"),
+    both(
+        "refuse.taken_name",
+        "a name that a live batch has is a 400, \"Duplicate session name\"",
+        "SessionManager.scala, since 0.6; Airflow's retries meet it",
+    ),
     differs(
         "refuse.ghost",
         "a refused submission stays listed as `starting` and keeps its name until it is deleted",
         "a refused submission leaves nothing behind: its name can be used at once",
         "BatchSession.scala registers before it prepares; LIVY users saw leaked names",
     ),
-    both("batch.keys", "a batch has all of Livy's keys with their types: id name owner proxyUser state appId appInfo log", "BatchSessionServlet.scala, since 0.7; docs/rest-api.md"),
+    both(
+        "batch.keys",
+        "a batch has all of Livy's keys with their types: id name owner proxyUser state appId appInfo log",
+        "BatchSessionServlet.scala, since 0.7; docs/rest-api.md",
+    ),
     both("batch.by_name", "a batch is found by its name as by its id", "SessionServlet.scala, since 0.6, undocumented"),
-    both("batch.log_tail", "a batch shows the last lines of its log, ten at most", "BatchSessionServlet.scala"),
+    differs(
+        "batch.log_tail",
+        "a batch shows the last lines of its log, ten at most",
+        "a batch shows the last lines of its log, ten at most, or none where its cluster tells none with the batch",
+        "BatchSessionServlet.scala; docs/flavors.md",
+    ),
     both("batch.missing", "an unknown id is a 404 with a message", "SessionServlet.scala"),
     both("batch.missing_name", "an unknown name is a 404 with a message", "SessionServlet.scala, since 0.6"),
     both("batch.negative", "a negative id is a 404 with a message", "seen on Livy 0.7.1"),
@@ -169,7 +195,11 @@ pub const CHECKS: &[Check] = &[
     both("state.success", "a job that ends well is `success`", "SparkApp.scala"),
     both("state.dead", "a job that fails is `dead`", "SparkApp.scala; `killed` makes Kylin poll for ever"),
     both("state.missing", "the state of an unknown id is a 404 with a message", "SessionServlet.scala"),
-    both("log.body", "a log is exactly {id, from, total, log} with integers and texts", "BatchSessionServlet.scala; docs/rest-api.md says `size` for `total`"),
+    both(
+        "log.body",
+        "a log is exactly {id, from, total, log} with integers and texts",
+        "BatchSessionServlet.scala; docs/rest-api.md says `size` for `total`",
+    ),
     both("log.before_end", "a log can be read while the job runs", "BatchSessionServlet.scala"),
     both("log.default", "without parameters the last 100 lines come", "SessionServlet.scala, serializeLogs"),
     both("log.head", "from=0&size=2 are the first two lines", "SessionServlet.scala, serializeLogs"),
@@ -186,6 +216,7 @@ pub const CHECKS: &[Check] = &[
         "seen on Livy 0.7.1; Azure's toolkit asks for 2147483647",
     ),
     both("log.paged", "pages put together are the whole log", "Airflow's dump_batch_logs"),
+    both("log.total", "`total` counts every line, in each window", "SessionServlet.scala, serializeLogs; Airflow pages until it"),
     both("log.bad_number", "a `from` or `size` that is no number is a 400, \"For input string\"", "seen on Livy 0.7.1"),
     both("log.missing", "the log of an unknown id is a 404 with a message", "SessionServlet.scala"),
     both("list.body", "a list is exactly {from, total, sessions}", "SessionServlet.scala; docs/rest-api.md"),
@@ -195,7 +226,11 @@ pub const CHECKS: &[Check] = &[
     both("list.total", "`total` counts all, not the page", "SessionServlet.scala; docs/rest-api.md says otherwise"),
     both("list.window", "`from` and `size` are positions: from=1&size=1 is the second batch", "SessionServlet.scala: slice"),
     both("list.nothing", "size=0 and a negative size give none", "seen on Livy 0.7.1"),
-    both("list.negative_from", "a negative `from` is echoed and counts before the first: from=-1&size=2 is the first batch", "seen on Livy 0.7.1"),
+    both(
+        "list.negative_from",
+        "a negative `from` is echoed and counts before the first: from=-1&size=2 is the first batch",
+        "seen on Livy 0.7.1",
+    ),
     both("list.beyond", "a `from` past the end gives none and is echoed", "seen on Livy 0.7.1"),
     differs(
         "list.overflow",
@@ -249,7 +284,15 @@ pub const CHECKS: &[Check] = &[
         "every error is {msg, code, retryable, requestId}, and X-Request-Id is that id",
         "JsonServlet.scala; docs/errors.md",
     ),
-    ours("http.sessions", "interactive sessions are a 404 `sessions_not_supported`", "docs/errors.md; sparkmagic repeats a POST ten times on a 5xx"),
-    both("auth.missing", "without a login a request is a 401 with a challenge", "RFC 9110 15.5.2; Azure's toolkit sends its password only then"),
+    ours(
+        "http.sessions",
+        "interactive sessions are a 404 `sessions_not_supported`",
+        "docs/errors.md; sparkmagic repeats a POST ten times on a 5xx",
+    ),
+    both(
+        "auth.missing",
+        "without a login a request is a 401 with a challenge",
+        "RFC 9110 15.5.2; Azure's toolkit sends its password only then",
+    ),
     both("auth.wrong", "with a wrong login a request is a 401", "RFC 9110 15.5.2"),
 ];

@@ -171,6 +171,11 @@ impl Endpoint {
         Ok(Endpoint { url: address.url, client, login: address.login, limit: address.request_limit, seen: Mutex::default() })
     }
 
+    /// Returns the path before `/batches`.
+    pub(super) fn base(&self) -> &str {
+        self.url.path().trim_end_matches('/')
+    }
+
     pub(super) fn has_login(&self) -> bool {
         self.login.is_some()
     }
@@ -190,8 +195,7 @@ impl Endpoint {
 
     /// Sends a request below the base path.
     pub(super) async fn send(&self, ask: Ask) -> Result<Arc<Answer>, Miss> {
-        let base = self.url.path().trim_end_matches('/');
-        let path = format!("{base}{}", ask.path);
+        let path = format!("{}{}", self.base(), ask.path);
         self.send_to(ask, &path).await
     }
 
@@ -246,6 +250,12 @@ impl Answer {
     /// Describes the exchange in a line: what was asked and what came.
     pub(super) fn line(&self) -> String {
         let body = String::from_utf8_lossy(&self.body);
-        format!("{} {} answered {} {}", self.method, self.path, self.status, if body.is_empty() { "(no body)".into() } else { shorten(&body) })
+        format!(
+            "{} {} answered {} {}",
+            self.method,
+            self.path,
+            self.status,
+            if body.is_empty() { "(no body)".into() } else { shorten(&body) }
+        )
     }
 }

@@ -88,7 +88,13 @@ impl Answer {
     pub(super) fn bare(&self, status: u16, needle: &str) -> Outcome {
         self.status(status)?;
         let told = matches!(self.json()?, Value::String(text) if text.contains(needle));
-        ensure(told, || format!("{}; wanted a bare JSON string{}", self.line(), if needle.is_empty() { String::new() } else { format!(" with {needle:?} in it") }))
+        ensure(told, || {
+            format!(
+                "{}; wanted a bare JSON string{}",
+                self.line(),
+                if needle.is_empty() { String::new() } else { format!(" with {needle:?} in it") }
+            )
+        })
     }
 }
 

@@ -77,7 +77,11 @@ impl Report {
     fn summary(&self) -> String {
         let [passed, failed, skipped] = ["passed", "failed", "skipped"].map(|word| self.count(word));
         let end = if self.stopped { "; stopped before the end" } else { "" };
-        format!("{} checks: {passed} passed, {failed} failed, {skipped} skipped, in {:.1} s{end}", self.lines.len(), self.took.as_secs_f64())
+        format!(
+            "{} checks: {passed} passed, {failed} failed, {skipped} skipped, in {:.1} s{end}",
+            self.lines.len(),
+            self.took.as_secs_f64()
+        )
     }
 
     /// Writes a table: a line per check, what was seen below the ones that did not pass.
@@ -215,7 +219,7 @@ mod tests {
         let mut cases = 0;
         loop {
             match reader.read_event().expect("well-formed") {
-                Event::Start(start) | Event::Empty(start) if start.name().as_ref() == b"testcase" => cases += 1,
+                Event::Start(start) | Event::Empty(start) if start.name().as_ref() == "testcase" => cases += 1,
                 Event::Eof => break,
                 _ => {}
             }

@@ -24,6 +24,8 @@ pub(super) fn answer(double: &Double, asked: &Asked) -> Told {
         ("GET", ["batches", id]) => with_job(double, id, |job| told(200, &batch(job))),
         ("GET", ["batches", id, "localLog"]) => local_log(double, asked, id),
         ("DELETE", ["batches", id]) => delete(double, id),
+        ("OPTIONS", ["batches"]) => Told::new(200, "application/json", "").with("allow", "HEAD,POST,GET,OPTIONS"),
+        ("GET", ["ping"]) => message(406, "HTTP 406 Not Acceptable"),
         (_, ["batches"] | ["batches", _]) => message(405, "HTTP 405 Method Not Allowed"),
         _ => message(404, "HTTP 404 Not Found"),
     }
@@ -59,10 +61,14 @@ fn states(job: &Job) -> (&'static str, Option<&'static str>) {
     }
 }
 
+fn kind_of(job: &Job) -> &'static str {
+    if job.python { "PYSPARK" } else { "SPARK" }
+}
+
 fn batch(job: &Job) -> Value {
     let (state, app_state) = states(job);
     json!({
-        "id": job.uuid, "user": job.user, "batchType": if job.python { "PYSPARK" } else { "SPARK" }, "name": job.name,
+        "id": job.uuid, "user": job.user, "batchType": kind_of(job), "name": job.name,
         "appStartTime": if job.app_id().is_some() { job.created_ms } else { 0 }, "appId": job.app_id(), "appUrl": null,
         "appState": app_state, "appDiagnostic": null, "kyuubiInstance": "127.0.0.1:10099", "state": state,
         "createTime": job.created_ms, "endTime": job.ended_ms(), "batchInfo": {},
@@ -73,15 +79,31 @@ fn number(asked: &Asked, name: &str, default: i64) -> Result<i64, Told> {
     asked.parameter(name).map_or(Ok(default), |text| text.parse().map_err(|_| message(404, "HTTP 404 Not Found")))
 }
 
+const STATES: [&str; 5] = ["RUNNING", "ERROR", "PENDING", "CANCELED", "FINISHED"];
+
 fn list(double: &Double, asked: &Asked) -> Told {
     let (from, size) = match (number(asked, "from", 0), number(asked, "size", 100)) {
         (Ok(from), Ok(size)) => (from, size),
         (Err(refusal), _) | (_, Err(refusal)) => return refusal,
     };
+    let wanted = |name: &str| asked.parameter(name).map(str::to_ascii_uppercase);
+    if wanted("batchState").is_some_and(|state| !STATES.contains(&state.as_str())) {
+        return message(500, &format!("requirement failed: The valid batch state can be one of the following: {}", STATES.join(",")));
+    }
+    let fits = |job: &&Job| {
+        wanted("batchState").is_none_or(|state| states(job).0 == state)
+            && wanted("batchType").is_none_or(|kind| kind_of(job) == kind)
+            && asked.parameter("batchUser").is_none_or(|user| job.user.as_deref() == Some(user))
+    };
+    let jobs = double.jobs();
+    let mut found: Vec<&Job> = jobs.list.iter().filter(fits).collect();
+    if asked.parameter("desc") == Some("true") {
+        found.reverse();
+    }
     let skip = usize::try_from(from).unwrap_or(0);
     // On SQLite a negative limit is none.
     let take = usize::try_from(size).unwrap_or(usize::MAX);
-    let batches: Vec<Value> = double.jobs().list.iter().skip(skip).take(take).map(batch).collect();
+    let batches: Vec<Value> = found.into_iter().skip(skip).take(take).map(batch).collect();
     // `total` is the page's length.
     told(200, &json!({"from": from, "total": batches.len(), "batches": batches}))
 }
@@ -106,10 +128,14 @@ fn local_log(double: &Double, asked: &Asked, id: &str) -> Told {
 
 fn delete(double: &Double, id: &str) -> Told {
     with_job(double, id, |job| {
-        if job.state().is_terminal() {
+        if job.state() == BatchState::Killed {
             // The real one shows the whole record here, configuration values included.
             let dump = format!("The batch[Metadata({},BATCH,{})] has been terminated.", job.uuid, job.submission);
             return told(200, &json!({"success": false, "msg": dump}));
+        }
+        if job.state().is_terminal() {
+            let why = format!("batch {} is already terminal so can not kill it.", job.uuid);
+            return told(200, &json!({"success": false, "msg": why}));
         }
         job.kill();
         told(200, &json!({"success": true, "msg": format!("Succeeded to terminate: {}", job.submission)}))
@@ -120,10 +146,18 @@ fn create(double: &Double, asked: &Asked, caller: &str) -> Told {
     if !says_json(&asked.headers) {
         return message(415, "HTTP 415 Unsupported Media Type");
     }
+    if asked.body.is_empty() {
+        let why = "Cannot invoke \"org.apache.kyuubi.client.api.v1.dto.BatchRequest.getBatchType()\" because \"request\" is null";
+        return message(500, why);
+    }
     let submission = match serde_json::from_slice::<Map<String, Value>>(&asked.body) {
         Ok(submission) => submission,
         Err(error) => return Told::new(400, "text/plain", error.to_string()),
     };
+    if submission.get("args").is_some_and(|args| !args.is_array() && !args.is_null()) {
+        let why = "Cannot construct instance of `java.util.ArrayList` (although at least one Creator exists)";
+        return Told::new(400, "text/plain", format!("{why}\n at [Source: REDACTED; line: 1, column: 1]"));
+    }
     let text = |key: &str| submission.get(key).and_then(Value::as_str);
     let batch_type = text("batchType").unwrap_or("null");
     if !["SPARK", "PYSPARK"].contains(&batch_type.to_ascii_uppercase().as_str()) {

@@ -1,5 +1,6 @@
 //! Doubles of Apache Livy 0.7.1, bare, behind Knox 2.0.0 and behind HDInsight: CSRF protection on, impersonation off.
 
+use http::header::CONTENT_TYPE;
 use livy_dialect::window::DEFAULT_SIZE;
 use livy_dialect::{Field, Flavor, ListWindow, LogWindow};
 use serde_json::{Map, Value, json};
@@ -15,21 +16,40 @@ pub(super) fn answer(double: &Double, asked: &Asked) -> Told {
     }
 }
 
+const REMEMBER_ME: &str = "rememberMe=deleteMe; Path=/gateway/default; Max-Age=0; SameSite=lax";
+const KNOX_SESSION: &str = "KNOXSESSIONID=node0sandbox0session.node0; Path=/gateway/default; Secure; HttpOnly";
+
 /// Shiro first: a wrong login gets an empty 401. Then `LivyDispatch`, which reads the body and sets `proxyUser`.
 fn knox(double: &Double, asked: &Asked) -> Told {
     if !has_account(&asked.headers) {
-        return Told::new(401, "", "")
-            .with("set-cookie", "rememberMe=deleteMe; Path=/gateway/default; Max-Age=0; SameSite=lax")
-            .with("www-authenticate", "BASIC realm=\"application\"");
+        let refused = Told::new(401, "", "").with("www-authenticate", "BASIC realm=\"application\"");
+        return if super::basic(&asked.headers).is_some() { refused.with("set-cookie", REMEMBER_ME) } else { refused };
     }
-    let body = serde_json::from_slice::<Map<String, Value>>(&asked.body);
-    if asked.method == "POST" && body.is_err() {
-        let page = json!({"cause1": "javax.servlet.ServletException: org.apache.shiro.subject.ExecutionException", "status": "500"});
-        return Told::new(500, "application/json", page.to_string());
+    let told = match serde_json::from_slice::<Map<String, Value>>(&asked.body) {
+        Err(error) if asked.method == "POST" => Told::new(500, "application/json", unreadable(&error).to_string()),
+        _ => livy(double, asked),
+    };
+    told.with("set-cookie", KNOX_SESSION).with("set-cookie", REMEMBER_ME)
+}
+
+/// Knox's page for a body that its dispatch can't read: the same text under every cause.
+fn unreadable(error: &serde_json::Error) -> Value {
+    let deepest = format!("com.fasterxml.jackson.core.JsonParseException: {error}");
+    let mut page = json!({"servlet": "default-knox-gateway-servlet", "url": "/gateway/default/livy/batches", "status": "500"});
+    let wrappers = [
+        "java.security.PrivilegedActionException",
+        "org.apache.shiro.subject.ExecutionException",
+        "javax.servlet.ServletException",
+        "javax.servlet.ServletException",
+    ];
+    let mut text = deepest;
+    page["cause4"] = text.clone().into();
+    for (cause, wrapper) in ["cause3", "cause2", "cause1", "cause0"].into_iter().zip(wrappers) {
+        text = format!("{wrapper}: {text}");
+        page[cause] = text.clone().into();
     }
-    livy(double, asked)
-        .with("set-cookie", "KNOXSESSIONID=node0sandbox0session.node0; Path=/gateway/default; Secure; HttpOnly")
-        .with("set-cookie", "rememberMe=deleteMe; Path=/gateway/default; Max-Age=0; SameSite=lax")
+    page["message"] = text.into();
+    page
 }
 
 fn hdinsight(double: &Double, asked: &Asked) -> Told {
@@ -47,8 +67,11 @@ fn livy(double: &Double, asked: &Asked) -> Told {
         let page = "<html>\n<head>\n<title>Error 400 </title>\n</head>\n<body>\n<h2>HTTP ERROR: 400</h2>\n<p>Problem accessing /batches. Reason:\n<pre>    Missing Required Header for CSRF protection.</pre></p>\n</body>\n</html>\n";
         return Told::new(400, "text/html;charset=iso-8859-1", page);
     }
-    let method = if asked.method == "HEAD" { "GET" } else { asked.method.as_str() };
-    match (method, asked.path().as_slice()) {
+    if asked.doubled_slash {
+        return Told::new(404, "text/html;charset=utf-8", "");
+    }
+    let method = method(asked);
+    match (method.as_str(), asked.path().as_slice()) {
         ("GET", ["version"]) => version(),
         ("GET", ["batches"]) => list(double, asked),
         ("POST", ["batches"]) => create(double, asked),
@@ -61,6 +84,17 @@ fn livy(double: &Double, asked: &Asked) -> Told {
         (_, ["batches", _]) => empty(405).with("allow", "DELETE, GET, HEAD"),
         (_, ["batches", ..]) => empty(404),
         _ => Told::new(404, "text/html;charset=utf-8", ""),
+    }
+}
+
+/// The method, as Scalatra understands it: a POST may call itself something else.
+fn method(asked: &Asked) -> String {
+    let header = ["x-http-method-override", "x-http-method", "x-method-override"].into_iter().find_map(|name| asked.headers.get(name));
+    let other = header.and_then(|value| value.to_str().ok()).or_else(|| asked.parameter("_method"));
+    match (asked.method.as_str(), other) {
+        ("POST", Some(other)) => other.to_ascii_uppercase(),
+        ("HEAD", _) => "GET".to_owned(),
+        (method, _) => method.to_owned(),
     }
 }
 
@@ -146,19 +180,14 @@ fn delete(double: &Double, key: &str) -> Told {
 
 fn create(double: &Double, asked: &Asked) -> Told {
     let bare = |status, text: String| Told::json(status, &Value::String(text));
-    let submission = match serde_json::from_slice::<Value>(&asked.body) {
+    let kind = asked.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // A form is read as one, by somebody else: nothing is left for the JSON reader.
+    let body = if kind.starts_with("application/x-www-form-urlencoded") { &[][..] } else { &asked.body[..] };
+    let submission = match serde_json::from_slice::<Value>(body) {
         Ok(Value::Object(map)) => map,
+        Ok(Value::Null) => return bare(500, "java.lang.NullPointerException".into()),
         Ok(_) => return bare(400, "Cannot deserialize instance of `org.apache.livy.server.batch.CreateBatchRequest`".into()),
-        Err(error) => {
-            return bare(
-                400,
-                format!(
-                    "{error}\n at [Source: (org.eclipse.jetty.server.HttpInputOverHTTP); line: {}, column: {}]",
-                    error.line(),
-                    error.column()
-                ),
-            );
-        }
+        Err(error) => return bare(400, unparsable(&error, body.is_empty())),
     };
     if let Some(unknown) = submission.keys().find(|key| Field::from_name(key).is_none()) {
         return bare(
@@ -166,23 +195,25 @@ fn create(double: &Double, asked: &Asked) -> Told {
             format!("Unrecognized field \"{unknown}\" (class org.apache.livy.server.batch.CreateBatchRequest), not marked as ignorable"),
         );
     }
-    for key in ["args", "jars", "pyFiles", "files", "archives"] {
-        match submission.get(key) {
-            None | Some(Value::Array(_)) => {}
-            Some(Value::Null) => return bare(500, "java.lang.NullPointerException".into()),
-            Some(_) => {
-                return bare(400, "Cannot deserialize instance of `scala.collection.immutable.List` out of VALUE_STRING token".into());
-            }
-        }
+    let lists = || ["args", "jars", "pyFiles", "files", "archives"].into_iter().filter_map(|key| submission.get(key));
+    if lists().any(|value| !value.is_array() && !value.is_null()) {
+        return bare(400, "Cannot deserialize instance of `scala.collection.immutable.List` out of VALUE_STRING token".into());
     }
     let mut jobs = double.jobs();
+    // From here on the id is taken, whatever comes of it.
+    if lists().any(Value::is_null) {
+        jobs.skip_id();
+        return bare(500, "java.lang.NullPointerException".into());
+    }
     let name = submission.get("name").and_then(Value::as_str);
     if let Some(name) = name {
         if name.is_empty() || name.bytes().all(|b| b.is_ascii_digit()) {
+            jobs.skip_id();
             return message(400, &format!("requirement failed: Invalid session name: {name}"));
         }
-        if let Some(holder) = jobs.find(name) {
-            return message(400, &format!("Duplicate session name: Some({name}) for session {}", holder.id));
+        if jobs.find(name).is_some() {
+            let id = jobs.skip_id();
+            return message(400, &format!("Duplicate session name: Some({name}) for session {id}"));
         }
     }
     // From here on a refusal leaves a ghost: the session is registered before it is prepared.
@@ -195,6 +226,16 @@ fn create(double: &Double, asked: &Asked) -> Told {
     drop(jobs);
     let location = format!("/batches/{}", job.id);
     Told::json(201, &shown).with("location", location)
+}
+
+/// Says what Jackson says of a text that is no JSON.
+fn unparsable(error: &serde_json::Error, empty: bool) -> String {
+    let what = match error.classify() {
+        _ if empty => "No content to map due to end-of-input".to_owned(),
+        serde_json::error::Category::Eof => "Unexpected end-of-input within/between Object entries".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("{what}\n at [Source: (org.eclipse.jetty.server.HttpInputOverHTTP); line: {}, column: {}]", error.line(), error.column())
 }
 
 fn refuse(submission: &Map<String, Value>) -> Option<Told> {

@@ -58,6 +58,8 @@ pub(crate) struct Asked {
     segments: Vec<String>,
     /// Whether the path ended with a slash.
     slash: bool,
+    /// Whether two slashes stood side by side.
+    doubled_slash: bool,
     query: Vec<(String, String)>,
     headers: HeaderMap,
     body: Bytes,
@@ -192,6 +194,7 @@ impl Sandbox {
         let asked = Asked {
             method: parts.method,
             segments: rest.split('/').filter(|part| !part.is_empty()).map(decode).collect(),
+            doubled_slash: rest.contains("//"),
             slash: rest.ends_with('/') && rest.len() > 1,
             query: parts.uri.query().unwrap_or_default().split('&').filter_map(pair).collect(),
             headers: parts.headers,

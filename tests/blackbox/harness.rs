@@ -38,7 +38,7 @@ pub(crate) const FLAVORS: [(&str, &str); 5] = [
     ("kyuubi", "hdfs:///jobs/pi.py"),
 ];
 
-fn binary() -> &'static str {
+pub(crate) fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_livy-gateway")
 }
 

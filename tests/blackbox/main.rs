@@ -2,14 +2,18 @@
 
 mod api;
 mod auth;
+mod certify;
 mod clients;
 mod config;
 mod docs;
+mod doubles;
 mod errors;
 mod harness;
 mod listener;
 mod metrics;
+mod mutants;
 mod ownership;
 mod registry;
+mod scenario;
 mod submissions;
 mod upstream;

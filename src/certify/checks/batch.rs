@@ -1,6 +1,7 @@
 //! One batch: its keys, how it is found, what is said when it is not there.
 
 use super::{Batches, need};
+use crate::certify::catalogue::Profile;
 use crate::certify::expect::{batch_fault, ensure, texts};
 use crate::certify::suite::{Suite, id_of};
 
@@ -56,7 +57,10 @@ pub(super) async fn ended(suite: &Suite, batches: &Batches) {
             let whole = suite.endpoint.get(&format!("/batches/{}/log?from=0&size=100000", made.id)).await?.json()?;
             let lines = whole.get("log").and_then(texts).unwrap_or_default();
             let tail = &lines[lines.len().saturating_sub(10)..];
-            ensure(shown == tail, || format!("batch {} shows {} lines, {:?}; its log ends with {:?}", made.id, shown.len(), shown.last(), tail.last()))
+            let none = suite.profile == Profile::Gateway && shown.is_empty();
+            ensure(none || shown == tail, || {
+                format!("batch {} shows {} lines, {:?}; its log ends with {:?}", made.id, shown.len(), shown.last(), tail.last())
+            })
         })
         .await;
 }

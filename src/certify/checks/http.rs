@@ -1,7 +1,7 @@
 //! HTTP: methods, paths, headers; and what holds for every answer of the run.
 
-use http::header::{ACCEPT, HeaderName, HeaderValue};
 use http::Method;
+use http::header::{ACCEPT, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::{Batches, need};
@@ -74,7 +74,9 @@ pub(super) async fn requests(suite: &Suite, batches: &Batches) {
         .check("http.sessions", async {
             let answer = suite.endpoint.get("/sessions").await?;
             answer.says(404, "")?;
-            ensure(answer.json()?["code"] == "sessions_not_supported", || format!("{}; wanted the code sessions_not_supported", answer.line()))
+            ensure(answer.json()?["code"] == "sessions_not_supported", || {
+                format!("{}; wanted the code sessions_not_supported", answer.line())
+            })
         })
         .await;
 }
@@ -87,7 +89,8 @@ fn is_list(answer: &Answer) -> Outcome {
 async fn version(suite: &Suite) -> Outcome {
     let answer = suite.endpoint.get("/version").await?;
     let body = answer.status(200)?.object()?;
-    let lost = ["url", "branch", "revision", "version", "date", "user"].into_iter().find(|key| !body.get(*key).is_some_and(Value::is_string));
+    let lost =
+        ["url", "branch", "revision", "version", "date", "user"].into_iter().find(|key| !body.get(*key).is_some_and(Value::is_string));
     lost.map_or(Ok(()), |key| Err(answer.miss(format!("a text under {key:?}"))))
 }
 
@@ -99,7 +102,7 @@ pub(super) async fn answers(suite: &Suite) {
     };
     let json = first(&|answer| {
         let kind = answer.header("content-type").unwrap_or("(none)");
-        let judged = answer.status < 300 && answer.method != Method::HEAD;
+        let judged = answer.status < 300 && !answer.body.is_empty();
         (judged && !kind.starts_with("application/json")).then(|| format!("its Content-Type is {kind}, wanted application/json"))
     });
     suite.check("http.json", async { json }).await;
@@ -107,7 +110,8 @@ pub(super) async fn answers(suite: &Suite) {
     suite.check("http.no_redirect", async { redirect }).await;
     let cookie = first(&|answer| answer.header("set-cookie").map(|_| "it sets a cookie".to_owned()));
     suite.check("http.no_cookie", async { cookie }).await;
-    let errors = first(&|answer| if answer.status < 400 || answer.method == Method::HEAD { None } else { error_fault(suite.profile, answer) });
+    let errors =
+        first(&|answer| if answer.status < 400 || answer.method == Method::HEAD { None } else { error_fault(suite.profile, answer) });
     suite.check("http.errors", async { errors }).await;
 }
 

@@ -95,7 +95,9 @@ pub(super) async fn all(suite: &Suite, batches: &Batches) {
         .check("list.total", async {
             let (ids, seen) = still(suite, "?from=0&size=1").await?;
             let total = usize::try_from(seen.total).ok();
-            ensure(total == Some(ids.len()), || format!("GET /batches?from=0&size=1 has total {}; the whole list has {} batches", seen.total, ids.len()))
+            ensure(total == Some(ids.len()), || {
+                format!("GET /batches?from=0&size=1 has total {}; the whole list has {} batches", seen.total, ids.len())
+            })
         })
         .await;
     suite
@@ -113,7 +115,12 @@ async fn positions(suite: &Suite, query: &str, from: i64, start: usize, size: us
     let start = start.min(ids.len());
     let wanted = &ids[start..start.saturating_add(size).min(ids.len())];
     ensure(seen.from == from && seen.ids == wanted, || {
-        format!("GET /batches{query} of {} batches gave from {} and ids {:?}; wanted from {from} and {wanted:?}", ids.len(), seen.from, seen.ids)
+        format!(
+            "GET /batches{query} of {} batches gave from {} and ids {:?}; wanted from {from} and {wanted:?}",
+            ids.len(),
+            seen.from,
+            seen.ids
+        )
     })
 }
 

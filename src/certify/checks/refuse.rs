@@ -32,11 +32,7 @@ pub(super) async fn all(suite: &Suite) {
 
 /// Bodies that are no submission at all.
 async fn texts(suite: &Suite) {
-    let cases = [
-        ("refuse.malformed", r#"{"file": "#, "end-of-input"),
-        ("refuse.empty", "", "No content"),
-        ("refuse.array", "[]", ""),
-    ];
+    let cases = [("refuse.malformed", r#"{"file": "#, "end-of-input"), ("refuse.empty", "", "No content"), ("refuse.array", "[]", "")];
     for (id, body, words) in cases {
         let refused = async {
             let answer = suite.endpoint.send(Ask::new(Method::POST, "/batches").text("application/json", body)).await?;

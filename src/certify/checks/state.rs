@@ -58,7 +58,9 @@ fn rank(word: &str) -> Option<u8> {
 fn ends(suite: &Suite, words: &[String], wanted: &str, job: Job) -> Outcome {
     missing_job(suite, words, wanted)?;
     let file = suite.jobs.file(job);
-    ensure(words.last().is_some_and(|word| word == wanted), || format!("the job {file} went {words:?} within {:?}; wanted {wanted}", suite.job_limit))
+    ensure(words.last().is_some_and(|word| word == wanted), || {
+        format!("the job {file} went {words:?} within {:?}; wanted {wanted}", suite.job_limit)
+    })
 }
 
 /// Without `--job` nobody knows whether there is a job at the default place: then its failure says nothing about the endpoint.
@@ -77,7 +79,9 @@ pub(super) async fn ended(suite: &Suite, batches: &Batches, ends: &Ends) {
             let made = need(&batches.ok)?;
             let answer = suite.endpoint.get(&format!("/batches/{}/state", made.id)).await?;
             let body = answer.status(200)?.object()?;
-            let exact = body.len() == 2 && body.get("id").and_then(Value::as_i64) == Some(made.id) && body.get("state").is_some_and(Value::is_string);
+            let exact = body.len() == 2
+                && body.get("id").and_then(Value::as_i64) == Some(made.id)
+                && body.get("state").is_some_and(Value::is_string);
             ensure(exact, || format!("{}; wanted {{\"id\": {}, \"state\": …}}", answer.line(), made.id))
         })
         .await;
@@ -98,7 +102,8 @@ pub(super) async fn ended(suite: &Suite, batches: &Batches, ends: &Ends) {
             let state = word(format!("/batches/{}/state", made.id)).await?;
             let item = word(format!("/batches/{}", made.id)).await?;
             let list = suite.endpoint.get("/batches?from=0&size=100000").await?.json()?;
-            let listed = list["sessions"].as_array().and_then(|list| list.iter().find(|one| one["id"] == made.id)).map(|one| one["state"].clone());
+            let listed =
+                list["sessions"].as_array().and_then(|list| list.iter().find(|one| one["id"] == made.id)).map(|one| one["state"].clone());
             let agree = item == state && listed.as_ref().is_none_or(|listed| *listed == state);
             ensure(agree, || format!("/state says {state}, the batch {item}, the list {}", listed.unwrap_or_default()))
         })
@@ -115,7 +120,8 @@ fn words(suite: &Suite) -> Outcome {
     for answer in suite.endpoint.seen() {
         let Ok(body) = answer.json() else { continue };
         let listed = body["sessions"].as_array().cloned().unwrap_or_default();
-        let strange = std::iter::once(&body).chain(&listed).filter_map(|batch| batch.get("state")?.as_str()).find(|word| !known.contains(word));
+        let strange =
+            std::iter::once(&body).chain(&listed).filter_map(|batch| batch.get("state")?.as_str()).find(|word| !known.contains(word));
         if let Some(word) = strange {
             return Err(Miss::failed(format!("{} {} shows the state {word:?}; wanted one of {known:?}", answer.method, answer.path)));
         }

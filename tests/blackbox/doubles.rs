@@ -1,0 +1,60 @@
+//! The doubles answer as the servers that they play were recorded to.
+
+use crate::harness::Clusters;
+use crate::scenario::{Known, Target, assert_alike, recorded, script};
+
+/// Jobs of a recording ran for 2.5 and 60 seconds; a double's run for as many seconds as they are told.
+fn words() -> Vec<(String, String)> {
+    vec![(r#""args": ["25"]"#.to_owned(), r#""args": ["1"]"#.to_owned())]
+}
+
+fn play(folder: &str, base: &str, recorded_base: &'static str, login: Option<(&str, &str)>, known: &[Known]) {
+    let clusters = Clusters::start();
+    let script = script(folder);
+    let target = Target {
+        address: clusters.address,
+        ca_file: None,
+        base: base.to_owned(),
+        recorded_base,
+        login: login.map(|(user, password)| (user.to_owned(), password.to_owned())),
+        words: words(),
+    };
+    assert_alike(&script, &recorded(&script), &target.play(&script), known);
+}
+
+const ACCOUNT: (&str, &str) = (livy_gateway::sandbox::USER, livy_gateway::sandbox::PASSWORD);
+
+#[test]
+fn livy_is_as_recorded() {
+    play("livy-0.7.1", "", "", None, &[]);
+}
+
+#[test]
+fn knox_is_as_recorded() {
+    play("knox-2.0.0-livy-0.7.1", "/gateway/default/livy", "", Some(ACCOUNT), &KNOX);
+}
+
+/// The Knox that was recorded stood before a Livy that had been used before.
+const KNOX: [Known; 6] = [
+    ("list-empty", "body.sessions[]", "it listed older batches"),
+    ("list-from1-size1", "body.sessions[]", "it listed older batches"),
+    ("list", "body.sessions[].name", "older batches had no names"),
+    ("malformed", "body.message", "the Java reader's own words"),
+    ("array-body", "body.message", "the Java reader's own words"),
+    ("empty-body", "body.message", "the Java reader's own words"),
+];
+
+#[test]
+fn kyuubi_is_as_recorded() {
+    play("kyuubi-1.12.0", "/api/v1", "/api/v1", Some(ACCOUNT), &KYUUBI);
+}
+
+/// The double plays a Kyuubi on YARN with a login; the one that was recorded ran Spark in its own process and asked nobody.
+const KYUUBI: [Known; 6] = [
+    ("get-finished", "body.appId", "a local application is forgotten when it ends"),
+    ("no-auth", "", "the double wants a login"),
+    ("delete-running", "body.msg", "behind its first words stands the server's own command line"),
+    ("delete-again", "body.msg", "the server's own record"),
+    ("other-user-delete", "body.msg", "behind its first words stands the server's own command line"),
+    ("proxy-user-delete", "body.msg", "the server's own record"),
+];

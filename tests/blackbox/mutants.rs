@@ -1,0 +1,475 @@
+//! Endpoints that are broken on purpose: a proxy in front of a good one that changes one thing, as a buggy server or front would.
+
+use std::collections::HashSet;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use crate::harness::Reply;
+
+/// A request on its way through.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Asked {
+    /// Returns the path below the endpoint's base, without its query: `/batches…`.
+    pub(crate) fn below(&self) -> &str {
+        let path = self.path.split('?').next().unwrap_or_default();
+        path.find("/batches").map_or(path, |at| &path[at..])
+    }
+
+    pub(crate) fn is(&self, method: &str, end: &str) -> bool {
+        self.method == method && self.below().ends_with(end)
+    }
+
+    /// Tells whether it is about one batch itself, not about a part of it.
+    pub(crate) fn is_item(&self) -> bool {
+        self.below().trim_start_matches("/batches").matches('/').count() == 1 && self.below() != "/batches/"
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.headers.iter().any(|(key, _)| key.eq_ignore_ascii_case(name))
+    }
+
+    fn without(&self, name: &str) -> Asked {
+        let mut changed = self.clone();
+        changed.headers.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
+        changed
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut text = format!(
+            "{} {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n",
+            self.method,
+            self.path,
+            self.body.len()
+        );
+        for (name, value) in &self.headers {
+            let own = ["host", "connection", "content-length", "transfer-encoding"].contains(&name.to_ascii_lowercase().as_str());
+            if !own {
+                text.push_str(&format!("{name}: {value}\r\n"));
+            }
+        }
+        text.push_str("\r\n");
+        [text.into_bytes(), self.body.clone()].concat()
+    }
+}
+
+/// Sends a request on to the good endpoint.
+pub(crate) type Forward = dyn Fn(&Asked) -> Reply + Send + Sync;
+type Break = Box<dyn Fn(&Asked, &Forward) -> Reply + Send + Sync>;
+
+/// A way to be broken, and exactly the checks that must notice.
+pub(crate) struct Mutant {
+    pub(crate) name: &'static str,
+    pub(crate) caught_by: &'static [&'static str],
+    act: Break,
+}
+
+fn mutant(
+    name: &'static str,
+    caught_by: &'static [&'static str],
+    act: impl Fn(&Asked, &Forward) -> Reply + Send + Sync + 'static,
+) -> Mutant {
+    Mutant { name, caught_by, act: Box::new(act) }
+}
+
+/// Changes the JSON of answers that a condition picks.
+fn edit(reply: Reply, change: impl FnOnce(&mut Value)) -> Reply {
+    match serde_json::from_slice::<Value>(&reply.body) {
+        Ok(mut body) => {
+            change(&mut body);
+            Reply { body: body.to_string().into_bytes(), ..reply }
+        }
+        Err(_) => reply,
+    }
+}
+
+fn answer(status: u16, content_type: &str, body: &str) -> Reply {
+    Reply { status, headers: vec![("Content-Type".to_owned(), content_type.to_owned())], body: body.as_bytes().to_vec() }
+}
+
+fn without_header(mut reply: Reply, name: &str) -> Reply {
+    reply.headers.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
+    reply
+}
+
+fn with_header(reply: Reply, name: &str, value: &str) -> Reply {
+    let mut reply = without_header(reply, name);
+    reply.headers.push((name.to_owned(), value.to_owned()));
+    reply
+}
+
+fn remove(body: &mut Value, key: &str) {
+    body.as_object_mut().map(|map| map.remove(key));
+}
+
+/// Broken in a way that both profiles forbid.
+pub(crate) fn of_any_endpoint() -> Vec<Mutant> {
+    let first_seen = Mutex::new(HashSet::new());
+    let ended = Mutex::new(HashSet::new());
+    vec![
+        mutant("a submission is answered with 200", &["submit.created"], |asked, forward| {
+            let reply = forward(asked);
+            if reply.status == 201 { Reply { status: 200, ..reply } } else { reply }
+        }),
+        mutant("no Location", &["submit.location"], |asked, forward| without_header(forward(asked), "location")),
+        mutant("Location with a host", &["submit.location"], |asked, forward| {
+            let reply = forward(asked);
+            match reply.header("location").map(|path| format!("http://localhost{path}")) {
+                Some(url) => with_header(reply, "Location", &url),
+                None => reply,
+            }
+        }),
+        mutant("the 201 holds the id only", &["submit.batch", "submit.name"], |asked, forward| {
+            let reply = forward(asked);
+            if asked.method == "POST" && reply.status == 201 { edit(reply, |body| *body = json!({"id": body["id"]})) } else { reply }
+        }),
+        mutant("a batch has no appId", &["batch.keys"], |asked, forward| {
+            let reply = forward(asked);
+            if asked.method == "GET" && asked.is_item() { edit(reply, |body| remove(body, "appId")) } else { reply }
+        }),
+        mutant("appInfo is null", &["batch.keys", "list.batches"], |asked, forward| {
+            let reply = forward(asked);
+            match asked.method.as_str() {
+                "GET" if asked.is_item() => edit(reply, |body| body["appInfo"] = Value::Null),
+                "GET" if asked.is("GET", "/batches") => edit(reply, |body| {
+                    body["sessions"].as_array_mut().into_iter().flatten().for_each(|batch| batch["appInfo"] = Value::Null);
+                }),
+                _ => reply,
+            }
+        }),
+        mutant("a name is not looked up for a state", &["batch.by_name"], |asked, forward| {
+            let path = asked.path.replace("-ok/state", "-nobody/state");
+            forward(&Asked { path, ..asked.clone() })
+        }),
+        mutant("states are shouted", &["state.words", "state.running", "state.success", "state.dead"], |asked, forward| {
+            let reply = forward(asked);
+            if !asked.is("GET", "/state") {
+                return reply;
+            }
+            edit(reply, |body| body["state"] = body["state"].as_str().map(str::to_uppercase).into())
+        }),
+        mutant("states go backwards", &["state.order"], move |asked, forward| {
+            let reply = forward(asked);
+            let mut seen = first_seen.lock().expect("no panic holds it");
+            if asked.is("GET", "/state") && reply.status == 200 && seen.insert(asked.path.clone()) {
+                return edit(reply, |body| {
+                    body["state"] = if body["state"] == "starting" { "running".into() } else { body["state"].clone() }
+                });
+            }
+            reply
+        }),
+        mutant("an end is forgotten", &["state.final", "state.agrees"], move |asked, forward| {
+            let reply = forward(asked);
+            let mut ended = ended.lock().expect("no panic holds it");
+            let success = asked.is("GET", "/state") && reply.status == 200 && reply.json()["state"] == "success";
+            if success && !ended.insert(asked.path.clone()) { edit(reply, |body| body["state"] = "running".into()) } else { reply }
+        }),
+        mutant("a failure is a kill", &["state.dead"], |asked, forward| edit_state(forward(asked), "dead", "killed")),
+        mutant("an unknown batch has a state", &["state.missing", "kill.gone"], |asked, forward| {
+            let reply = forward(asked);
+            if asked.is("GET", "/state") && reply.status == 404 {
+                answer(200, "application/json", r#"{"id": 1, "state": "dead"}"#)
+            } else {
+                reply
+            }
+        }),
+        mutant("a log has no total", &["log.body", "log.total", "log.paged"], |asked, forward| {
+            let reply = forward(asked);
+            if asked.is("GET", "/log") { edit(reply, |body| remove(body, "total")) } else { reply }
+        }),
+        mutant("a log has `size` for `total`, as documented", &["log.body", "log.total", "log.paged"], |asked, forward| {
+            let reply = forward(asked);
+            if !asked.is("GET", "/log") {
+                return reply;
+            }
+            edit(reply, |body| {
+                let total = body["total"].take();
+                remove(body, "total");
+                if !total.is_null() {
+                    body["size"] = total;
+                }
+            })
+        }),
+        mutant("a log begins at 0 when nothing is said", &["log.tail", "log.nothing"], |asked, forward| {
+            let mut asked = asked.clone();
+            if asked.is("GET", "/log") && !asked.path.contains("from=") && asked.path.contains("size=") && !asked.path.contains("size=-") {
+                asked.path.push_str("&from=0");
+            }
+            forward(&asked)
+        }),
+        mutant(
+            "a log page leaves its last line out",
+            &["log.head", "log.middle", "log.tail", "log.negative_from", "log.paged"],
+            |asked, forward| {
+                let reply = forward(asked);
+                let short =
+                    asked.is("GET", "/log") && reply.status == 200 && reply.json()["log"].as_array().is_some_and(|log| log.len() < 10);
+                if short { edit(reply, |body| drop(body["log"].as_array_mut().and_then(Vec::pop))) } else { reply }
+            },
+        ),
+        mutant("a bad number is ignored", &["log.bad_number", "list.bad_number"], |asked, forward| {
+            let mut asked = asked.clone();
+            for bad in ["from=x", "from=a", "size=99999999999"] {
+                asked.path = asked.path.replace(bad, "from=0");
+            }
+            forward(&asked)
+        }),
+        mutant("total is the page's length", &["list.total"], |asked, forward| {
+            let reply = forward(asked);
+            if !(asked.is("GET", "/batches") && reply.status == 200) {
+                return reply;
+            }
+            edit(reply, |body| body["total"] = body["sessions"].as_array().map_or(0, Vec::len).into())
+        }),
+        mutant("positions of a list count from 1", &["list.window"], |asked, forward| {
+            let mut changed = asked.clone();
+            if asked.is("GET", "/batches") {
+                changed.path = changed.path.replace("?from=1&size=1", "?from=0&size=1");
+            }
+            let reply = forward(&changed);
+            if changed.path == asked.path { reply } else { edit(reply, |body| body["from"] = 1.into()) }
+        }),
+        mutant("the newest batch comes first", &["list.order"], |asked, forward| {
+            let reply = forward(asked);
+            if !(asked.is("GET", "/batches") && reply.status == 200) {
+                return reply;
+            }
+            let path = asked.path.split('?').next().unwrap_or_default();
+            let whole = forward(&Asked { path: format!("{path}?from=0&size=100000"), ..asked.clone() }).json();
+            let reversed: Vec<Value> = whole["sessions"].as_array().into_iter().flatten().rev().cloned().collect();
+            edit(reply, |body| {
+                let from = body["from"].as_i64().and_then(|from| usize::try_from(from).ok()).unwrap_or(0);
+                let count = body["sessions"].as_array().map_or(0, Vec::len);
+                body["sessions"] = reversed.into_iter().skip(from).take(count).collect();
+            })
+        }),
+        mutant("DELETE answers 204", &["kill.running", "kill.finished"], |asked, forward| {
+            let reply = forward(asked);
+            if asked.method == "DELETE" && reply.status == 200 {
+                Reply { status: 204, headers: Vec::new(), body: Vec::new() }
+            } else {
+                reply
+            }
+        }),
+        mutant("DELETE says something else", &["kill.running", "kill.finished"], |asked, forward| {
+            let reply = forward(asked);
+            if asked.method == "DELETE" && reply.status == 200 { edit(reply, |body| body["msg"] = "killed".into()) } else { reply }
+        }),
+        mutant("DELETE does nothing", &["kill.gone", "kill.unlisted", "kill.again", "kill.frees_name"], |asked, forward| {
+            if asked.method != "DELETE" {
+                return forward(asked);
+            }
+            let batch = forward(&Asked { method: "GET".into(), ..asked.clone() });
+            let long = batch.status == 200 && batch.json()["name"].as_str().is_some_and(|name| name.ends_with("-long"));
+            if long { answer(200, "application/json", r#"{"msg": "deleted"}"#) } else { forward(asked) }
+        }),
+        mutant("an unknown field is swallowed", &["refuse.unknown_field"], |asked, forward| {
+            let mut asked = asked.clone();
+            if asked.method == "POST" && asked.json()["certifyUnknown"].is_number() {
+                let mut body = asked.json();
+                remove(&mut body, "certifyUnknown");
+                asked.body = body.to_string().into_bytes();
+            }
+            forward(&asked)
+        }),
+        mutant("a submission without a file is taken", &["refuse.no_file", "refuse.ghost"], |asked, forward| {
+            let mut asked = asked.clone();
+            if asked.method == "POST" && asked.json().as_object().is_some_and(|body| !body.contains_key("file")) {
+                let mut body = asked.json();
+                body["file"] = "hdfs:///some/file.py".into();
+                asked.body = body.to_string().into_bytes();
+            }
+            forward(&asked)
+        }),
+        mutant("a taken name is given again", &["refuse.taken_name"], |asked, forward| {
+            let reply = forward(asked);
+            if reply.status == 400 && reply.text().contains("Duplicate session name") {
+                let mut body = asked.json();
+                body["name"] = format!("{}-again", body["name"].as_str().unwrap_or_default()).into();
+                return forward(&Asked { body: body.to_string().into_bytes(), ..asked.clone() });
+            }
+            reply
+        }),
+        mutant("a state is text/plain", &["http.json"], |asked, forward| {
+            let reply = forward(asked);
+            if asked.is("GET", "/state") && reply.status == 200 { with_header(reply, "Content-Type", "text/plain") } else { reply }
+        }),
+        mutant("a slash is redirected", &["http.slash", "http.no_redirect"], |asked, forward| {
+            if asked.is("GET", "/batches/") {
+                return Reply { status: 302, headers: vec![("Location".into(), "/batches".into())], body: Vec::new() };
+            }
+            forward(asked)
+        }),
+        mutant("PUT is taken", &["http.wrong_method"], |asked, forward| {
+            if asked.method == "PUT" { answer(200, "application/json", "{}") } else { forward(asked) }
+        }),
+        mutant("a version has no user", &["http.version"], |asked, forward| {
+            let reply = forward(asked);
+            if asked.path.ends_with("/version") { edit(reply, |body| remove(body, "user")) } else { reply }
+        }),
+        mutant("HEAD is unknown", &["http.head"], |asked, forward| {
+            if asked.method == "HEAD" { answer(404, "application/json", "") } else { forward(asked) }
+        }),
+    ]
+}
+
+fn edit_state(reply: Reply, from: &str, to: &str) -> Reply {
+    edit(reply, |body| {
+        if body["state"] == from {
+            body["state"] = to.into();
+        }
+    })
+}
+
+/// Broken in a way that a gateway promises not to be, some of them faults of a real Livy.
+pub(crate) fn of_a_gateway() -> Vec<Mutant> {
+    vec![
+        mutant("ids are texts", &["submit.batch", "submit.id"], |asked, forward| {
+            let reply = forward(asked);
+            let created = asked.method == "POST" && reply.status == 201;
+            if created { edit(reply, |body| body["id"] = body["id"].to_string().into()) } else { reply }
+        }),
+        mutant("Location without the client's prefix", &["submit.location"], |asked, forward| {
+            let reply = forward(asked);
+            let path = reply.header("location").and_then(|path| path.find("/batches").map(|at| path[at..].to_owned()));
+            match path {
+                Some(path) => with_header(reply, "Location", &path),
+                None => reply,
+            }
+        }),
+        mutant("a cookie is set", &["http.no_cookie"], |asked, forward| with_header(forward(asked), "Set-Cookie", "session=1")),
+        mutant("errors have no request id", &["http.errors"], |asked, forward| {
+            let reply = forward(asked);
+            if reply.status >= 400 { edit(reply, |body| remove(body, "requestId")) } else { reply }
+        }),
+        mutant("`recovering` is passed on", &["state.words"], |asked, forward| {
+            let reply = forward(asked);
+            if asked.is("GET", "/state") { edit_state(reply, "starting", "recovering") } else { reply }
+        }),
+        mutant("sessions are a 501", &["http.sessions"], |asked, forward| {
+            let reply = forward(asked);
+            if asked.path.ends_with("/sessions") { Reply { status: 501, ..reply } } else { reply }
+        }),
+        mutant("Idempotency-Key is not read", &["submit.idempotent"], |asked, forward| {
+            if !asked.has("idempotency-key") {
+                return forward(asked);
+            }
+            // A second job under the same key, as a gateway without keys would make it.
+            let mut body = asked.json();
+            remove(&mut body, "name");
+            forward(&Asked { body: body.to_string().into_bytes(), ..asked.without("idempotency-key") })
+        }),
+        mutant("32 bits overflow", &["log.overflow", "list.overflow"], |asked, forward| {
+            let mut asked = asked.clone();
+            asked.path = asked.path.replace("from=1&size=2147483647", "from=1&size=0");
+            forward(&asked)
+        }),
+        mutant("X-Requested-By is demanded", &["submit.csrf", "http.errors"], |asked, forward| {
+            let bare = asked.method == "POST" && !asked.has("x-requested-by");
+            if bare { answer(400, "text/html", "<html>Missing Required Header for CSRF protection.</html>") } else { forward(asked) }
+        }),
+        mutant("a null list is refused", &["submit.null_lists", "http.errors"], |asked, forward| {
+            let null = asked.method == "POST" && asked.json()["jars"].is_null() && asked.json().get("jars").is_some();
+            if null { answer(500, "application/json", "\"java.lang.NullPointerException\"") } else { forward(asked) }
+        }),
+        mutant("a method is overridden", &["http.method_override"], |asked, forward| {
+            if asked.has("x-http-method-override") {
+                return forward(&Asked { method: "GET".into(), ..asked.without("x-http-method-override") });
+            }
+            forward(asked)
+        }),
+        mutant("`//` is not found", &["http.double_slash"], |asked, forward| {
+            let path = asked.path.replace("//batches", "/batches/2147483645");
+            forward(&Asked { path, ..asked.clone() })
+        }),
+        mutant("a 401 has no challenge", &["auth.missing"], |asked, forward| without_header(forward(asked), "www-authenticate")),
+        mutant("anybody is let in", &["auth.missing", "auth.wrong"], |asked, forward| {
+            let reply = forward(asked);
+            if reply.status == 401 { answer(200, "application/json", r#"{"from":0,"total":0,"sessions":[]}"#) } else { reply }
+        }),
+    ]
+}
+
+/// A broken endpoint at a port of its own; it goes with the process.
+pub(crate) fn serve(mutant: &Arc<Mutant>, forward: Arc<Forward>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("is bound");
+    let mutant = Arc::clone(mutant);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().filter_map(Result::ok) {
+            let (mutant, forward) = (Arc::clone(&mutant), Arc::clone(&forward));
+            std::thread::spawn(move || pass(stream, &mutant, &forward));
+        }
+    });
+    address
+}
+
+/// Sends a request to a plain HTTP server.
+pub(crate) fn to_server(server: SocketAddr) -> Arc<Forward> {
+    Arc::new(move |asked| crate::harness::exchange(TcpStream::connect(server).expect("the server listens"), &asked.to_bytes()))
+}
+
+/// Sends a request to a gateway.
+pub(crate) fn to_gateway(gateway: Arc<crate::harness::Gateway>) -> Arc<Forward> {
+    Arc::new(move |asked| crate::harness::exchange(gateway.tls(&[b"http/1.1"]), &asked.to_bytes()))
+}
+
+fn pass(mut stream: TcpStream, mutant: &Mutant, forward: &Arc<Forward>) {
+    let Some(asked) = read_request(&mut stream) else { return };
+    let reply = (mutant.act)(&asked, forward.as_ref());
+    let mut head = format!("HTTP/1.1 {} Told\r\nConnection: close\r\n", reply.status);
+    for (name, value) in &reply.headers {
+        if !["content-length", "connection", "transfer-encoding"].contains(&name.to_ascii_lowercase().as_str()) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    if reply.status != 204 {
+        head.push_str(&format!("Content-Length: {}\r\n", reply.body.len()));
+    }
+    head.push_str("\r\n");
+    // Whoever asked may be gone; then nobody misses the answer.
+    let _ = stream.write_all(&[head.into_bytes(), if asked.method == "HEAD" { Vec::new() } else { reply.body }].concat());
+}
+
+fn read_request(stream: &mut TcpStream) -> Option<Asked> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 8192];
+    let end = loop {
+        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at;
+        }
+        match stream.read(&mut buffer) {
+            Ok(count) if count > 0 => bytes.extend_from_slice(&buffer[..count]),
+            _ => return None,
+        }
+    };
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let mut lines = head.split("\r\n");
+    let mut first = lines.next()?.split(' ');
+    let (method, path) = (first.next()?.to_owned(), first.next()?.to_owned());
+    let headers: Vec<(String, String)> =
+        lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let length =
+        headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length")).and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
+    let mut body = bytes.split_off(end + 4);
+    while body.len() < length {
+        match stream.read(&mut buffer) {
+            Ok(count) if count > 0 => body.extend_from_slice(&buffer[..count]),
+            _ => return None,
+        }
+    }
+    Some(Asked { method, path, headers, body })
+}
