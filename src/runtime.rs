@@ -235,6 +235,13 @@ impl Gateway {
                 async move { gateway.look_after(&upstream).await }
             });
         }
+        for upstream in snapshot.upstreams.values().filter(|upstream| upstream.health.is_enabled() && !upstream.config.watch.is_zero()) {
+            let upstream = upstream.clone();
+            self.every(upstream.config.watch, move |gateway| {
+                let upstream = upstream.clone();
+                async move { crate::batches::list::watch(&gateway.registry, &upstream).await }
+            });
+        }
         let retain = snapshot.config.retain;
         self.every(SWEEP, move |gateway| async move {
             if let Err(error) = gateway.registry.sweep(retain).await {

@@ -3,7 +3,7 @@
 //! Owns merging. The window and `total` are over what the caller may see, ordered by id.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use livy_dialect::{Batch, ListWindow, Observed, Operation};
 use tokio::task::JoinSet;
@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::{Call, read_failed};
 use crate::api::error::{ApiError, Code};
 use crate::api::respond::{ListBody, Reply};
+use crate::registry::Registry;
 use crate::upstream::{AskError, Errand, Upstream};
 
 /// Batches asked for at once.
@@ -45,33 +46,45 @@ impl Call {
         let mut asked = JoinSet::new();
         for upstream in upstreams.into_iter().filter(|upstream| upstream.health.is_enabled()) {
             let call = self.clone();
-            asked.spawn(async move { call.refresh_list(&upstream).await });
+            asked.spawn(async move { refresh(call.registry(), &upstream, &call.errand, upstream.config.freshness).await });
         }
         Ok(asked.join_all().await.into_iter().all(|answered| answered))
     }
+}
 
-    async fn refresh_list(&self, upstream: &Upstream) -> bool {
-        if !upstream.health.is_alive() {
+/// Reads a cluster's list into the registry, unless what is known is younger than `fresh`. Returns whether it is known now.
+async fn refresh(registry: &Registry, upstream: &Upstream, errand: &Errand, fresh: Duration) -> bool {
+    if !upstream.health.is_alive() {
+        return false;
+    }
+    // Callers that come while the list is being read wait, and share it if it is fresh enough.
+    let mut last = upstream.listed.lock().await;
+    if last.is_some_and(|at: Instant| at.elapsed() < fresh) {
+        return true;
+    }
+    let seen = match read_list(upstream, errand).await {
+        Ok(seen) => seen,
+        Err(error) => {
+            tracing::debug!(cluster = %upstream.config.name, %error, "the list is answered from what is known");
             return false;
         }
-        // Callers that come while the list is being read wait, and share it if it is fresh enough.
-        let mut last = upstream.listed.lock().await;
-        if last.is_some_and(|at: Instant| at.elapsed() < upstream.config.freshness) {
-            return true;
-        }
-        let seen = match read_list(upstream, &self.errand).await {
-            Ok(seen) => seen,
-            Err(error) => {
-                tracing::debug!(cluster = %upstream.config.name, %error, "the list is answered from what is known");
-                return false;
-            }
-        };
-        if let Err(error) = self.registry().adopt(&upstream.config.name, seen).await {
+    };
+    match registry.adopt(&upstream.config.name, seen).await {
+        Ok(entered) => entered.into_iter().for_each(|state| upstream.handles.entered(state)),
+        Err(error) => {
             tracing::error!(cluster = %upstream.config.name, %error, "a list could not be stored");
             return false;
         }
-        *last = Some(Instant::now());
-        true
+    }
+    *last = Some(Instant::now());
+    true
+}
+
+/// Looks at a cluster that has live batches and was not looked at for a while: a cluster forgets what has ended, and a batch that nobody
+/// polls in its last minutes must not end as unknown.
+pub async fn watch(registry: &Registry, upstream: &Upstream) {
+    if matches!(registry.live(&upstream.config.name).await, Ok(live) if live > 0) {
+        refresh(registry, upstream, &Errand::default(), upstream.config.watch).await;
     }
 }
 

@@ -149,6 +149,7 @@ pub struct Cluster {
     pub health: Health,
     pub state: ClusterState,
     pub freshness: Duration,
+    pub watch: Duration,
     pub stale_reads: Duration,
     pub act_as: ActAs,
     pub act_as_rules: Vec<ActAsRule>,

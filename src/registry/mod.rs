@@ -224,21 +224,23 @@ impl Registry {
         Ok((total, rows.into_iter().map(|row| self.remember(row)).collect()))
     }
 
-    /// Gives ids to batches of a list that were made around the gateway, and notes what the list says about the others.
+    /// Gives ids to batches of a list that were made around the gateway, and notes what the list says about the others. Returns the
+    /// states that batches are seen in for the first time.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn adopt(&self, cluster: &str, seen: Vec<Observed>) -> Result<(), RegistryError> {
+    pub async fn adopt(&self, cluster: &str, seen: Vec<Observed>) -> Result<Vec<BatchState>, RegistryError> {
         let adoption = self.store.adopt(cluster.to_owned(), seen, now_ms()).await?;
+        let mut entered = Vec::new();
         for (id, observed) in &adoption.known {
             if let Some(entry) = self.get(*id).await? {
-                self.observe(&entry, observed);
+                entered.extend(self.observe(&entry, observed));
             }
         }
         for id in adoption.detached {
             self.cache.remove(&id);
         }
-        Ok(())
+        Ok(entered)
     }
 
     /// Returns the submissions whose outcome a crash left open.

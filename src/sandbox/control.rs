@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `POST faults` with a [`Fault`] | the next `times` requests of that operation misbehave |
 //! | `DELETE faults` | good behaviour again |
+//! | `POST collect` | what has ended is forgotten, as Livy's garbage collection does |
 //! | `POST restart` | everything is forgotten, ids begin at 0 again |
 //! | `GET requests` | every request so far: method, path, headers, body |
 
@@ -131,6 +132,10 @@ pub(super) fn answer(doubles: &[Double], path: &str, method: &Method, body: &[u8
             control.faults.lock().unwrap_or_else(PoisonError::into_inner).clear();
             done
         }
+        ("POST", "collect") => {
+            double.jobs().list.retain(|job| !job.state().is_terminal());
+            done
+        }
         ("POST", "restart") => {
             double.restart();
             done
@@ -139,6 +144,6 @@ pub(super) fn answer(doubles: &[Double], path: &str, method: &Method, body: &[u8
             let requests = control.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
             Told::json(200, &Value::Array(requests))
         }
-        _ => Told::json(404, &json!({"msg": "there is: POST faults, DELETE faults, POST restart, GET requests"})),
+        _ => Told::json(404, &json!({"msg": "there is: POST faults, DELETE faults, POST collect, POST restart, GET requests"})),
     }
 }

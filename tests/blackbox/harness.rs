@@ -163,6 +163,11 @@ impl Clusters {
         self.control("POST", &format!("{flavor}/restart"), None);
     }
 
+    /// Makes a cluster forget what has ended.
+    pub(crate) fn collect(&self, flavor: &str) {
+        self.control("POST", &format!("{flavor}/collect"), None);
+    }
+
     /// Returns every request that a cluster got.
     pub(crate) fn requests(&self, flavor: &str) -> Vec<Value> {
         self.control("GET", &format!("{flavor}/requests"), None).as_array().cloned().unwrap_or_default()

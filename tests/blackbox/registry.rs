@@ -93,6 +93,31 @@ fn a_cluster_that_counts_from_zero_again_shows_nobody_anothers_batch() {
     gateway.wait_for_state(new, "running");
 }
 
+/// Livy forgets what has ended after ten minutes; a scheduler that was away for longer must still learn how its job ended.
+#[test]
+fn an_end_that_nobody_asked_about_is_known_after_the_cluster_forgot_it() {
+    let clusters = Clusters::start();
+    for flavor in ["livy", "kyuubi"] {
+        let gateway = Scene::new(&clusters).with_cluster(flavor, "watch: 50ms").start();
+        let submit = |file: &str| {
+            let reply = gateway.post(&format!("/clusters/{flavor}/batches"), &json!({"file": file, "args": ["0.1"]}));
+            reply.json()["id"].as_i64().expect("an id")
+        };
+        let (good, bad) = (submit("hdfs:///jobs/good.py"), submit("hdfs:///jobs/bad.py"));
+        let noticed = |gateway: &Gateway, state: &str| {
+            gateway.metric(&format!("livy_gateway_batch_transitions_total{{cluster=\"{flavor}\",state=\"{state}\"}}"))
+        };
+        gateway.wait_until("both ends were noticed", |gateway| noticed(gateway, "success") + noticed(gateway, "dead") == 2.0);
+        clusters.collect(flavor);
+        for (id, wanted) in [(good, "success"), (bad, "dead")] {
+            assert_eq!(gateway.get(&format!("/batches/{id}/state")).json()["state"], wanted, "{flavor}");
+            let batch = gateway.get(&format!("/batches/{id}")).json();
+            assert_eq!((batch["state"].as_str(), batch["appInfo"]["gatewayReason"].as_str()), (Some(wanted), None), "{flavor}: {batch}");
+            assert_eq!(gateway.get(&format!("/batches/{id}/log")).status, 200);
+        }
+    }
+}
+
 #[test]
 fn a_batch_whose_id_went_to_a_stranger_is_not_killed_by_mistake() {
     let clusters = Clusters::start();

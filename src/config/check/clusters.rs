@@ -60,6 +60,7 @@ impl Checker<'_> {
                 Some(RawClusterState::Disabled) => ClusterState::Disabled,
             },
             freshness: self.duration("freshness", raw.freshness, Duration::from_secs(1)),
+            watch: self.duration("watch", raw.watch, Duration::from_secs(60)),
             stale_reads: self.duration("stale_reads", raw.stale_reads, Duration::from_secs(600)),
             act_as: self.within("act_as", |c| c.act_as(raw.act_as, flavor)),
             act_as_rules: self.within("act_as_rules", |c| c.act_as_rules(raw.act_as_rules.unwrap_or_default())),
