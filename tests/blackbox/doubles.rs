@@ -27,6 +27,7 @@ const ACCOUNT: (&str, &str) = (livy_gateway::sandbox::USER, livy_gateway::sandbo
 #[test]
 fn livy_is_as_recorded() {
     play("livy-0.7.1", "", "", None, &[]);
+    play("livy-0.7.1-more", "", "", None, &[]);
 }
 
 #[test]

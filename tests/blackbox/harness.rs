@@ -603,7 +603,25 @@ pub(crate) fn read_reply(stream: &mut impl std::io::Read) -> Reply {
             _ => break,
         }
     }
+    let chunked =
+        headers.iter().any(|(name, value)| name.eq_ignore_ascii_case("transfer-encoding") && value.eq_ignore_ascii_case("chunked"));
+    let body = if chunked { without_chunks(&body) } else { body };
     Reply { status, headers, body }
+}
+
+/// Takes the framing of `Transfer-Encoding: chunked` away.
+fn without_chunks(mut body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    while let Some(at) = body.windows(2).position(|window| window == b"\r\n") {
+        let size = std::str::from_utf8(&body[..at]).ok().and_then(|text| usize::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
+        let (from, to) = ((at + 2).min(body.len()), (at + 2 + size).min(body.len()));
+        whole.extend_from_slice(&body[from..to]);
+        if size == 0 {
+            break;
+        }
+        body = &body[(to + 2).min(body.len())..];
+    }
+    whole
 }
 
 /// Signs a token for the `robots` authenticator; `claims` overrides the good ones.

@@ -43,8 +43,10 @@ enum Body {
 }
 
 impl Told {
-    fn of(reply: &Reply) -> Told {
-        let body = serde_json::from_slice(&reply.body).map_or_else(|_| Body::Text(reply.text()), Body::Json);
+    /// `words`: what the recording calls something, and what it is called here.
+    fn of(reply: &Reply, words: &[(String, String)]) -> Told {
+        let text = words.iter().fold(reply.text(), |text, (recorded, here)| text.replace(here, recorded));
+        let body = serde_json::from_str(&text).map_or_else(|_| Body::Text(text), Body::Json);
         Told { status: reply.status, headers: headers(reply.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))), body }
     }
 
@@ -258,7 +260,7 @@ impl Target {
         let wanted = step.recorded.json("state").as_str().filter(|_| step.method == "GET").map(str::to_owned);
         let until = Instant::now() + PATIENCE;
         loop {
-            let told = Told::of(&self.send(&request));
+            let told = Told::of(&self.send(&request), &self.words);
             let there = wanted.as_ref().is_none_or(|wanted| told.json("state") == wanted.as_str() || told.status != 200);
             if there || Instant::now() > until {
                 return told;

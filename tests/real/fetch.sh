@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Fetches Apache Spark (as the pyspark package), Apache Livy and Apache Knox (from Maven Central) into a cache outside the tree.
-# Prints the folders it made, as shell assignments: SPARK_VENV=... LIVY_JARS=... KNOX=...
+# Fetches Apache Spark (as the pyspark package), Apache Livy, Apache Knox and Apache Hadoop YARN (from Maven Central) into a cache outside
+# the tree. Prints the folders it made, as shell assignments: SPARK_VENV=... LIVY_JARS=... KNOX=... YARN_JARS=...
 # Running it again costs nothing: each part is complete or absent, never half there.
 set -euo pipefail
 
 SPARK_VERSION=3.5.6
 LIVY_VERSION=0.7.1-incubating
 KNOX_VERSION=2.0.0
+HADOOP_VERSION=3.4.1
 CACHE=${LIVY_GATEWAY_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/livy-gateway-tests}
 
 need() { command -v "$1" >/dev/null || { echo "tests/real needs '$1' on the PATH ($2)" >&2; exit 3; }; }
@@ -84,3 +85,24 @@ PY
   mv "$knox.part" "$knox"
 fi
 echo "KNOX=$knox"
+
+yarn=$CACHE/yarn-$HADOOP_VERSION
+if [ ! -d "$yarn" ]; then
+  echo "fetching Apache Hadoop YARN $HADOOP_VERSION into $yarn" >&2
+  rm -rf "$yarn.part" && mkdir -p "$yarn.part/jars"
+  dependency() { echo "<dependency><groupId>org.apache.hadoop</groupId><artifactId>$1</artifactId><version>$HADOOP_VERSION</version></dependency>"; }
+  # The web pages of a ResourceManager want the timeline service's classes, although none is run.
+  cat > "$yarn.part/pom.xml" <<POM
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>livy-gateway.tests</groupId><artifactId>yarn</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    $(for artifact in common yarn-server-resourcemanager yarn-server-nodemanager yarn-server-timelineservice; do dependency "hadoop-$artifact"; done)
+  </dependencies>
+</project>
+POM
+  (cd "$yarn.part" && mvn -B -q dependency:copy-dependencies -DoutputDirectory=jars -DincludeScope=runtime) >&2 ||
+    { echo "could not download Apache Hadoop YARN $HADOOP_VERSION from Maven Central; check the network and run again" >&2; exit 3; }
+  mv "$yarn.part" "$yarn"
+fi
+echo "YARN_JARS=$yarn/jars"

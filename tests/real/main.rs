@@ -6,7 +6,12 @@
 #[expect(dead_code, reason = "shared with the other suite, which uses all of it")]
 #[path = "../blackbox/harness.rs"]
 mod harness;
+#[path = "../blackbox/scenario.rs"]
+mod scenario;
 mod servers;
+
+mod alike;
+mod forgetting;
 
 use std::time::Duration;
 
@@ -112,31 +117,6 @@ fn refusals_of_a_real_livy_leave_no_ghost() {
     let request = Request::post("/batches", &json!({"file": "/etc/passwd"})).basic(ALICE);
     gateway.send(&request).error(400, "upstream_rejected");
     assert_eq!(livy.direct("/batches")["total"], 0, "also the one without a name");
-}
-
-#[test]
-fn a_livy_that_counts_from_zero_again_shows_nobody_anothers_batch() {
-    let mut livy = Livy::start();
-    let gateway = gateway_over(&livy);
-    let ended = submit(&gateway, &livy, &["0"], "ended");
-    gateway.wait_longer_for_state(ended, "success", JOB);
-    let lost = submit(&gateway, &livy, &["600"], "lost");
-    gateway.wait_longer_for_state(lost, "running", JOB);
-    livy.restart();
-    let (first, second) = (submit(&gateway, &livy, &["600"], "first"), submit(&gateway, &livy, &["600"], "second"));
-    let upstream_id = |id: i64| gateway.get(&format!("/batches/{id}")).header("x-livy-gateway-upstream-id").map(str::to_owned);
-    assert_eq!((upstream_id(first).as_deref(), upstream_id(second).as_deref()), (Some("0"), Some("1")), "it began again");
-    gateway.wait_longer_for_state(first, "running", JOB);
-    let shown = |id: i64| gateway.get(&format!("/batches/{id}")).json();
-    assert_eq!((shown(ended)["name"].as_str(), shown(ended)["state"].as_str()), (Some("ended"), Some("success")));
-    assert_eq!((shown(lost)["name"].as_str(), shown(lost)["state"].as_str()), (Some("lost"), Some("error")));
-    assert_eq!(gateway.get(&format!("/batches/{ended}/log")).status, 200);
-    // Killing the old ones kills nothing of the new ones'.
-    for id in [ended, lost] {
-        assert_eq!(gateway.delete(&format!("/batches/{id}")).status, 200);
-    }
-    assert_eq!(livy.direct("/batches")["total"], 2);
-    assert_eq!(gateway.get("/batches").json()["total"], 2);
 }
 
 /// Everything that a scheduler does, through something that stands in front of a real Livy.

@@ -99,6 +99,7 @@ fn recorded(folder: &str, flavor: Flavor) {
 #[test]
 fn livy_0_7_1() {
     recorded("livy-0.7.1", Flavor::Livy);
+    recorded("livy-0.7.1-more", Flavor::Livy);
 }
 
 #[test]

@@ -1,0 +1,110 @@
+//! The real servers: each in a folder and a process group of its own, on free loopback ports, stopped with everything that it started.
+
+mod front;
+mod livy;
+mod yarn;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub(crate) use front::{Front, PASSWORD, USER, hdinsight_front, knox_front};
+pub(crate) use livy::{Livy, LivySetup};
+pub(crate) use yarn::Yarn;
+
+/// How long a server may take to come up on a busy machine.
+const START: Duration = Duration::from_secs(120);
+
+struct Packages {
+    spark_home: PathBuf,
+    python: PathBuf,
+    livy_jars: PathBuf,
+    knox: PathBuf,
+    yarn_jars: PathBuf,
+}
+
+fn packages() -> Packages {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real/fetch.sh");
+    let out = Command::new(script).stderr(Stdio::inherit()).output().expect("fetch.sh runs");
+    assert!(out.status.success(), "the packages could not be fetched; the lines above say why");
+    let text = String::from_utf8(out.stdout).expect("UTF-8");
+    let value = |name: &str| {
+        let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        PathBuf::from(found.unwrap_or_else(|| panic!("fetch.sh did not say {name}: {text}")))
+    };
+    let venv = value("SPARK_VENV");
+    let lib = std::fs::read_dir(venv.join("lib")).expect("a venv").next().expect("one Python").expect("is readable").path();
+    Packages {
+        spark_home: lib.join("site-packages/pyspark"),
+        python: venv.join("bin/python"),
+        livy_jars: value("LIVY_JARS"),
+        knox: value("KNOX"),
+        yarn_jars: value("YARN_JARS"),
+    }
+}
+
+/// A process group that is killed with its owner.
+struct Group(Child);
+
+impl Group {
+    fn spawn(command: &mut Command, log: &Path) -> Group {
+        let log = std::fs::File::create(log).expect("is writable");
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file")).stderr(log).process_group(0);
+        Group(command.spawn().expect("the program is on the PATH"))
+    }
+}
+
+impl Group {
+    /// Kills it, as a crash of its machine does.
+    fn kill(&mut self) {
+        let group = format!("-{}", self.0.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("is bound")
+}
+
+fn wait_for_port(address: SocketAddr, log: &Path) {
+    let until = Instant::now() + START;
+    while TcpStream::connect(address).is_err() {
+        assert!(Instant::now() < until, "nothing listens at {address}:\n{}", std::fs::read_to_string(log).unwrap_or_default());
+        std::thread::yield_now();
+    }
+}
+
+/// Java 17 closes what servers of older days open.
+const OPENS: [&str; 16] = [
+    "--add-exports",
+    "java.base/sun.security.x509=ALL-UNNAMED",
+    "--add-exports",
+    "java.base/sun.security.pkcs=ALL-UNNAMED",
+    "--add-exports",
+    "java.naming/com.sun.jndi.ldap=ALL-UNNAMED",
+    "--add-exports",
+    "java.base/sun.security.util=ALL-UNNAMED",
+    "--add-opens",
+    "java.base/java.lang=ALL-UNNAMED",
+    "--add-opens",
+    "java.base/java.util=ALL-UNNAMED",
+    "--add-opens",
+    "java.base/java.net=ALL-UNNAMED",
+    "--add-opens",
+    "java.base/sun.security.x509=ALL-UNNAMED",
+];
+
+/// Writes a Hadoop configuration file.
+fn hadoop_xml(properties: &[(&str, String)]) -> String {
+    let property = |(name, value): &(&str, String)| format!("<property><name>{name}</name><value>{value}</value></property>");
+    format!("<configuration>{}</configuration>", properties.iter().map(property).collect::<String>())
+}
