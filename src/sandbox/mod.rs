@@ -51,7 +51,7 @@ pub(crate) struct Double {
 }
 
 /// A request as the doubles see it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Asked {
     method: Method,
     /// Below the base path, split and decoded.

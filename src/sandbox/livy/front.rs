@@ -1,6 +1,7 @@
 //! What Knox and HDInsight add to a Livy.
 
-use serde_json::{Map, Value, json};
+use http::header::CONTENT_TYPE;
+use serde_json::{Value, json};
 
 use super::livy;
 use crate::sandbox::{Asked, Double, Told, basic, has_account};
@@ -14,31 +15,45 @@ pub(super) fn knox(double: &Double, asked: &Asked) -> Told {
         let refused = Told::new(401, "", "").with("www-authenticate", "BASIC realm=\"application\"");
         return if basic(&asked.headers).is_some() { refused.with("set-cookie", REMEMBER_ME) } else { refused };
     }
-    let told = match serde_json::from_slice::<Map<String, Value>>(&asked.body) {
-        Err(error) if asked.method == "POST" => Told::new(500, "application/json", unreadable(&error).to_string()),
-        _ => livy(double, asked),
+    let submits = asked.method == "POST" && asked.path() == ["batches"];
+    let told = match unreadable(asked).filter(|_| submits) {
+        Some(page) => Told::new(500, "application/json", page.to_string()),
+        // Knox rewrites paths: slashes at the end and side by side are gone.
+        None => livy(double, &Asked { slash: false, doubled_slash: false, ..asked.clone() }),
     };
     told.with("set-cookie", KNOX_SESSION).with("set-cookie", REMEMBER_ME)
 }
 
-/// Knox's page for a body that its dispatch can't read: the same text under every cause.
-fn unreadable(error: &serde_json::Error) -> Value {
-    let deepest = format!("com.fasterxml.jackson.core.JsonParseException: {error}");
-    let mut page = json!({"servlet": "default-knox-gateway-servlet", "url": "/gateway/default/livy/batches", "status": "500"});
+/// Returns Knox's page for a body that its dispatch can't read: the same text under every cause, each wrapped once more.
+fn unreadable(asked: &Asked) -> Option<Value> {
+    // A form arrives at the dispatch rewritten, as a form.
+    let is_form = asked.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
+    let deepest = match serde_json::from_slice::<Value>(&asked.body) {
+        _ if is_form => "com.fasterxml.jackson.core.JsonParseException: Unexpected character ('%' (code 37))".to_owned(),
+        Ok(Value::Object(_)) => return None,
+        Ok(Value::Null) => "javax.servlet.ServletException: java.lang.NullPointerException".to_owned(),
+        Ok(_) => "com.fasterxml.jackson.databind.exc.MismatchedInputException: no map".to_owned(),
+        Err(error) => format!("com.fasterxml.jackson.core.JsonParseException: {error}"),
+    };
     let wrappers = [
         "java.security.PrivilegedActionException",
         "org.apache.shiro.subject.ExecutionException",
         "javax.servlet.ServletException",
         "javax.servlet.ServletException",
     ];
-    let mut text = deepest;
-    page["cause4"] = text.clone().into();
-    for (cause, wrapper) in ["cause3", "cause2", "cause1", "cause0"].into_iter().zip(wrappers) {
-        text = format!("{wrapper}: {text}");
-        page[cause] = text.clone().into();
+    let mut texts = vec![deepest];
+    if let Some(inner) = texts[0].strip_prefix("javax.servlet.ServletException: ").map(str::to_owned) {
+        texts.insert(0, inner);
     }
-    page["message"] = text.into();
-    page
+    for wrapper in wrappers {
+        texts.push(format!("{wrapper}: {}", texts[texts.len() - 1]));
+    }
+    let mut page = json!({"servlet": "default-knox-gateway-servlet", "url": "/gateway/default/livy/batches", "status": "500"});
+    page["message"] = texts[texts.len() - 1].clone().into();
+    for (at, text) in texts.into_iter().rev().enumerate() {
+        page[format!("cause{at}")] = text.into();
+    }
+    Some(page)
 }
 
 pub(super) fn hdinsight(double: &Double, asked: &Asked) -> Told {

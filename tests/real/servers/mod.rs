@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use front::{Front, PASSWORD, USER, hdinsight_front, knox_front};
@@ -71,8 +72,19 @@ impl Drop for Group {
     }
 }
 
+/// Returns an address that nobody listens at. Its port lies below those that the system gives to outgoing connections: one of these could
+/// take it before the server does, and whoever knocks in a loop would even be connected to himself.
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("is bound")
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let at = (std::process::id().wrapping_mul(101).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed))) % COUNT;
+        let port = u16::try_from(FIRST + at).expect("below 32,000");
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().expect("is bound");
+        }
+    }
 }
 
 fn wait_for_port(address: SocketAddr, log: &Path) {
