@@ -1,7 +1,7 @@
 //! The doubles answer as the servers that they play were recorded to.
 
 use crate::harness::Clusters;
-use crate::scenario::{Known, Target, assert_alike, recorded, script};
+use crate::scenario::{KYUUBI_DOUBLE, Known, Target, assert_alike, recorded, script};
 
 /// Jobs of a recording ran for 2.5 and 60 seconds; a double's run for as many seconds as they are told.
 fn words() -> Vec<(String, String)> {
@@ -47,15 +47,5 @@ const KNOX: [Known; 6] = [
 
 #[test]
 fn kyuubi_is_as_recorded() {
-    play("kyuubi-1.12.0", "/api/v1", "/api/v1", Some(ACCOUNT), &KYUUBI);
+    play("kyuubi-1.12.0", "/api/v1", "/api/v1", Some(ACCOUNT), &KYUUBI_DOUBLE);
 }
-
-/// The double plays a Kyuubi on YARN with a login; the one that was recorded ran Spark in its own process and asked nobody.
-const KYUUBI: [Known; 6] = [
-    ("get-finished", "body.appId", "a local application is forgotten when it ends"),
-    ("no-auth", "", "the double wants a login"),
-    ("delete-running", "body.msg", "behind its first words stands the server's own command line"),
-    ("delete-again", "body.msg", "the server's own record"),
-    ("other-user-delete", "body.msg", "behind its first words stands the server's own command line"),
-    ("proxy-user-delete", "body.msg", "the server's own record"),
-];

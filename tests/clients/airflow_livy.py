@@ -5,8 +5,7 @@ No database, scheduler or web server is needed: hook, operator and trigger run i
 
     airflow_livy.py URL USER PASSWORD CA_FILE JOB_FILE
 
-JOB_FILE is a job that runs for as many seconds as its first argument says. Prints one line for each step; exit status 1 at the first
-that fails.
+JOB_FILE is a job that runs for as many seconds as its first argument says, and fails if there is a second one, "fail".
 """
 
 import asyncio
@@ -14,6 +13,8 @@ import json
 import os
 import sys
 import tempfile
+
+from cells import cell
 
 URL, USER, PASSWORD, CA, JOB = sys.argv[1:6]
 
@@ -33,6 +34,8 @@ from airflow.providers.apache.livy.hooks.livy import BatchState, LivyHook  # noq
 from airflow.providers.apache.livy.operators.livy import LivyOperator  # noqa: E402
 from airflow.providers.apache.livy.triggers.livy import LivyTrigger  # noqa: E402
 from airflow.providers.common.compat.sdk import TaskDeferred  # noqa: E402
+
+HOOK, OPERATOR, TRIGGER = "Airflow hook", "Airflow operator", "Airflow trigger"
 
 
 class TaskInstance:
@@ -61,95 +64,93 @@ def context(store=None):
     return values
 
 
-def step(text):
-    print(f"airflow: {text}", flush=True)
+def expect_error(words, call):
+    """Runs something that must raise an error with one of these words in it."""
+    try:
+        call()
+    except Exception as error:
+        text = str(error).lower()
+        assert any(word in text for word in words), error
+    else:
+        raise AssertionError(f"no error, wanted one with {words}")
 
 
-def hook_walks_to_the_end():
+def hook():
     hook = LivyHook()
-    first = hook.post_batch(file=JOB, args=["1"], conf={"spark.x": 1}, num_executors="1")
-    second = hook.post_batch(file=JOB, args=["1"])
-    assert isinstance(first, int) and first > 0 and second != first, (first, second)
-    seen = set()
-    while True:
-        state = hook.get_batch_state(first)
-        seen.add(state.value)
-        if state in hook.TERMINAL_STATES:
-            break
-    assert state == BatchState.SUCCESS and seen <= {"starting", "running", "success"}, seen
-    batch = hook.get_batch(first)
-    assert batch["id"] == first and "appId" in batch, batch
-    hook.dump_batch_logs(first)
-    page = hook.get_batch_logs(first, 0, 100)
-    assert page["total"] >= 1 and isinstance(page["log"], list), page
-    hook.delete_batch(first)
-    try:
-        hook.get_batch_state(first)
-        raise SystemExit("a deleted batch still has a state")
-    except Exception as error:
-        assert "not find" in str(error) or "404" in str(error) or "not found" in str(error), error
-    step(f"hook: posted {first}, states {sorted(seen)}, log of {page['total']} lines, deleted")
+    with cell(HOOK, "submit"):
+        first = hook.post_batch(file=JOB, args=["1"], conf={"spark.x": 1}, num_executors="1")
+        second = hook.post_batch(file=JOB, args=["1"])
+        assert isinstance(first, int) and first > 0 and second != first, (first, second)
+    with cell(HOOK, "poll"):
+        seen = set()
+        while True:
+            state = hook.get_batch_state(first)
+            seen.add(state.value)
+            if state in hook.TERMINAL_STATES:
+                break
+        assert state == BatchState.SUCCESS and seen <= {"starting", "running", "success"}, seen
+        batch = hook.get_batch(first)
+        assert batch["id"] == first and "appId" in batch, batch
+    with cell(HOOK, "log"):
+        hook.dump_batch_logs(first)
+        page = hook.get_batch_logs(first, 0, 100)
+        assert page["total"] >= 1 and isinstance(page["log"], list), page
+    with cell(HOOK, "kill"):
+        for batch in [first, second]:
+            hook.delete_batch(batch)
+            expect_error(["not find", "404", "not found"], lambda: hook.get_batch_state(batch))
+    with cell(HOOK, "auth"):
+        connect("wrong")
+        expect_error(["401"], lambda: LivyHook().post_batch(file=JOB))
+    connect(PASSWORD)
 
 
-def operator_runs_and_recovers():
-    store = Store()
+def operator():
+    store, ctx = Store(), None
     ctx = context(store)
-    operator = LivyOperator(task_id="sync", file=JOB, args=["1"], polling_interval=1)
-    batch = operator.execute(ctx)
-    assert int(batch) > 0 and "app_id" in ctx["ti"].pushed, (batch, ctx["ti"].pushed)
-    again = LivyOperator(task_id="sync", file=JOB, args=["1"], polling_interval=1).execute(context(store))
-    assert int(again) == int(batch), "a retry after the crash of a worker submitted a second job"
-    step(f"operator: ran {batch} to the end; a retry found it again and submitted nothing")
+    batch = None
+    with cell(OPERATOR, "submit"):
+        operator = LivyOperator(task_id="run", file=JOB, args=["1"], polling_interval=1)
+        batch = operator.execute(ctx)
+        assert int(batch) > 0, batch
+    with cell(OPERATOR, "poll"):
+        assert "app_id" in ctx["ti"].pushed, ctx["ti"].pushed
+        assert LivyHook().get_batch_state(batch) == BatchState.SUCCESS
+    with cell(OPERATOR, "retry"):
+        again = LivyOperator(task_id="run", file=JOB, args=["1"], polling_interval=1).execute(context(store))
+        assert int(again) == int(batch), "a retry after the crash of a worker submitted a second job"
+    with cell(OPERATOR, "kill"):
+        operator = LivyOperator(task_id="kill", file=JOB, args=["600"], polling_interval=0)
+        batch = operator.execute(context())
+        operator.on_kill()
+        expect_error(["404", "not f"], lambda: LivyHook().get_batch(batch))
+    with cell(OPERATOR, "failing"):
+        operator = LivyOperator(task_id="fails", file=JOB, args=["0", "fail"], polling_interval=1)
+        expect_error(["did not succeed", "dead"], lambda: operator.execute(context()))
 
 
-def operator_kills():
-    operator = LivyOperator(task_id="kill", file=JOB, args=["600"], polling_interval=0)
-    batch = operator.execute(context())
-    operator.on_kill()
-    try:
-        LivyHook().get_batch(batch)
-        raise SystemExit("a killed batch is still there")
-    except Exception as error:
-        assert "404" in str(error) or "not f" in str(error).lower(), error
-    step(f"operator: killed {batch}")
+def trigger():
+    with cell(TRIGGER, "submit"):
+        operator = LivyOperator(task_id="deferred", file=JOB, args=["1"], polling_interval=1, deferrable=True)
+        try:
+            operator.execute(context())
+            raise AssertionError("the operator did not defer")
+        except TaskDeferred as deferred:
+            batch = deferred.trigger.serialize()[1]["batch_id"]
+    with cell(TRIGGER, "poll"):
+        trigger = LivyTrigger(batch_id=batch, spark_params={}, polling_interval=1, extra_options=None, extra_headers={})
+
+        async def first():
+            async for event in trigger.run():
+                return event
+
+        payload = asyncio.run(first()).payload
+        assert payload["status"] == "success", payload
+    with cell(TRIGGER, "log"):
+        assert payload.get("log_lines") is not None, payload
+        operator.execute_complete(context(), payload)
 
 
-def trigger_ends_well():
-    operator = LivyOperator(task_id="deferred", file=JOB, args=["1"], polling_interval=1, deferrable=True)
-    try:
-        operator.execute(context())
-        raise SystemExit("the operator did not defer")
-    except TaskDeferred as deferred:
-        batch = deferred.trigger.serialize()[1]["batch_id"]
-    trigger = LivyTrigger(batch_id=batch, spark_params={}, polling_interval=1, extra_options=None, extra_headers={})
-
-    async def first():
-        async for event in trigger.run():
-            return event
-
-    payload = asyncio.run(first()).payload
-    assert payload["status"] == "success", payload
-    operator.execute_complete(context(), payload)
-    step(f"trigger: {batch} ended as {payload['status']}")
-
-
-def failure_is_told():
-    failing = JOB.replace("job", "fail") if "simulated" in os.environ.get("JOBS", "") else JOB
-    operator = LivyOperator(task_id="fails", file=failing, args=["0", "on purpose"], polling_interval=1)
-    try:
-        operator.execute(context())
-        raise SystemExit("a failing job passed")
-    except Exception as error:
-        assert "did not succeed" in str(error) or "dead" in str(error).lower(), error
-    connect("wrong")
-    try:
-        LivyHook().post_batch(file=JOB)
-        raise SystemExit("a wrong password was taken")
-    except Exception as error:
-        assert "401" in str(error), error
-    step("a failing job fails the task, a wrong password is a 401")
-
-
-for check in [hook_walks_to_the_end, operator_runs_and_recovers, operator_kills, trigger_ends_well, failure_is_told]:
-    check()
-step("all passed")
+hook()
+operator()
+trigger()

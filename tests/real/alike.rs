@@ -2,7 +2,8 @@
 
 use crate::harness::Clusters;
 use crate::scenario::{Known, Target, assert_alike, script};
-use crate::servers::{Front, Livy, PASSWORD, USER, hdinsight_front, knox_front};
+use crate::servers::front::{Front, PASSWORD, USER, hdinsight_front, knox_front};
+use crate::servers::livy::Livy;
 
 fn account(user: &str, password: &str) -> Option<(String, String)> {
     Some((user.to_owned(), password.to_owned()))

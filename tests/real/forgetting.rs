@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::Gateway;
-use crate::servers::{Livy, LivySetup, Yarn};
+use crate::servers::livy::{Livy, LivySetup};
+use crate::servers::yarn::Yarn;
 use crate::{JOB, gateway_over, gateway_to, log_lines, submit};
 
 fn upstream_id(gateway: &Gateway, id: i64) -> Option<String> {

@@ -1,8 +1,8 @@
 //! The real servers: each in a folder and a process group of its own, on free loopback ports, stopped with everything that it started.
 
-mod front;
-mod livy;
-mod yarn;
+pub(crate) mod front;
+pub(crate) mod livy;
+pub(crate) mod yarn;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
@@ -10,10 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-
-pub(crate) use front::{Front, PASSWORD, USER, hdinsight_front, knox_front};
-pub(crate) use livy::{Livy, LivySetup};
-pub(crate) use yarn::Yarn;
 
 /// How long a server may take to come up on a busy machine.
 const START: Duration = Duration::from_secs(120);

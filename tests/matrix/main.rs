@@ -1,0 +1,281 @@
+//! The matrix: real clients, unchanged, through the gateway to real servers; and `certify` on each of them. Prints a table of
+//! server, client and operation; exit status 1 if a cell failed.
+//!
+//!     cargo test --test matrix
+//!     cargo test --test matrix -- --kyuubi http://127.0.0.1:10099 [--kyuubi-user USER:PASSWORD] [--kyuubi-jobs FOLDER]
+//!
+//! Real are Apache Livy, Apache Knox before it, and nginx in the place of HDInsight's gateway. Kyuubi is not in the registries: without
+//! `--kyuubi` its double stands in for it; with it, the recorded scenario is played on the real one as well. IBM Analytics Engine can't be run.
+#![expect(clippy::print_stdout, reason = "the table is what this program is for")]
+
+#[expect(dead_code, reason = "shared with the other suites, which use all of it")]
+#[path = "../blackbox/harness.rs"]
+mod harness;
+#[path = "../blackbox/scenario.rs"]
+mod scenario;
+#[expect(dead_code, reason = "shared with the other suite, which uses all of it")]
+#[path = "../real/servers/mod.rs"]
+mod servers;
+
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use harness::{ALICE, Clusters, Gateway, Scene, binary};
+use livy_gateway::sandbox::{INSTANCE, PASSWORD, TOKEN, USER};
+use scenario::{KYUUBI_DOUBLE, Target, differences, recorded, script};
+use serde_json::Value;
+use servers::front::{Front, hdinsight_front, knox_front};
+use servers::livy::Livy;
+use table::{Cell, Table};
+
+const OK: &str = "ok";
+
+/// A real Kyuubi, if one is at hand.
+#[derive(Clone, Debug)]
+struct Kyuubi {
+    url: String,
+    login: Option<(String, String)>,
+    /// Where `light.py`, `job.py`, `bad.py`, `ok.py`, `certify.py` and `pi.jar` are, as the Kyuubi sees it.
+    jobs: Option<String>,
+}
+
+/// The files of the jobs, as a cluster sees them.
+struct Jobs {
+    light: String,
+    pyspark: String,
+    jvm: String,
+    certify: String,
+    /// Whether they really run, so that their output can be looked for.
+    real: bool,
+}
+
+impl Jobs {
+    fn of(livy: &Livy) -> Jobs {
+        livy.jvm_job();
+        Jobs::below(&livy.jobs())
+    }
+
+    fn below(folder: &str) -> Jobs {
+        let at = |name: &str| format!("{}/{name}", folder.trim_end_matches('/'));
+        Jobs { light: at("light.py"), pyspark: at("job.py"), jvm: at("pi.jar"), certify: at("certify.py"), real: true }
+    }
+
+    fn simulated(scheme: &str) -> Jobs {
+        let at = |name: &str| format!("{scheme}/jobs/{name}");
+        Jobs { light: at("light.py"), pyspark: at("pi.py"), jvm: at("pi.jar"), certify: at("certify.py"), real: false }
+    }
+}
+
+fn main() -> ExitCode {
+    let kyuubi = match arguments() {
+        Ok(kyuubi) => kyuubi,
+        Err(why) => {
+            eprintln!("{why}\nusage: cargo test --test matrix [-- --kyuubi URL [--kyuubi-user USER:PASSWORD] [--kyuubi-jobs FOLDER]]");
+            return ExitCode::from(2);
+        }
+    };
+    let python = clients();
+    // Two at a time: a job of Spark's takes a core, and CI has two.
+    let cells: Vec<Cell> = std::thread::scope(|scope| {
+        let one = scope.spawn(|| [bare_livy(&python), nginx(&python)].concat());
+        let other = scope.spawn(|| [knox(&python), without_spark(&python, kyuubi.as_ref())].concat());
+        [one, other].into_iter().flat_map(|lane| lane.join().expect("a lane that panics has said why")).collect()
+    });
+    let table = Table::new(cells);
+    println!("{table}");
+    if table.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn arguments() -> Result<Option<Kyuubi>, String> {
+    let mut kyuubi = Kyuubi { url: String::new(), login: None, jobs: None };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let value = words.next().ok_or_else(|| format!("{word} wants a value"))?;
+        match word.as_str() {
+            "--kyuubi" => kyuubi.url = value.trim_end_matches('/').trim_end_matches("/api/v1").to_owned(),
+            "--kyuubi-user" => {
+                let (user, password) = value.split_once(':').ok_or("--kyuubi-user wants USER:PASSWORD")?;
+                kyuubi.login = Some((user.to_owned(), password.to_owned()));
+            }
+            "--kyuubi-jobs" => kyuubi.jobs = Some(value),
+            _ => return Err(format!("{word} is not known")),
+        }
+    }
+    Ok((!kyuubi.url.is_empty()).then_some(kyuubi))
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+/// Fetches the clients; returns the Python that has them.
+fn clients() -> String {
+    let out = Command::new(folder().join("fetch.sh")).stderr(Stdio::inherit()).output().expect("fetch.sh runs");
+    assert!(out.status.success(), "the clients could not be fetched; the lines above say why");
+    String::from_utf8(out.stdout).expect("UTF-8").trim().to_owned()
+}
+
+/// A gateway with one cluster.
+fn gateway_to(cluster: &str) -> Gateway {
+    let clusters = Clusters::start();
+    let mut scene = Scene::new(&clusters);
+    scene.clusters = format!("  real: {{{cluster}}}\n");
+    scene.with_routes("  - {name: all, targets: [{cluster: real}]}\n").start()
+}
+
+fn bare_livy(python: &str) -> Vec<Cell> {
+    let livy = Livy::start();
+    let jobs = Jobs::of(&livy);
+    let url = format!("http://{}", livy.address);
+    let alone = certify("Livy 0.7.1, no gateway", &url, &["--profile", "apache-livy", "--job", &jobs.certify]);
+    table::assert_page_is_true(&url, &alone.text);
+    let gateway = gateway_to(&format!("flavor: livy, url: \"{url}\""));
+    [alone.cells, walk("Livy 0.7.1", &gateway, python, &jobs)].concat()
+}
+
+fn knox(python: &str) -> Vec<Cell> {
+    behind("Knox 2.0.0 + Livy", python, knox_front)
+}
+
+fn nginx(python: &str) -> Vec<Cell> {
+    behind("HDInsight (nginx)", python, hdinsight_front)
+}
+
+fn behind(server: &str, python: &str, front: fn(&Livy) -> Front) -> Vec<Cell> {
+    let livy = Livy::start();
+    let jobs = Jobs::of(&livy);
+    let front = front(&livy);
+    walk(server, &gateway_to(&front.yaml), python, &jobs)
+}
+
+/// Kyuubi, real or its double, and the double of IBM Analytics Engine.
+fn without_spark(python: &str, kyuubi: Option<&Kyuubi>) -> Vec<Cell> {
+    let clusters = Clusters::start();
+    let at = clusters.address;
+    let bearer = format!("credentials: {{bearer: {{token: {TOKEN}}}}}");
+    let ibm = gateway_to(&format!("flavor: ibm, url: \"http://{at}\", instance_id: {INSTANCE}, {bearer}"));
+    let mut cells = walk("IBM (double)", &ibm, python, &Jobs::simulated("cos://bucket.service"));
+    drop(ibm);
+    cells.extend(match kyuubi {
+        None => {
+            let basic = format!("credentials: {{basic: {{username: {USER}, password: {PASSWORD}}}}}");
+            let gateway = gateway_to(&format!("flavor: kyuubi, url: \"http://{at}\", {basic}"));
+            walk("Kyuubi 1.12 (double)", &gateway, python, &Jobs::simulated("hdfs://"))
+        }
+        Some(kyuubi) => real_kyuubi(python, kyuubi),
+    });
+    cells
+}
+
+fn real_kyuubi(python: &str, kyuubi: &Kyuubi) -> Vec<Cell> {
+    // Any Livy's folder has the job files; one that runs elsewhere has been given copies.
+    let livy = kyuubi.jobs.is_none().then(Livy::start);
+    let jobs = match (&livy, &kyuubi.jobs) {
+        (Some(livy), _) => Jobs::of(livy),
+        (None, folder) => Jobs::below(folder.as_deref().unwrap_or_default()),
+    };
+    let login =
+        kyuubi.login.as_ref().map(|(user, password)| format!(", credentials: {{basic: {{username: {user}, password: {password}}}}}"));
+    let gateway = gateway_to(&format!("flavor: kyuubi, url: \"{}\", act_as: service{}", kyuubi.url, login.unwrap_or_default()));
+    let mut cells = walk("Kyuubi (real)", &gateway, python, &jobs);
+    cells.extend(kyuubi_as_recorded(kyuubi, &jobs));
+    cells
+}
+
+/// Plays the recorded scenario on a real Kyuubi: one that was not used before answers as recorded.
+fn kyuubi_as_recorded(kyuubi: &Kyuubi, jobs: &Jobs) -> Vec<Cell> {
+    let authority = kyuubi.url.trim_start_matches("http://");
+    let address =
+        std::net::ToSocketAddrs::to_socket_addrs(authority).ok().and_then(|mut all| all.next()).expect("--kyuubi is http://HOST:PORT");
+    let folder = jobs.light.trim_end_matches("light.py").to_owned();
+    let target = Target {
+        address,
+        ca_file: None,
+        base: "/api/v1".into(),
+        recorded_base: "/api/v1",
+        login: kyuubi.login.clone(),
+        words: vec![("/jobs/".to_owned(), folder), (r#""args": ["25"]"#.to_owned(), r#""args": ["2"]"#.to_owned())],
+    };
+    let steps = script("kyuubi-1.12.0");
+    let found = differences(&steps, &recorded(&steps), &target.play(&steps), &KYUUBI_DOUBLE);
+    found.iter().for_each(|line| eprintln!("Kyuubi, otherwise than recorded: {line}"));
+    let verdict = if found.is_empty() { OK.to_owned() } else { format!("{} differences, told above", found.len()) };
+    vec![Cell::new("Kyuubi (real)", "recorded scenario", "poll", &verdict)]
+}
+
+/// Every client, one after the other, through one gateway.
+fn walk(server: &str, gateway: &Gateway, python: &str, jobs: &Jobs) -> Vec<Cell> {
+    let url = format!("https://localhost:{}", gateway.address.port());
+    let ca = gateway.scene.folder.path().join("tls.crt").display().to_string();
+    let mut cells = Vec::new();
+    for script in ["airflow_livy.py", "pylivy.py"] {
+        let mut command = Command::new(python);
+        command.args(["-W", "ignore"]).arg(folder().join(script)).args([&url, ALICE.0, ALICE.1, &ca, &jobs.light]);
+        cells.extend(run(server, script, &mut command));
+    }
+    let mut curl = Command::new(folder().join("curl.sh"));
+    curl.args([&url, ALICE.0, ALICE.1, &ca, &jobs.light, &jobs.pyspark, &jobs.jvm]);
+    if jobs.real && !server.starts_with("Kyuubi") {
+        curl.env("PYSPARK_SAYS", "^tick 0$").env("JVM_SAYS", "^Pi is roughly 3");
+    }
+    cells.extend(run(server, "curl", &mut curl));
+    let user = format!("{}:{}", ALICE.0, ALICE.1);
+    cells.extend(certify(server, &url, &["--profile", "gateway", "--user", &user, "--ca", &ca, "--job", &jobs.certify]).cells);
+    cells
+}
+
+/// Runs a client's script and reads its cells.
+fn run(server: &str, client: &str, command: &mut Command) -> Vec<Cell> {
+    let out = command.stdin(Stdio::null()).output().expect("the client runs");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let cells: Vec<Cell> = text.lines().filter_map(|line| Cell::read(server, line)).collect();
+    if cells.is_empty() || cells.iter().any(|cell| cell.verdict != OK) {
+        eprintln!("--- {server}, {client}:\n{text}{}", String::from_utf8_lossy(&out.stderr));
+    }
+    if cells.is_empty() { vec![Cell::new(server, client, "submit", "it said nothing; its output stands above")] } else { cells }
+}
+
+struct Certified {
+    cells: Vec<Cell>,
+    text: String,
+}
+
+/// Certifies an endpoint; a cell for each operation, of all checks that are about it.
+fn certify(server: &str, url: &str, more: &[&str]) -> Certified {
+    let run = |format: &str| {
+        Command::new(binary()).args(["certify", url, "--format", format]).args(more).stdin(Stdio::null()).output().expect("certify runs")
+    };
+    let out = run("json");
+    let report: Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
+    let checks = report["checks"].as_array().cloned().unwrap_or_default();
+    if !out.status.success() {
+        let failed = checks.iter().filter(|check| check["verdict"] == "failed");
+        failed.for_each(|check| eprintln!("{server}, certify: {} {}", check["id"], check["why"]));
+        eprintln!("{}", String::from_utf8_lossy(&out.stderr));
+    }
+    let areas = [
+        ("submit", &["submit", "refuse"][..]),
+        ("poll", &["state", "batch", "http"]),
+        ("log", &["log"]),
+        ("list", &["list"]),
+        ("kill", &["kill"]),
+        ("auth", &["auth"]),
+    ];
+    let cell = |(operation, areas): (&str, &[&str])| {
+        let about = |check: &&Value| check["id"].as_str().and_then(|id| id.split('.').next()).is_some_and(|area| areas.contains(&area));
+        let count = |verdict: &str| checks.iter().filter(about).filter(|check| check["verdict"] == verdict).count();
+        let verdict = match (count("passed"), count("failed")) {
+            (0, 0) => return None,
+            (_, 0) => OK.to_owned(),
+            (_, failed) => format!("{failed} checks failed, told above"),
+        };
+        Some(Cell::new(server, "certify", operation, &verdict))
+    };
+    let mut cells: Vec<Cell> = areas.into_iter().filter_map(cell).collect();
+    if cells.is_empty() {
+        cells.push(Cell::new(server, "certify", "submit", "it checked nothing; its output stands above"));
+    }
+    Certified { cells, text: table::certify_text(&report) }
+}
