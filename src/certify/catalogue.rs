@@ -44,6 +44,11 @@ impl Check {
         }
     }
 
+    /// Counts the checks of a profile.
+    pub fn of(profile: Profile) -> usize {
+        CHECKS.iter().filter(|check| check.says(profile).is_some()).count()
+    }
+
     /// Finds a check by its id.
     pub fn find(id: &str) -> Option<&'static Check> {
         CHECKS.iter().find(|check| check.id == id)
@@ -296,3 +301,19 @@ pub const CHECKS: &[Check] = &[
     ),
     both("auth.wrong", "with a wrong login a request is a 401", "RFC 9110 15.5.2"),
 ];
+
+/// Writes the table of all checks, for the documentation.
+pub fn markdown() -> String {
+    let mut page = "| check | what must hold | source |\n| --- | --- | --- |\n".to_owned();
+    for check in CHECKS {
+        let says = match (check.livy, check.gateway) {
+            (Some(livy), Some(gateway)) if livy == gateway => livy.to_owned(),
+            (Some(livy), Some(gateway)) => format!("**apache-livy**: {livy}<br>**gateway**: {gateway}"),
+            (Some(livy), None) => format!("**apache-livy** only: {livy}"),
+            (None, Some(gateway)) => format!("**gateway** only: {gateway}"),
+            (None, None) => continue,
+        };
+        page.push_str(&format!("| `{}` | {says} | {} |\n", check.id, check.source));
+    }
+    page
+}

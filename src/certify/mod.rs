@@ -15,13 +15,13 @@ mod suite;
 
 use std::time::{Duration, Instant};
 
-pub use catalogue::{CHECKS, Check, Profile};
+pub use catalogue::{CHECKS, Check, Profile, markdown};
 pub use endpoint::{Address, Login};
 pub use report::{Line, Report, Verdict};
 
 use endpoint::Endpoint;
 use expect::Miss;
-use suite::Suite;
+use suite::{Suite, Terms};
 
 /// The program that plays all three jobs: `certify.py SECONDS [fail]`.
 pub const JOB_PROGRAM: &str = include_str!("job.py");
@@ -113,6 +113,8 @@ pub struct Options {
     pub job_limit: Duration,
     /// How long all checks together may take; cleaning up comes on top, a minute at most.
     pub limit: Duration,
+    /// Tells on stderr how far it is, on one line that is written over.
+    pub progress: bool,
 }
 
 /// Runs the suite. `stop` ends it early: what was submitted is still removed.
@@ -124,12 +126,16 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<Rep
     let url = options.address.url.to_string();
     let endpoint = Endpoint::new(options.address)?;
     let profile = reach(&endpoint, options.profile).await.map_err(|why| endpoint.without_secrets(why))?;
-    let suite = Suite::new(endpoint, profile, options.jobs, options.job_limit, began + options.limit);
+    let Options { jobs, job_limit, limit, progress, .. } = options;
+    let suite = Suite::new(endpoint, profile, Terms { jobs, job_limit, deadline: began + limit, progress });
     let stopped = tokio::select! {
         () = checks::walk(&suite) => false,
         () = stop => true,
     };
     let left_behind = suite.clean_up().await;
+    if progress {
+        eprintln!();
+    }
     Ok(Report { url, profile, lines: suite.lines(), left_behind, took: began.elapsed(), stopped })
 }
 

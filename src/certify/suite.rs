@@ -15,6 +15,8 @@ use super::{Job, Jobs};
 
 /// How long cleaning up may take, whatever happened before.
 const CLEANING: Duration = Duration::from_secs(60);
+/// How many batches of the end of a list are looked through.
+const NEWEST: i64 = 500;
 /// Between two polls: short enough to see a state that lasts a moment.
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
@@ -23,6 +25,18 @@ const POLL_EVERY: Duration = Duration::from_millis(100);
 pub(super) struct Made {
     pub(super) id: i64,
     pub(super) name: String,
+}
+
+/// What a run is given beside its endpoint.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) jobs: Jobs,
+    /// How long a job may take from submission to its end.
+    pub(super) job_limit: Duration,
+    /// When the last check must be made.
+    pub(super) deadline: Instant,
+    /// Whether to tell on stderr how far it is.
+    pub(super) progress: bool,
 }
 
 /// The run of a suite.
@@ -34,6 +48,7 @@ pub(super) struct Suite {
     /// How long a job may take from submission to its end.
     pub(super) job_limit: Duration,
     deadline: Instant,
+    progress: bool,
     run: String,
     /// Everything that was submitted: the name sent, and the id if one was told.
     submitted: Mutex<BTreeMap<String, Option<i64>>>,
@@ -41,9 +56,10 @@ pub(super) struct Suite {
 }
 
 impl Suite {
-    pub(super) fn new(endpoint: Endpoint, profile: Profile, jobs: Jobs, job_limit: Duration, deadline: Instant) -> Suite {
+    pub(super) fn new(endpoint: Endpoint, profile: Profile, options: Terms) -> Suite {
+        let Terms { jobs, job_limit, deadline, progress } = options;
         let run = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
-        Suite { endpoint, profile, jobs, job_limit, deadline, run, submitted: Mutex::default(), book: Mutex::default() }
+        Suite { endpoint, profile, jobs, job_limit, deadline, progress, run, submitted: Mutex::default(), book: Mutex::default() }
     }
 
     /// Makes one check and writes its verdict down; does nothing if the profile does not have it.
@@ -62,7 +78,12 @@ impl Suite {
             Err(Miss::Failed(why)) => Verdict::Failed(self.endpoint.without_secrets(why)),
             Err(Miss::Skipped(why)) => Verdict::Skipped(self.endpoint.without_secrets(why)),
         };
-        self.book.lock().unwrap_or_else(PoisonError::into_inner).push(Line { check, verdict, took: began.elapsed() });
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        book.push(Line { check, verdict, took: began.elapsed() });
+        if self.progress {
+            // One line that is written over, for whoever waits at a terminal.
+            eprint!("\r{} of {} checks made ", book.len(), Check::of(self.profile));
+        }
     }
 
     /// Writes the same reason down for checks that can't be made.
@@ -162,6 +183,15 @@ impl Suite {
             }
             tokio::time::sleep(POLL_EVERY).await;
         }
+    }
+
+    /// Reads the end of the list, where what was submitted last stands; a server may remember tens of thousands of batches.
+    pub(super) async fn newest(&self) -> Result<Vec<Value>, Miss> {
+        let first = self.endpoint.get("/batches?from=0&size=1").await?.status(200)?.json()?;
+        let from = (first["total"].as_i64().unwrap_or(0) - NEWEST).max(0);
+        let answer = self.endpoint.get(&format!("/batches?from={from}&size={NEWEST}")).await?;
+        let body = answer.status(200)?.json()?;
+        body["sessions"].as_array().cloned().ok_or_else(|| answer.miss("a list under \"sessions\""))
     }
 
     /// Deletes everything that was submitted and is still there; returns what could not be removed.

@@ -1,5 +1,6 @@
 //! `livy-gateway certify`.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -88,6 +89,7 @@ impl Certify {
             jobs: self.jobs(),
             job_limit: self.job_timeout,
             limit: self.timeout,
+            progress: std::io::stderr().is_terminal(),
         };
         let report = super::runtime()?.block_on(certify::run(options, super::told_to_stop()))?;
         super::say(&match self.format {

@@ -27,6 +27,11 @@ fn flavors_page_is_true() {
 }
 
 #[test]
+fn certify_page_is_true() {
+    assert_generated("docs/certify.md", &livy_gateway::certify::markdown());
+}
+
+#[test]
 fn errors_page_is_true() {
     assert_generated("docs/errors.md", &livy_gateway::api::error::markdown());
 }

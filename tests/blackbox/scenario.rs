@@ -47,7 +47,7 @@ impl Told {
     fn of(reply: &Reply, words: &[(String, String)]) -> Told {
         let text = words.iter().fold(reply.text(), |text, (recorded, here)| text.replace(here, recorded));
         let body = serde_json::from_str(&text).map_or_else(|_| Body::Text(text), Body::Json);
-        Told { status: reply.status, headers: headers(reply.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))), body }
+        Told { status: reply.status, headers: headers_of(reply.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))), body }
     }
 
     fn json(&self, key: &str) -> &Value {
@@ -75,7 +75,7 @@ impl Told {
 }
 
 /// The headers that clients read, without what changes from one answer to the next.
-fn headers<'a>(all: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<String, String> {
+fn headers_of<'a>(all: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<String, String> {
     let mut kept: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in all {
         let name = name.to_ascii_lowercase();
@@ -149,6 +149,31 @@ pub(crate) fn script(folder: &str) -> Vec<Step> {
     files.iter().map(|file| step(file)).collect()
 }
 
+/// Makes a script of documented samples, for a service that can't be run: each has a name, the path to ask
+/// (the samples are about several batches), and maybe a body to send.
+pub(crate) fn documented(flavor: &str, samples: &[(&str, &str, Option<&str>)], headers: &[(String, String)]) -> Vec<Step> {
+    let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/documented.json");
+    let all: Vec<Value> = serde_json::from_slice(&std::fs::read(at).expect("is readable")).expect("JSON");
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let step = |(what, path, body): &(&str, &str, Option<&str>)| {
+        let sample = all.iter().find(|one| one["flavor"] == flavor && one["what"] == *what).unwrap_or_else(|| panic!("no sample {what}"));
+        let kind = sample["type"].as_str().unwrap_or_default();
+        Step {
+            name: what.replace(' ', "-"),
+            method: text(&sample["method"]).expect("a method"),
+            path: (*path).to_owned(),
+            headers: headers.to_vec(),
+            body: body.map(str::to_owned),
+            recorded: Told {
+                status: sample["status"].as_u64().and_then(|status| u16::try_from(status).ok()).expect("a status"),
+                headers: headers_of(std::iter::once(("content-type", kind))),
+                body: Body::Json(sample["body"].clone()),
+            },
+        }
+    };
+    samples.iter().map(step).collect()
+}
+
 fn step(file: &Path) -> Step {
     let exchange: Value = serde_json::from_slice(&std::fs::read(file).expect("is readable")).expect("JSON");
     let (request, response) = (&exchange["request"], &exchange["response"]);
@@ -171,7 +196,7 @@ fn step(file: &Path) -> Step {
         body: text(&request["body"]),
         recorded: Told {
             status: response["status"].as_u64().and_then(|status| u16::try_from(status).ok()).expect("a status"),
-            headers: headers(pairs.iter().filter_map(|pair| Some((pair[0].as_str()?, pair[1].as_str()?)))),
+            headers: headers_of(pairs.iter().filter_map(|pair| Some((pair[0].as_str()?, pair[1].as_str()?)))),
             body,
         },
     }

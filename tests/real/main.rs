@@ -7,8 +7,10 @@
 #[expect(dead_code, reason = "shared with the other suite, which uses all of it")]
 #[path = "../blackbox/harness.rs"]
 mod harness;
+#[expect(dead_code, reason = "shared with the other suites, which use all of it")]
 #[path = "../blackbox/scenario.rs"]
 mod scenario;
+#[expect(dead_code, reason = "shared with the matrix, which uses all of it")]
 mod servers;
 
 mod alike;

@@ -101,9 +101,8 @@ pub(super) async fn ended(suite: &Suite, batches: &Batches, ends: &Ends) {
             let word = async |path: String| Ok::<_, Miss>(suite.endpoint.get(&path).await?.status(200)?.json()?["state"].clone());
             let state = word(format!("/batches/{}/state", made.id)).await?;
             let item = word(format!("/batches/{}", made.id)).await?;
-            let list = suite.endpoint.get("/batches?from=0&size=100000").await?.json()?;
-            let listed =
-                list["sessions"].as_array().and_then(|list| list.iter().find(|one| one["id"] == made.id)).map(|one| one["state"].clone());
+            let list = suite.newest().await?;
+            let listed = list.iter().find(|one| one["id"] == made.id).map(|one| one["state"].clone());
             let agree = item == state && listed.as_ref().is_none_or(|listed| *listed == state);
             ensure(agree, || format!("/state says {state}, the batch {item}, the list {}", listed.unwrap_or_default()))
         })
