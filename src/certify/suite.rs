@@ -44,11 +44,7 @@ pub(super) struct Terms {
 pub(super) struct Suite {
     pub(super) endpoint: Endpoint,
     pub(super) profile: Profile,
-    pub(super) jobs: Jobs,
-    /// How long a job may take from submission to its end.
-    pub(super) job_limit: Duration,
-    deadline: Instant,
-    progress: bool,
+    pub(super) terms: Terms,
     run: String,
     /// Everything that was submitted: the name sent, and the id if one was told.
     submitted: Mutex<BTreeMap<String, Option<i64>>>,
@@ -56,10 +52,9 @@ pub(super) struct Suite {
 }
 
 impl Suite {
-    pub(super) fn new(endpoint: Endpoint, profile: Profile, options: Terms) -> Suite {
-        let Terms { jobs, job_limit, deadline, progress } = options;
+    pub(super) fn new(endpoint: Endpoint, profile: Profile, terms: Terms) -> Suite {
         let run = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
-        Suite { endpoint, profile, jobs, job_limit, deadline, progress, run, submitted: Mutex::default(), book: Mutex::default() }
+        Suite { endpoint, profile, terms, run, submitted: Mutex::default(), book: Mutex::default() }
     }
 
     /// Makes one check and writes its verdict down; does nothing if the profile does not have it.
@@ -69,7 +64,7 @@ impl Suite {
             return;
         }
         let began = Instant::now();
-        let outcome = match tokio::time::timeout_at(self.deadline.into(), work).await {
+        let outcome = match tokio::time::timeout_at(self.terms.deadline.into(), work).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Miss::failed("the time for the whole suite was over before this could be told")),
         };
@@ -80,7 +75,7 @@ impl Suite {
         };
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         book.push(Line { check, verdict, took: began.elapsed() });
-        if self.progress {
+        if self.terms.progress {
             // One line that is written over, for whoever waits at a terminal.
             eprint!("\r{} of {} checks made ", book.len(), Check::of(self.profile));
         }
@@ -108,7 +103,7 @@ impl Suite {
 
     /// Makes a submission of a job under a name of this run; `more` adds or replaces fields.
     pub(super) fn body(&self, job: Job, what: &str, more: Value) -> Value {
-        let mut body = json!({"file": self.jobs.file(job), "args": job.arguments(), "name": self.name(what)});
+        let mut body = json!({"file": self.terms.jobs.file(job), "args": job.arguments(), "name": self.name(what)});
         if let Value::Object(more) = more {
             for (key, value) in more {
                 body[key] = value;
@@ -168,7 +163,7 @@ impl Suite {
 
     /// Polls the state until it fits, the job's time is over, or the batch has ended another way; returns every word seen, in order.
     pub(super) async fn watch(&self, id: i64, enough: impl Fn(&str) -> bool) -> Result<Vec<String>, Miss> {
-        let until = Instant::now() + self.job_limit;
+        let until = Instant::now() + self.terms.job_limit;
         let mut words: Vec<String> = Vec::new();
         loop {
             let answer = self.endpoint.get(&format!("/batches/{id}/state")).await?;

@@ -2,6 +2,9 @@
 //!
 //! Every answer and every log line of every gateway is searched for secrets; whichever test made one leak is the one that fails.
 
+#[path = "wire.rs"]
+mod wire;
+
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -13,6 +16,8 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use livy_gateway::sandbox::{INSTANCE, PASSWORD, TOKEN, USER};
 use serde_json::{Value, json};
+
+pub(crate) use wire::*;
 
 /// How long anything may take that should take moments.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -467,161 +472,6 @@ impl Drop for Gateway {
             }
         }
     }
-}
-
-/// A request in the making.
-#[derive(Clone)]
-pub(crate) struct Request<'a> {
-    pub(crate) method: &'a str,
-    pub(crate) path: &'a str,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Option<Vec<u8>>,
-}
-
-impl Default for Request<'_> {
-    fn default() -> Self {
-        Request { method: "GET", path: "/", headers: Vec::new(), body: None }
-    }
-}
-
-impl<'a> Request<'a> {
-    pub(crate) fn get(path: &'a str) -> Self {
-        Request { path, ..Request::default() }
-    }
-
-    pub(crate) fn post(path: &'a str, body: &Value) -> Self {
-        Request::post_bytes(path, body.to_string().as_bytes()).header("Content-Type", "application/json")
-    }
-
-    pub(crate) fn post_bytes(path: &'a str, body: &[u8]) -> Self {
-        Request { method: "POST", path, body: Some(body.to_vec()), ..Request::default() }
-    }
-
-    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    pub(crate) fn basic(self, (user, password): (&str, &str)) -> Self {
-        let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-        self.header("Authorization", &format!("Basic {text}"))
-    }
-
-    pub(crate) fn bearer(self, token: &str) -> Self {
-        self.header("Authorization", &format!("Bearer {token}"))
-    }
-
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut text = format!("{} {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", self.method, self.path);
-        for (name, value) in &self.headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        if let Some(body) = &self.body {
-            text.push_str(&format!("Content-Length: {}\r\n", body.len()));
-        }
-        text.push_str("\r\n");
-        let mut bytes = text.into_bytes();
-        bytes.extend(self.body.iter().flatten());
-        bytes
-    }
-}
-
-/// An answer.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Reply {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-    }
-
-    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
-        self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str()).collect()
-    }
-
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    #[track_caller]
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
-    }
-
-    fn whole(&self) -> String {
-        format!("{:?}\n{}", self.headers, self.text())
-    }
-
-    /// Asserts that this is an error in the gateway's shape, and returns its message.
-    #[track_caller]
-    pub(crate) fn error(&self, status: u16, code: &str) -> String {
-        assert_eq!(self.status, status, "{}", self.text());
-        let body = self.json();
-        assert_eq!(body["code"], code, "{body}");
-        assert!(body["retryable"].is_boolean() && body["requestId"].is_string(), "{body}");
-        assert_eq!(body["requestId"].as_str(), self.header("x-request-id"));
-        assert!(self.header("content-type").is_some_and(|kind| kind.starts_with("application/json")));
-        body["msg"].as_str().expect("a message").to_owned()
-    }
-}
-
-/// Writes a request, reads to the end of the connection.
-pub(crate) fn exchange(mut stream: impl std::io::Read + std::io::Write, request: &[u8]) -> Reply {
-    // The gateway may answer and close before it has read everything; the answer is what counts.
-    let _ = stream.write_all(request);
-    let _ = stream.flush();
-    read_reply(&mut stream)
-}
-
-/// Reads one answer: a head, and as many bytes as it says.
-pub(crate) fn read_reply(stream: &mut impl std::io::Read) -> Reply {
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 8192];
-    let head_end = loop {
-        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            break at;
-        }
-        match stream.read(&mut buffer) {
-            Ok(count) if count > 0 => bytes.extend_from_slice(&buffer[..count]),
-            _ => return Reply { status: 0, headers: Vec::new(), body: bytes },
-        }
-    };
-    let head = String::from_utf8_lossy(&bytes[..head_end]).into_owned();
-    let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or(0);
-    let headers: Vec<(String, String)> =
-        lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let mut body = bytes.split_off(head_end + 4);
-    let length = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length")).and_then(|(_, value)| value.parse().ok());
-    while length.is_none_or(|length: usize| body.len() < length) {
-        match stream.read(&mut buffer) {
-            Ok(count) if count > 0 => body.extend_from_slice(&buffer[..count]),
-            _ => break,
-        }
-    }
-    let chunked =
-        headers.iter().any(|(name, value)| name.eq_ignore_ascii_case("transfer-encoding") && value.eq_ignore_ascii_case("chunked"));
-    let body = if chunked { without_chunks(&body) } else { body };
-    Reply { status, headers, body }
-}
-
-/// Takes the framing of `Transfer-Encoding: chunked` away.
-fn without_chunks(mut body: &[u8]) -> Vec<u8> {
-    let mut whole = Vec::new();
-    while let Some(at) = body.windows(2).position(|window| window == b"\r\n") {
-        let size = std::str::from_utf8(&body[..at]).ok().and_then(|text| usize::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
-        let (from, to) = ((at + 2).min(body.len()), (at + 2 + size).min(body.len()));
-        whole.extend_from_slice(&body[from..to]);
-        if size == 0 {
-            break;
-        }
-        body = &body[(to + 2).min(body.len())..];
-    }
-    whole
 }
 
 /// Signs a token for the `robots` authenticator; `claims` overrides the good ones.

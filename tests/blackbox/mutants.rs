@@ -1,13 +1,13 @@
 //! Endpoints that are broken on purpose: a proxy in front of a good one that changes one thing, as a buggy server or front would.
 
 use std::collections::HashSet;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use crate::harness::Reply;
+use crate::harness::{Gateway, Head, Reply, exchange, read_body, read_head};
 
 /// A request on its way through.
 #[derive(Clone, Debug)]
@@ -419,12 +419,12 @@ pub(crate) fn serve(mutant: &Arc<Mutant>, forward: Arc<Forward>) -> SocketAddr {
 
 /// Sends a request to a plain HTTP server.
 pub(crate) fn to_server(server: SocketAddr) -> Arc<Forward> {
-    Arc::new(move |asked| crate::harness::exchange(TcpStream::connect(server).expect("the server listens"), &asked.to_bytes()))
+    Arc::new(move |asked| exchange(TcpStream::connect(server).expect("the server listens"), &asked.to_bytes()))
 }
 
 /// Sends a request to a gateway.
-pub(crate) fn to_gateway(gateway: Arc<crate::harness::Gateway>) -> Arc<Forward> {
-    Arc::new(move |asked| crate::harness::exchange(gateway.tls(&[b"http/1.1"]), &asked.to_bytes()))
+pub(crate) fn to_gateway(gateway: Arc<Gateway>) -> Arc<Forward> {
+    Arc::new(move |asked| exchange(gateway.tls(&[b"http/1.1"]), &asked.to_bytes()))
 }
 
 fn pass(mut stream: TcpStream, mutant: &Mutant, forward: &Arc<Forward>) {
@@ -445,31 +445,9 @@ fn pass(mut stream: TcpStream, mutant: &Mutant, forward: &Arc<Forward>) {
 }
 
 fn read_request(stream: &mut TcpStream) -> Option<Asked> {
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 8192];
-    let end = loop {
-        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            break at;
-        }
-        match stream.read(&mut buffer) {
-            Ok(count) if count > 0 => bytes.extend_from_slice(&buffer[..count]),
-            _ => return None,
-        }
-    };
-    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-    let mut lines = head.split("\r\n");
-    let mut first = lines.next()?.split(' ');
-    let (method, path) = (first.next()?.to_owned(), first.next()?.to_owned());
-    let headers: Vec<(String, String)> =
-        lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let length =
-        headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length")).and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
-    let mut body = bytes.split_off(end + 4);
-    while body.len() < length {
-        match stream.read(&mut buffer) {
-            Ok(count) if count > 0 => body.extend_from_slice(&buffer[..count]),
-            _ => return None,
-        }
-    }
+    let Head { first, headers, rest } = read_head(stream).ok()?;
+    let mut words = first.split(' ');
+    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let body = read_body(stream, &headers, rest, Some(0));
     Some(Asked { method, path, headers, body })
 }

@@ -1,7 +1,7 @@
 //! Each real server and its double answer the same scenarios, and `certify` passes on the real ones.
 
 use crate::harness::Clusters;
-use crate::scenario::{Known, Target, assert_alike, script};
+use crate::scenario::{KNOX_DOUBLE, Known, Target, assert_alike, script};
 use crate::servers::front::{Front, PASSWORD, USER, hdinsight_front, knox_front};
 use crate::servers::livy::Livy;
 
@@ -42,19 +42,8 @@ fn the_double_of_livy_is_like_a_real_one() {
 fn the_double_of_knox_is_like_a_real_one() {
     let livy = Livy::start();
     let front = knox_front(&livy);
-    compare(&livy, Some(&front), "/gateway/default/livy", &KNOX);
+    compare(&livy, Some(&front), "/gateway/default/livy", &KNOX_DOUBLE);
 }
-
-/// The page is compared, the Java reader's own words in it are not.
-const KNOX: [Known; 7] = [
-    ("malformed", "body.message", "its words"),
-    ("array-body", "body.message", "its words"),
-    ("empty-body", "body.message", "its words"),
-    ("form", "body.message", "its words"),
-    ("null-body", "body.message", "its words"),
-    ("text-body", "body.message", "its words"),
-    ("trailing-junk", "body.message", "its words"),
-];
 
 #[test]
 fn the_double_of_hdinsight_is_like_its_stand_in() {

@@ -29,53 +29,44 @@ if [ ! -d "$spark" ]; then
   mv "$spark.part" "$spark"
 fi
 
-livy=$CACHE/livy-$LIVY_VERSION
-if [ ! -d "$livy" ]; then
-  echo "fetching Apache Livy $LIVY_VERSION into $livy" >&2
-  rm -rf "$livy.part" && mkdir -p "$livy.part/jars"
-  cat > "$livy.part/pom.xml" <<POM
+# The jars of the dependencies on stdin, with all that they need, into FOLDER/jars; more arguments are Maven's.
+maven() { # NAME FOLDER [ARGUMENT...]
+  echo "fetching $1 into ${2%.part}" >&2
+  mkdir -p "$2/jars"
+  cat > "$2/pom.xml" <<POM
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
-  <groupId>livy-gateway.tests</groupId><artifactId>livy</artifactId><version>1</version><packaging>pom</packaging>
-  <dependencies><dependency>
-    <groupId>org.apache.livy</groupId><artifactId>livy-server</artifactId><version>$LIVY_VERSION</version>
-  </dependency></dependencies>
+  <groupId>livy-gateway.tests</groupId><artifactId>packages</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>$(cat)</dependencies>
 </project>
 POM
-  (cd "$livy.part" && mvn -B -q dependency:copy-dependencies -DoutputDirectory=jars -DincludeScope=runtime) >&2 ||
-    { echo "could not download Apache Livy $LIVY_VERSION from Maven Central; check the network and run again" >&2; exit 3; }
+  (cd "$2" && mvn -B -q "${@:3}" dependency:copy-dependencies -DoutputDirectory=jars -DincludeScope=runtime) >&2 ||
+    { echo "could not download $1 from Maven Central; check the network and run again" >&2; exit 3; }
+}
+dependency() { # GROUP ARTIFACT VERSION [MORE XML]
+  echo "<dependency><groupId>$1</groupId><artifactId>$2</artifactId><version>$3</version>${4:-}</dependency>"
+}
+
+livy=$CACHE/livy-$LIVY_VERSION
+if [ ! -d "$livy" ]; then
+  rm -rf "$livy.part"
+  dependency org.apache.livy livy-server "$LIVY_VERSION" | maven "Apache Livy $LIVY_VERSION" "$livy.part"
   mv "$livy.part" "$livy"
 fi
 
-echo "SPARK_VENV=$spark"
-echo "LIVY_JARS=$livy/jars"
-
 knox=$CACHE/knox-$KNOX_VERSION
 if [ ! -d "$knox" ]; then
-  echo "fetching Apache Knox $KNOX_VERSION into $knox" >&2
-  rm -rf "$knox.part" && mkdir -p "$knox.part/jars" "$knox.part/nowhere"
+  rm -rf "$knox.part" && mkdir -p "$knox.part/nowhere"
   # Its POMs name repositories that are gone; the mirror makes Maven pass over them at once. What is excluded lives only there.
   cat > "$knox.part/settings.xml" <<SETTINGS
 <settings><mirrors><mirror>
   <id>nowhere</id><mirrorOf>external:*,!central</mirrorOf><url>file://$knox.part/nowhere</url>
 </mirror></mirrors></settings>
 SETTINGS
-  cat > "$knox.part/pom.xml" <<POM
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>livy-gateway.tests</groupId><artifactId>knox</artifactId><version>1</version><packaging>pom</packaging>
-  <dependencies><dependency>
-    <groupId>org.apache.knox</groupId><artifactId>gateway-release</artifactId><version>$KNOX_VERSION</version>
-    <exclusions>
-      <exclusion><groupId>org.jetbrains.pty4j</groupId><artifactId>*</artifactId></exclusion>
-      <exclusion><groupId>org.apache.knox</groupId><artifactId>gateway-provider-security-pac4j</artifactId></exclusion>
-      <exclusion><groupId>org.apache.knox</groupId><artifactId>gateway-discovery-cm</artifactId></exclusion>
-    </exclusions>
-  </dependency></dependencies>
-</project>
-POM
-  (cd "$knox.part" && mvn -B -q -s settings.xml dependency:copy-dependencies -DoutputDirectory=jars -DincludeScope=runtime) >&2 ||
-    { echo "could not download Apache Knox $KNOX_VERSION from Maven Central; check the network and run again" >&2; exit 3; }
+  exclusion() { echo "<exclusion><groupId>$1</groupId><artifactId>$2</artifactId></exclusion>"; }
+  gone="$(exclusion org.jetbrains.pty4j '*')$(exclusion org.apache.knox gateway-provider-security-pac4j)$(exclusion org.apache.knox gateway-discovery-cm)"
+  dependency org.apache.knox gateway-release "$KNOX_VERSION" "<exclusions>$gone</exclusions>" |
+    maven "Apache Knox $KNOX_VERSION" "$knox.part" -s settings.xml
   (cd "$knox.part" && python3 - <<'PY'
 import glob, zipfile
 with zipfile.ZipFile(glob.glob("jars/gateway-service-definitions-*.jar")[0]) as jar:
@@ -84,25 +75,18 @@ PY
   )
   mv "$knox.part" "$knox"
 fi
-echo "KNOX=$knox"
 
 yarn=$CACHE/yarn-$HADOOP_VERSION
 if [ ! -d "$yarn" ]; then
-  echo "fetching Apache Hadoop YARN $HADOOP_VERSION into $yarn" >&2
-  rm -rf "$yarn.part" && mkdir -p "$yarn.part/jars"
-  dependency() { echo "<dependency><groupId>org.apache.hadoop</groupId><artifactId>$1</artifactId><version>$HADOOP_VERSION</version></dependency>"; }
+  rm -rf "$yarn.part"
   # The web pages of a ResourceManager want the timeline service's classes, although none is run.
-  cat > "$yarn.part/pom.xml" <<POM
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>livy-gateway.tests</groupId><artifactId>yarn</artifactId><version>1</version><packaging>pom</packaging>
-  <dependencies>
-    $(for artifact in common yarn-server-resourcemanager yarn-server-nodemanager yarn-server-timelineservice; do dependency "hadoop-$artifact"; done)
-  </dependencies>
-</project>
-POM
-  (cd "$yarn.part" && mvn -B -q dependency:copy-dependencies -DoutputDirectory=jars -DincludeScope=runtime) >&2 ||
-    { echo "could not download Apache Hadoop YARN $HADOOP_VERSION from Maven Central; check the network and run again" >&2; exit 3; }
+  for artifact in common yarn-server-resourcemanager yarn-server-nodemanager yarn-server-timelineservice; do
+    dependency org.apache.hadoop "hadoop-$artifact" "$HADOOP_VERSION"
+  done | maven "Apache Hadoop YARN $HADOOP_VERSION" "$yarn.part"
   mv "$yarn.part" "$yarn"
 fi
+
+echo "SPARK_VENV=$spark"
+echo "LIVY_JARS=$livy/jars"
+echo "KNOX=$knox"
 echo "YARN_JARS=$yarn/jars"

@@ -57,16 +57,16 @@ fn rank(word: &str) -> Option<u8> {
 
 fn ends(suite: &Suite, words: &[String], wanted: &str, job: Job) -> Outcome {
     missing_job(suite, words, wanted)?;
-    let file = suite.jobs.file(job);
+    let file = suite.terms.jobs.file(job);
     ensure(words.last().is_some_and(|word| word == wanted), || {
-        format!("the job {file} went {words:?} within {:?}; wanted {wanted}", suite.job_limit)
+        format!("the job {file} went {words:?} within {:?}; wanted {wanted}", suite.terms.job_limit)
     })
 }
 
 /// Without `--job` nobody knows whether there is a job at the default place: then its failure says nothing about the endpoint.
 fn missing_job(suite: &Suite, words: &[String], wanted: &str) -> Outcome {
     let failed = words.last().is_some_and(|word| word == "dead") && wanted != "dead";
-    if failed && !suite.jobs.named {
+    if failed && !suite.terms.jobs.named {
         return Err(Miss::skipped(format!("the job did not run; is {} there? --job names another", crate::certify::DEFAULT_JOB)));
     }
     Ok(())
