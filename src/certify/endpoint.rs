@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,6 +22,8 @@ use crate::upstream::{chain, tls};
 
 /// The header that Livy's CSRF protection wants; its value is free.
 const CSRF: HeaderName = HeaderName::from_static("x-requested-by");
+/// Why nothing more is asked.
+pub(super) const TIME_IS_OVER: &str = "the time for the whole suite was over before this could be told";
 /// A page of logs is a few hundred KiB at most.
 const LARGEST: usize = 16 << 20;
 
@@ -153,6 +155,8 @@ pub(super) struct Endpoint {
     client: Client<Connector, Full<Bytes>>,
     login: Option<Login>,
     limit: Duration,
+    /// No answer is waited for beyond this moment.
+    deadline: Mutex<Option<Instant>>,
     seen: Mutex<Vec<Arc<Answer>>>,
 }
 
@@ -168,7 +172,14 @@ impl Endpoint {
         }
         let connector = Connector::new(tls, address.request_limit, Arc::default());
         let client = Client::builder(TokioExecutor::new()).retry_canceled_requests(false).pool_max_idle_per_host(4).build(connector);
-        Ok(Endpoint { url: address.url, client, login: address.login, limit: address.request_limit, seen: Mutex::default() })
+        Ok(Endpoint {
+            url: address.url,
+            client,
+            login: address.login,
+            limit: address.request_limit,
+            deadline: Mutex::default(),
+            seen: Mutex::default(),
+        })
     }
 
     /// Returns the path before `/batches`.
@@ -218,9 +229,11 @@ impl Endpoint {
             let body = Limited::new(body, LARGEST).collect().await.map_err(|error| chain(error.as_ref()))?.to_bytes();
             Ok::<_, String>((head, body))
         };
-        let (head, body) = match tokio::time::timeout(self.limit, exchange).await {
+        let left = self.time_left();
+        let (head, body) = match tokio::time::timeout(left.unwrap_or(self.limit).min(self.limit), exchange).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(why)) => return Err(Miss::failed(format!("{what}: no answer: {why}"))),
+            Err(_) if left.is_some_and(|left| left < self.limit) => return Err(Miss::failed(format!("{what}: {TIME_IS_OVER}"))),
             Err(_) => return Err(Miss::failed(format!("{what}: no answer within {:?}", self.limit))),
         };
         let answer = Arc::new(Answer {
@@ -233,6 +246,16 @@ impl Endpoint {
         });
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&answer));
         Ok(answer)
+    }
+
+    /// Bounds all that is sent from now on; `None` ends that.
+    pub(super) fn answer_until(&self, deadline: Option<Instant>) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
+    }
+
+    fn time_left(&self) -> Option<Duration> {
+        let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
+        deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Takes the login out of a text that is going to be shown: some servers echo it.

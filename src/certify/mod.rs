@@ -2,7 +2,7 @@
 //!
 //! One walk: three jobs are submitted (one that succeeds, one that fails, one that runs until it is killed); while they run, every kind
 //! of bad input is sent; then batches, lists and logs are read in every window, and what was made is killed. Each point is a check of
-//! [`catalogue`] with a verdict of its own: a check never relies on another one's point, so what is broken is what fails.
+//! [`CHECKS`] with a verdict of its own: a check never relies on another one's point, so what is broken is what fails.
 //!
 //! Nothing that was not submitted here is ever changed, and what was is removed at the end, whatever happened.
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use super::catalogue::{Check, Profile};
-use super::endpoint::{Answer, Ask, Endpoint};
+use super::endpoint::{Answer, Ask, Endpoint, TIME_IS_OVER};
 use super::expect::{Miss, Outcome, ensure};
 use super::report::{Line, Verdict};
 use super::{Job, Jobs};
@@ -53,6 +53,7 @@ pub(super) struct Suite {
 
 impl Suite {
     pub(super) fn new(endpoint: Endpoint, profile: Profile, terms: Terms) -> Suite {
+        endpoint.answer_until(Some(terms.deadline));
         let run = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
         Suite { endpoint, profile, terms, run, submitted: Mutex::default(), book: Mutex::default() }
     }
@@ -66,7 +67,7 @@ impl Suite {
         let began = Instant::now();
         let outcome = match tokio::time::timeout_at(self.terms.deadline.into(), work).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Miss::failed("the time for the whole suite was over before this could be told")),
+            Err(_) => Err(Miss::failed(TIME_IS_OVER)),
         };
         let verdict = match outcome {
             Ok(()) => Verdict::Passed,
@@ -176,6 +177,9 @@ impl Suite {
             if enough(&word) || ended || Instant::now() > until {
                 return Ok(words);
             }
+            if Instant::now() > self.terms.deadline {
+                return Err(Miss::failed(TIME_IS_OVER));
+            }
             tokio::time::sleep(POLL_EVERY).await;
         }
     }
@@ -193,6 +197,7 @@ impl Suite {
     pub(super) async fn clean_up(&self) -> Vec<String> {
         let all = self.submitted.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let until = Instant::now() + CLEANING;
+        self.endpoint.answer_until(Some(until));
         let mut left = Vec::new();
         for (name, id) in all {
             let done = tokio::time::timeout_at(until.into(), self.remove(&name, id)).await;

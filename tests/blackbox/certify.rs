@@ -197,6 +197,13 @@ fn it_ends_in_time_and_when_told_and_cleans_up_all_the_same() {
         "{cut:#}"
     );
     assert_eq!(cut["left_behind"].as_array().map(Vec::len), Some(0));
+    // Also where a server is in no hurry at all.
+    clusters.fault("livy", serde_json::json!({"operation": "get_state", "times": 10_000, "delay_ms": 600_000}));
+    let slow = report(&certify(&base, &["--timeout", "1s", "--format", "json"]));
+    let success = slow["checks"].as_array().expect("a list").iter().find(|check| check["id"] == "state.success").expect("is told");
+    assert!(success["why"].as_str().is_some_and(|why| why.contains("the time for the whole suite was over")), "{success:#}");
+    assert_eq!(slow["left_behind"].as_array().map(Vec::len), Some(0));
+    clusters.heal("livy");
     let none_left = || {
         let stream = std::net::TcpStream::connect(clusters.address).expect("the clusters listen");
         crate::harness::exchange(stream, &crate::harness::Request::get("/batches").to_bytes()).json()["total"] == 0

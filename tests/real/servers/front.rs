@@ -118,9 +118,9 @@ pub(crate) fn knox_front(livy: &Livy) -> Front {
     run(Command::new("keytool").args(["-exportcert", "-rfc", "-file", &ca]).args(store));
     let (ldap_log, log) = (at("logs/ldap.out"), at("logs/gateway.out"));
     let conf = at("conf").display().to_string();
-    let ldap = Group::spawn(&mut java(&["org.apache.knox.gateway.security.ldap.SimpleLdapDirectoryServer", &conf]), &ldap_log);
+    let ldap = Group::spawn(&java(&["org.apache.knox.gateway.security.ldap.SimpleLdapDirectoryServer", &conf]), &ldap_log);
     wait_for_port(ldap_address, &ldap_log);
-    let gateway = Group::spawn(&mut java(&["org.apache.knox.gateway.GatewayServer"]), &log);
+    let gateway = Group::spawn(&java(&["org.apache.knox.gateway.GatewayServer"]), &log);
     wait_for_port(address, &log);
     let yaml = format!("flavor: knox, url: \"https://localhost:{}\", tls: {{ca_file: {ca}}}, {}", address.port(), credentials());
     Front { _processes: vec![gateway, ldap], _folder: folder, log, yaml, address, ca_file: ca.into() }

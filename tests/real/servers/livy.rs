@@ -140,7 +140,7 @@ impl Livy {
             .env("SPARK_CONF_DIR", folder.join("spark-conf"))
             .env("PYSPARK_PYTHON", &packages.python)
             .env("SPARK_LOCAL_IP", "127.0.0.1");
-        Group::spawn(&mut command, &folder.join("logs/livy.out"))
+        Group::spawn(&command, &folder.join("logs/livy.out"))
     }
 
     /// Ends it with all processes that it started, as a crash of its machine does, and starts it again.

@@ -45,11 +45,20 @@ fn packages() -> Packages {
 /// A process group that is killed with its owner.
 struct Group(Child);
 
+/// Runs a program until the pipe on its own stdin ends, then kills the whole group: so a server goes also when the tests are killed.
+const UNTIL_ALONE: &str = r#""$@" < /dev/null & cat > /dev/null; kill -KILL 0"#;
+
 impl Group {
-    fn spawn(command: &mut Command, log: &Path) -> Group {
+    fn spawn(command: &Command, log: &Path) -> Group {
         let log = std::fs::File::create(log).expect("is writable");
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file")).stderr(log).process_group(0);
-        Group(command.spawn().expect("the program is on the PATH"))
+        let mut guarded = Command::new("sh");
+        guarded.args(["-c", UNTIL_ALONE, "sh"]).arg(command.get_program()).args(command.get_args());
+        guarded.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        if let Some(folder) = command.get_current_dir() {
+            guarded.current_dir(folder);
+        }
+        guarded.stdin(Stdio::piped()).stdout(log.try_clone().expect("a file")).stderr(log).process_group(0);
+        Group(guarded.spawn().expect("there is a shell"))
     }
 }
 

@@ -1,8 +1,8 @@
 //! A real Apache Hadoop YARN: one ResourceManager, one NodeManager, the local file system. Livy 0.7.1 recovers only on YARN.
 
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::{Group, OPENS, START, free_address, hadoop_xml, packages};
@@ -12,7 +12,7 @@ use crate::harness::{Request, exchange};
 const MEMORY_MB: &str = "6144";
 
 pub(crate) struct Yarn {
-    _processes: [Group; 2],
+    processes: [Group; 2],
     folder: tempfile::TempDir,
     web: SocketAddr,
 }
@@ -67,15 +67,23 @@ impl Yarn {
         let spawn = |main: &str, log: &str| {
             let mut command = Command::new("java");
             command.args(OPENS).args(["-Xmx300m", "-cp", &class_path, main]).current_dir(folder.path());
-            Group::spawn(&mut command, &folder.path().join(log))
+            Group::spawn(&command, &folder.path().join(log))
         };
         let processes = [
             spawn(&format!("{resource_manager}.ResourceManager"), "resourcemanager.out"),
             spawn("org.apache.hadoop.yarn.server.nodemanager.NodeManager", "nodemanager.out"),
         ];
-        let yarn = Yarn { _processes: processes, folder, web };
+        let yarn = Yarn { processes, folder, web };
         yarn.wait_until_ready();
         yarn
+    }
+
+    /// Returns the files in which the NodeManager keeps the process ids of its containers.
+    fn container_pids(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+        let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+        let below = folders.iter().flat_map(|folder| Yarn::container_pids(folder));
+        files.into_iter().filter(|file| file.extension().is_some_and(|end| end == "pid")).chain(below).collect()
     }
 
     fn wait_until_ready(&self) {
@@ -102,5 +110,18 @@ impl Yarn {
         let text = self.ask(&format!("/ws/v1/cluster/apps/{application}/state")).unwrap_or_default();
         let body: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         body["state"].as_str().unwrap_or("(unknown)").to_owned()
+    }
+}
+
+impl Drop for Yarn {
+    fn drop(&mut self) {
+        self.processes.iter_mut().for_each(Group::kill);
+        // Containers are in sessions of their own, and outlive their NodeManager.
+        for file in Yarn::container_pids(&self.folder.path().join("local/nmPrivate")) {
+            let pid = std::fs::read_to_string(file).unwrap_or_default();
+            if let Ok(pid) = pid.trim().parse::<u32>() {
+                let _ = Command::new("kill").args(["-KILL", "--", &format!("-{pid}")]).stderr(Stdio::null()).status();
+            }
+        }
     }
 }
