@@ -104,6 +104,12 @@ pub const CHECKS: &[Check] = &[
         "seen on Livy 0.7.1; Hue sends nulls",
     ),
     differs(
+        "submit.null_conf",
+        "`conf: null` is a 500 with a bare JSON string (NullPointerException)",
+        "`conf: null` means absent",
+        "seen on Livy 0.7.1",
+    ),
+    differs(
         "submit.text_integer",
         "an integer field given as text is a 500 with a bare JSON string (ClassCastException)",
         "an integer given as text is that integer",
@@ -132,6 +138,18 @@ pub const CHECKS: &[Check] = &[
         "JsonServlet.scala",
     ),
     differs(
+        "refuse.text_body",
+        "a body that is a text is a 400 with a bare JSON string",
+        "a body that is a text is a 400",
+        "seen on Livy 0.7.1",
+    ),
+    differs(
+        "refuse.null_body",
+        "a body that is null is a 500 with a bare JSON string (NullPointerException)",
+        "a body that is null is a 400",
+        "seen on Livy 0.7.1",
+    ),
+    differs(
         "refuse.unknown_field",
         "a field that Livy does not know is a 400, a bare JSON string that names it",
         "a field that Livy does not know is a 400 that names it",
@@ -144,9 +162,27 @@ pub const CHECKS: &[Check] = &[
         "seen on Livy 0.7.1",
     ),
     differs(
+        "refuse.list_entry",
+        "an object in a list of texts is a 400 with a bare JSON string",
+        "an object in a list of texts is a 400 that names the field",
+        "seen on Livy 0.7.1",
+    ),
+    differs(
+        "refuse.conf_list",
+        "a list for `conf` is a 400 with a bare JSON string",
+        "a list for `conf` is a 400 that names the field",
+        "seen on Livy 0.7.1",
+    ),
+    differs(
         "refuse.fraction",
         "a fraction in an integer field is a 500 with a bare JSON string (ClassCastException)",
         "a fraction in an integer field is a 400 that names the field",
+        "seen on Livy 0.7.1",
+    ),
+    differs(
+        "refuse.big_integer",
+        "an integer past 32 bits is a 500 with a bare JSON string (ClassCastException)",
+        "an integer past 32 bits is a 400 that names the field",
         "seen on Livy 0.7.1",
     ),
     both("refuse.no_file", "a submission without `file` is a 400 that says so", "BatchSession.scala: \"File is required.\""),
@@ -157,6 +193,9 @@ pub const CHECKS: &[Check] = &[
         "`file: \"\"` is a 400 that names the field",
         "seen on Livy 0.7.1",
     ),
+    both("refuse.relative_file", "a path without scheme that is not absolute is a 400 that says so", "Session.scala, resolveURI"),
+    both("refuse.bad_uri", "a path that is no URI is a 400 that says so", "Session.scala, resolveURI"),
+    both("refuse.number_name", "a name that is a number is a 400, \"Invalid session name\"", "SessionManager.scala, since 0.6"),
     both("refuse.digits_name", "a name of digits only is a 400, \"Invalid session name\"", "SessionManager.scala, since 0.6"),
     both("refuse.empty_name", "an empty name is a 400, \"Invalid session name\"", "SessionManager.scala, since 0.6"),
     both(
@@ -181,6 +220,11 @@ pub const CHECKS: &[Check] = &[
         "a batch shows the last lines of its log, ten at most",
         "a batch shows the last lines of its log, ten at most, or none where its cluster tells none with the batch",
         "BatchSessionServlet.scala; docs/flavors.md",
+    ),
+    ours(
+        "batch.owner",
+        "`owner` is the user who submitted",
+        "README; behind one service account Livy itself shows the same owner everywhere",
     ),
     both("batch.missing", "an unknown id is a 404 with a message", "SessionServlet.scala"),
     both("batch.missing_name", "an unknown name is a 404 with a message", "SessionServlet.scala, since 0.6"),
@@ -221,6 +265,12 @@ pub const CHECKS: &[Check] = &[
         "seen on Livy 0.7.1; Azure's toolkit asks for 2147483647",
     ),
     both("log.paged", "pages put together are the whole log", "Airflow's dump_batch_logs"),
+    differs(
+        "log.sections",
+        "a log has the section lines `stdout: ` and `\\nstderr: `",
+        "a log has the section lines `stdout: ` and `\\nstderr: `, or is one line that says where it is",
+        "LineBufferedStream.scala, BatchSession.scala; python-livy cuts logs there",
+    ),
     both("log.total", "`total` counts every line, in each window", "SessionServlet.scala, serializeLogs; Airflow pages until it"),
     both("log.bad_number", "a `from` or `size` that is no number is a 400, \"For input string\"", "seen on Livy 0.7.1"),
     both("log.missing", "the log of an unknown id is a 404 with a message", "SessionServlet.scala"),
@@ -289,6 +339,7 @@ pub const CHECKS: &[Check] = &[
         "every error is {msg, code, retryable, requestId}, and X-Request-Id is that id",
         "JsonServlet.scala; docs/errors.md",
     ),
+    ours("http.request_id", "every answer has an X-Request-Id", "README; what a user quotes when something is wrong"),
     ours(
         "http.sessions",
         "interactive sessions are a 404 `sessions_not_supported`",

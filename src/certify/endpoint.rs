@@ -191,6 +191,14 @@ impl Endpoint {
         self.login.is_some()
     }
 
+    /// Returns the user of a Basic login; whom a token stands for is not ours to read.
+    pub(super) fn user(&self) -> Option<&str> {
+        match &self.login {
+            Some(Login::Basic { user, .. }) => Some(user),
+            Some(Login::Bearer(_)) | None => None,
+        }
+    }
+
     pub(super) fn is_basic(&self) -> bool {
         matches!(self.login, Some(Login::Basic { .. }))
     }

@@ -96,8 +96,10 @@ fn edit(reply: Reply, change: impl FnOnce(&mut Value)) -> Reply {
     }
 }
 
+/// An answer of the mutant's own; what it breaks is not that answers have a request id.
 fn answer(status: u16, content_type: &str, body: &str) -> Reply {
-    Reply { status, headers: vec![("Content-Type".to_owned(), content_type.to_owned())], body: body.as_bytes().to_vec() }
+    let headers = [("Content-Type", content_type), ("X-Request-Id", "1")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Reply { status, headers: headers.into(), body: body.as_bytes().to_vec() }
 }
 
 fn without_header(mut reply: Reply, name: &str) -> Reply {
@@ -220,6 +222,32 @@ pub(crate) fn of_any_endpoint() -> Vec<Mutant> {
                 if short { edit(reply, |body| drop(body["log"].as_array_mut().and_then(Vec::pop))) } else { reply }
             },
         ),
+        mutant("a section line is called otherwise", &["log.sections"], |asked, forward| {
+            let reply = forward(asked);
+            let whole = asked.is("GET", "/log") && reply.status == 200;
+            if !whole {
+                return reply;
+            }
+            edit(reply, |body| {
+                body["log"].as_array_mut().into_iter().flatten().filter(|line| **line == "stdout: ").for_each(|line| *line = "out:".into());
+            })
+        }),
+        mutant("an object in `args` is taken", &["refuse.list_entry"], |asked, forward| {
+            let mut body = asked.json();
+            if asked.method == "POST" && body["args"][0].is_object() {
+                body["args"] = json!([]);
+                return forward(&Asked { body: body.to_string().into_bytes(), ..asked.clone() });
+            }
+            forward(asked)
+        }),
+        mutant("a relative path is taken", &["refuse.relative_file"], |asked, forward| {
+            let mut body = asked.json();
+            if asked.method == "POST" && body["file"] == "certify.py" {
+                body["file"] = "/certify.py".into();
+                return forward(&Asked { body: body.to_string().into_bytes(), ..asked.clone() });
+            }
+            forward(asked)
+        }),
         mutant("a bad number is ignored", &["log.bad_number", "list.bad_number"], |asked, forward| {
             let mut asked = asked.clone();
             for bad in ["from=x", "from=a", "size=99999999999"] {
@@ -259,7 +287,7 @@ pub(crate) fn of_any_endpoint() -> Vec<Mutant> {
         mutant("DELETE answers 204", &["kill.running", "kill.finished"], |asked, forward| {
             let reply = forward(asked);
             if asked.method == "DELETE" && reply.status == 200 {
-                Reply { status: 204, headers: Vec::new(), body: Vec::new() }
+                Reply { status: 204, headers: reply.headers, body: Vec::new() }
             } else {
                 reply
             }
@@ -309,7 +337,7 @@ pub(crate) fn of_any_endpoint() -> Vec<Mutant> {
         }),
         mutant("a slash is redirected", &["http.slash", "http.no_redirect"], |asked, forward| {
             if asked.is("GET", "/batches/") {
-                return Reply { status: 302, headers: vec![("Location".into(), "/batches".into())], body: Vec::new() };
+                return with_header(answer(302, "text/html", ""), "Location", "/batches");
             }
             forward(asked)
         }),
@@ -358,6 +386,18 @@ pub(crate) fn of_a_gateway() -> Vec<Mutant> {
         mutant("`recovering` is passed on", &["state.words"], |asked, forward| {
             let reply = forward(asked);
             if asked.is("GET", "/state") { edit_state(reply, "starting", "recovering") } else { reply }
+        }),
+        mutant("everything belongs to the service account", &["batch.owner"], |asked, forward| {
+            let reply = forward(asked);
+            if asked.method == "GET" && asked.is_item() && reply.status == 200 {
+                edit(reply, |body| body["owner"] = "svc".into())
+            } else {
+                reply
+            }
+        }),
+        mutant("successes have no request id", &["http.request_id"], |asked, forward| {
+            let reply = forward(asked);
+            if reply.status < 300 { without_header(reply, "x-request-id") } else { reply }
         }),
         mutant("sessions are a 501", &["http.sessions"], |asked, forward| {
             let reply = forward(asked);

@@ -39,6 +39,17 @@ pub(super) async fn ended(suite: &Suite, batches: &Batches) {
         })
         .await;
     suite
+        .check("batch.owner", async {
+            let made = ok()?;
+            let answer = suite.endpoint.get(&format!("/batches/{}", made.id)).await?;
+            let owner = answer.status(200)?.json()?["owner"].as_str().map(str::to_owned);
+            match suite.endpoint.user() {
+                Some(user) => ensure(owner.as_deref() == Some(user), || format!("{}; wanted the owner {user:?}", answer.line())),
+                None => ensure(owner.is_some(), || format!("{}; wanted an owner", answer.line())),
+            }
+        })
+        .await;
+    suite
         .check("batch.by_name", async {
             let made = ok()?;
             let answer = suite.endpoint.get(&format!("/batches/{}", made.name)).await?;

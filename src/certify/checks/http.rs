@@ -110,6 +110,8 @@ pub(super) async fn answers(suite: &Suite) {
     suite.check("http.no_redirect", async { redirect }).await;
     let cookie = first(&|answer| answer.header("set-cookie").map(|_| "it sets a cookie".to_owned()));
     suite.check("http.no_cookie", async { cookie }).await;
+    let request_id = first(&|answer| answer.header("x-request-id").is_none().then(|| "wanted an X-Request-Id".to_owned()));
+    suite.check("http.request_id", async { request_id }).await;
     let errors =
         first(&|answer| if answer.status < 400 || answer.method == Method::HEAD { None } else { error_fault(suite.profile, answer) });
     suite.check("http.errors", async { errors }).await;

@@ -86,6 +86,16 @@ pub(super) async fn windows(suite: &Suite, batches: &Batches) {
             Ok(())
         })
         .await;
+    suite
+        .check("log.sections", async {
+            let (batch, lines) = whole()?;
+            let nowhere = suite.profile == Profile::Gateway && lines.len() == 1;
+            let all = ["stdout: ", "\nstderr: "].into_iter().all(|section| lines.iter().any(|line| line == section));
+            ensure(nowhere || all, || {
+                format!("the log of batch {batch} has {} lines, {:?} first, without both sections", lines.len(), lines.first())
+            })
+        })
+        .await;
     for (id, query, rule) in cases {
         let window = async {
             let (batch, lines) = whole()?;

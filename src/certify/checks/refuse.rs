@@ -32,11 +32,17 @@ pub(super) async fn all(suite: &Suite) {
 
 /// Bodies that are no submission at all.
 async fn texts(suite: &Suite) {
-    let cases = [("refuse.malformed", r#"{"file": "#, "end-of-input"), ("refuse.empty", "", "No content"), ("refuse.array", "[]", "")];
-    for (id, body, words) in cases {
+    let cases = [
+        ("refuse.malformed", r#"{"file": "#, 400, "end-of-input"),
+        ("refuse.empty", "", 400, "No content"),
+        ("refuse.array", "[]", 400, ""),
+        ("refuse.text_body", "\"text\"", 400, ""),
+        ("refuse.null_body", "null", 500, ""),
+    ];
+    for (id, body, status, words) in cases {
         let refused = async {
             let answer = suite.endpoint.send(Ask::new(Method::POST, "/batches").text("application/json", body)).await?;
-            judge(suite, &answer, &Wanted { livy: Livy::Bare(400, words), gateway: "" })
+            judge(suite, &answer, &Wanted { livy: Livy::Bare(status, words), gateway: "" })
         };
         suite.check(id, refused).await;
     }
@@ -47,6 +53,11 @@ async fn fields(suite: &Suite) {
     let cases = [
         ("refuse.unknown_field", "unknown", json!({"certifyUnknown": 1}), Livy::Bare(400, "certifyUnknown"), "certifyUnknown"),
         ("refuse.wrong_type", "type", json!({"args": "text"}), Livy::Bare(400, ""), "args"),
+        ("refuse.list_entry", "entry", json!({"args": [{"a": 1}]}), Livy::Bare(400, ""), "args"),
+        ("refuse.conf_list", "conf", json!({"conf": [1]}), Livy::Bare(400, ""), "conf"),
+        ("refuse.big_integer", "big", json!({"numExecutors": 99_999_999_999_i64}), Livy::Bare(500, ""), "numExecutors"),
+        ("refuse.relative_file", "relative", json!({"file": "certify.py"}), Livy::Says(400, "not absolute"), "not absolute"),
+        ("refuse.bad_uri", "uri", json!({"file": "/certify a.py"}), Livy::Says(400, "Illegal character"), "Illegal character"),
         ("refuse.fraction", "fraction", json!({"numExecutors": 2.5}), Livy::Bare(500, ""), "numExecutors"),
         ("refuse.null_file", "null-file", json!({"file": null}), Livy::Says(400, "File is required"), "file"),
         ("refuse.empty_file", "empty-file", json!({"file": ""}), Livy::Bare(500, ""), "file"),
@@ -63,7 +74,7 @@ async fn fields(suite: &Suite) {
 /// Names that are taken or can't be one.
 async fn names(suite: &Suite) {
     let invalid = || Wanted { livy: Livy::Says(400, "Invalid session name"), gateway: "Invalid session name" };
-    for (id, name) in [("refuse.digits_name", "123"), ("refuse.empty_name", "")] {
+    for (id, name) in [("refuse.digits_name", json!("123")), ("refuse.number_name", json!(5)), ("refuse.empty_name", json!(""))] {
         suite.check(id, refused(suite, suite.body(Job::Succeeds, "name", json!({"name": name})), invalid())).await;
     }
     let taken = async {

@@ -80,6 +80,7 @@ pub(super) async fn variants(suite: &Suite) {
         suite.sweep(&suite.name(what)).await
     };
     suite.check("submit.null_lists", refused_by_livy("null-lists", json!({"jars": null, "pyFiles": null}))).await;
+    suite.check("submit.null_conf", refused_by_livy("null-conf", json!({"conf": null}))).await;
     suite.check("submit.text_integer", refused_by_livy("text-integer", json!({"numExecutors": "1"}))).await;
     suite
         .check("submit.text_plain", async {
