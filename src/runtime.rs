@@ -239,7 +239,7 @@ impl Gateway {
             let upstream = upstream.clone();
             self.every(upstream.config.watch, move |gateway| {
                 let upstream = upstream.clone();
-                async move { crate::batches::list::watch(&gateway.registry, &upstream).await }
+                async move { crate::batches::watch::watch(&gateway, &upstream).await }
             });
         }
         let retain = snapshot.config.retain;

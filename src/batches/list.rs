@@ -3,7 +3,7 @@
 //! Owns merging. The window and `total` are over what the caller may see, ordered by id.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use livy_dialect::{Batch, ListWindow, Observed, Operation};
 use tokio::task::JoinSet;
@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 use super::{Call, read_failed};
 use crate::api::error::{ApiError, Code};
 use crate::api::respond::{ListBody, Reply};
-use crate::registry::Registry;
 use crate::upstream::{AskError, Errand, Upstream};
 
 /// Batches asked for at once.
@@ -46,45 +45,36 @@ impl Call {
         let mut asked = JoinSet::new();
         for upstream in upstreams.into_iter().filter(|upstream| upstream.health.is_enabled()) {
             let call = self.clone();
-            asked.spawn(async move { refresh(call.registry(), &upstream, &call.errand, upstream.config.freshness).await });
+            asked.spawn(async move { call.refresh_list(&upstream).await });
         }
         Ok(asked.join_all().await.into_iter().all(|answered| answered))
     }
-}
 
-/// Reads a cluster's list into the registry, unless what is known is younger than `fresh`. Returns whether it is known now.
-async fn refresh(registry: &Registry, upstream: &Upstream, errand: &Errand, fresh: Duration) -> bool {
-    if !upstream.health.is_alive() {
-        return false;
-    }
-    // Callers that come while the list is being read wait, and share it if it is fresh enough.
-    let mut last = upstream.listed.lock().await;
-    if last.is_some_and(|at: Instant| at.elapsed() < fresh) {
-        return true;
-    }
-    let seen = match read_list(upstream, errand).await {
-        Ok(seen) => seen,
-        Err(error) => {
-            tracing::debug!(cluster = %upstream.config.name, %error, "the list is answered from what is known");
+    async fn refresh_list(&self, upstream: &Upstream) -> bool {
+        if !upstream.health.is_alive() {
             return false;
         }
-    };
-    match registry.adopt(&upstream.config.name, seen).await {
-        Ok(entered) => entered.into_iter().for_each(|state| upstream.handles.entered(state)),
-        Err(error) => {
-            tracing::error!(cluster = %upstream.config.name, %error, "a list could not be stored");
-            return false;
+        // Callers that come while the list is being read wait, and share it if it is fresh enough.
+        let mut last = upstream.listed.lock().await;
+        if last.is_some_and(|at: Instant| at.elapsed() < upstream.config.freshness) {
+            return true;
         }
-    }
-    *last = Some(Instant::now());
-    true
-}
-
-/// Looks at a cluster that has live batches and was not looked at for a while: a cluster forgets what has ended, and a batch that nobody
-/// polls in its last minutes must not end as unknown.
-pub async fn watch(registry: &Registry, upstream: &Upstream) {
-    if matches!(registry.live(&upstream.config.name).await, Ok(live) if live > 0) {
-        refresh(registry, upstream, &Errand::default(), upstream.config.watch).await;
+        let seen = match read_list(upstream, &self.errand).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                tracing::debug!(cluster = %upstream.config.name, %error, "the list is answered from what is known");
+                return false;
+            }
+        };
+        match self.registry().adopt(&upstream.config.name, seen).await {
+            Ok(entered) => entered.into_iter().for_each(|state| upstream.handles.entered(state)),
+            Err(error) => {
+                tracing::error!(cluster = %upstream.config.name, %error, "a list could not be stored");
+                return false;
+            }
+        }
+        *last = Some(Instant::now());
+        true
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod kill;
 pub mod list;
 pub mod log;
+pub mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -275,8 +275,8 @@ pub struct RawCluster {
     pub state: Option<RawClusterState>,
     /// How old a polled answer may be (1s); `0s` asks the cluster every time.
     pub freshness: Option<DurationText>,
-    /// How often the cluster is looked at for the ends of batches that nobody asks about (1m); `0s` never. Keep it well below the time
-    /// for which the cluster remembers ended batches, ten minutes on a Livy.
+    /// After how long without news a live batch is asked about though no client asks (1m); `0s` never. Keep it well below the time for
+    /// which the cluster remembers ended batches, ten minutes on a Livy.
     pub watch: Option<DurationText>,
     /// How long polls are answered from what is known while the cluster is away (10m).
     pub stale_reads: Option<DurationText>,

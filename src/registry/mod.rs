@@ -259,6 +259,20 @@ impl Registry {
         self.store.live(cluster.to_owned()).await
     }
 
+    /// Finds the live batches of a cluster that came through this gateway and were not heard of for a while.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn silent(&self, cluster: &str, since: Duration) -> Result<Vec<Arc<Entry>>, RegistryError> {
+        let mut silent = Vec::new();
+        for id in self.store.live_ids(cluster.to_owned()).await? {
+            let entry = self.get(id).await?;
+            let heard = |entry: &Entry| entry.peek(|known| (known.phase, known.state.is_terminal(), age(known.seen_ms)));
+            silent.extend(entry.filter(|entry| matches!(heard(entry), (Phase::Bound, false, at) if at.is_none_or(|at| at >= since))));
+        }
+        Ok(silent)
+    }
+
     /// Removes what ended longer ago than `retain`.
     ///
     /// # Errors

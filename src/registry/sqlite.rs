@@ -322,6 +322,13 @@ impl Store for SqliteStore {
         })
     }
 
+    fn live_ids(&self, cluster: String) -> StoreFuture<'_, Vec<GatewayId>> {
+        Self::on(&self.reader, move |connection| {
+            let query = "SELECT id FROM batches WHERE cluster = ?1 AND phase = 'bound' AND adopted = 0 AND ended_ms IS NULL ORDER BY id";
+            connection.prepare_cached(query)?.query_map([cluster], |row| row.get(0).map(GatewayId))?.collect()
+        })
+    }
+
     fn sweep(&self, before_ms: i64) -> StoreFuture<'_, usize> {
         self.write(move |tx| {
             tx.execute("DELETE FROM batches WHERE ended_ms < ?1 OR (phase IN ('refused', 'deleted') AND created_ms < ?1)", [before_ms])

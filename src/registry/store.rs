@@ -108,6 +108,8 @@ pub trait Store: Send + Sync + Debug {
     fn pending(&self) -> StoreFuture<'_, Vec<Row>>;
     /// Counts the bound rows of a cluster that have not ended.
     fn live(&self, cluster: String) -> StoreFuture<'_, i64>;
+    /// Reads the ids of the bound rows of a cluster that came through this gateway and have not ended.
+    fn live_ids(&self, cluster: String) -> StoreFuture<'_, Vec<GatewayId>>;
     /// Deletes what ended, or was refused or deleted, before a time.
     fn sweep(&self, before_ms: i64) -> StoreFuture<'_, usize>;
     /// Writes the queue and closes.

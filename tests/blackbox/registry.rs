@@ -116,6 +116,15 @@ fn an_end_that_nobody_asked_about_is_known_after_the_cluster_forgot_it() {
             assert_eq!(gateway.get(&format!("/batches/{id}/log")).status, 200);
         }
     }
+    // Only what went through the gateway is asked about: other people's batches are none of its business until somebody lists them.
+    let body = json!({"file": "hdfs:///x.py", "args": ["600"], "name": "strangers"}).to_string().into_bytes();
+    let direct = Request { method: "POST", path: "/batches", body: Some(body), ..Request::default() }.header("X-Requested-By", "me");
+    assert_eq!(exchange(std::net::TcpStream::connect(clusters.address).expect("connects"), &direct.to_bytes()).status, 201);
+    let gateway = Scene::new(&clusters).with_cluster("livy", "watch: 50ms").start();
+    gateway.submit("livy", &json!({"name": "ours"}));
+    let asked = |name: &str| clusters.requests("livy").iter().filter(|one| one["path"] == format!("/batches/{name}/state")).count();
+    gateway.wait_until("ours was looked at more than once", |_| asked("ours") > 2);
+    assert_eq!(asked("strangers"), 0);
 }
 
 #[test]
