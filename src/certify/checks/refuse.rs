@@ -41,7 +41,7 @@ async fn texts(suite: &Suite) {
     ];
     for (id, body, status, words) in cases {
         let refused = async {
-            let answer = suite.endpoint.send(Ask::new(Method::POST, "/batches").text("application/json", body)).await?;
+            let answer = suite.submit_as(Ask::new(Method::POST, "/batches").text("application/json", body), &Value::Null).await?;
             judge(suite, &answer, &Wanted { livy: Livy::Bare(status, words), gateway: "" })
         };
         suite.check(id, refused).await;
