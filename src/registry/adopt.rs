@@ -83,6 +83,13 @@ fn is_same(row: &Row, observed: &Observed) -> bool {
     if row.adopted && row.name != observed.name {
         return false;
     }
+    // An application, and a name that was made up here, are never given twice: a Livy that recovers shows what has ended as not ended.
+    if let (Some(known), Some(seen)) = (&row.known.app_id, &observed.app_id) {
+        return known == seen;
+    }
+    if row.name.is_none() && row.lookup.sent_name.is_some() && row.lookup.sent_name == observed.name {
+        return true;
+    }
     // What has ended does not start again; a cluster that began to count from 0 does.
     let restarted = matches!(observed.state, StateReading::Known(state) if !state.is_terminal());
     !(row.known.state.is_terminal() && restarted)

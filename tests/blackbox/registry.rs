@@ -93,6 +93,47 @@ fn a_cluster_that_counts_from_zero_again_shows_nobody_anothers_batch() {
     gateway.wait_for_state(new, "running");
 }
 
+/// A Livy that recovers shows what has ended as `recovering` for a while: that is no other batch, and nothing that starts again.
+#[test]
+fn an_ended_batch_that_its_cluster_recovers_is_the_same_one() {
+    let clusters = Clusters::start();
+    let gateway = Scene::new(&clusters).with_cluster("livy", "freshness: 0s").start();
+    let shows = |operation: &str, body: &serde_json::Value| {
+        let answer = json!({"status": 200, "content_type": "application/json", "body": body.to_string()});
+        clusters.fault("livy", json!({"operation": operation, "times": 1, "answer": answer}));
+    };
+    let batch = |id: i64, name: &str, state: &str, application: Option<&str>| {
+        json!({"id": id, "name": name, "owner": null, "proxyUser": null, "state": state, "appId": application,
+            "appInfo": {"driverLogUrl": null, "sparkUiUrl": null}, "log": ["stdout: ", "\nstderr: ", "\nYARN Diagnostics: "]})
+    };
+    let submit = |more: serde_json::Value| {
+        let mut body = json!({"file": "hdfs:///x.py", "args": ["0.1"]});
+        more.as_object().into_iter().flatten().for_each(|(key, value)| body[key] = value.clone());
+        gateway.post("/clusters/livy/batches", &body).json()["id"].as_i64().expect("an id")
+    };
+    // One under a name of its client's, known by its application; one under a name that the gateway made up, without any.
+    let application = "application_1795273529178_0001";
+    let (named, unnamed) = (submit(json!({"name": "ended"})), submit(json!({})));
+    shows("get_batch", &batch(0, "ended", "success", Some(application)));
+    gateway.wait_for_state(named, "success");
+    gateway.wait_for_state(unnamed, "success");
+    let posts = clusters.requests("livy");
+    let sent = posts.iter().filter(|one| one["method"] == "POST").filter_map(|one| one["body"].as_str());
+    let made_up = sent
+        .filter_map(|body| serde_json::from_str::<serde_json::Value>(body).ok()?["name"].as_str().map(str::to_owned))
+        .next_back()
+        .expect("a name");
+    let recovering = [batch(1, &made_up, "recovering", None), batch(0, "ended", "recovering", Some(application))];
+    shows("list_batches", &json!({"from": 0, "total": 2, "sessions": recovering}));
+    let list = gateway.send(&Request::get("/clusters/livy/batches").basic(ROOT)).json();
+    let seen: Vec<_> = list["sessions"].as_array().expect("a list").iter().map(|one| (one["id"].as_i64(), one["state"].as_str())).collect();
+    assert_eq!(seen, [(Some(named), Some("success")), (Some(unnamed), Some("success"))], "{list}");
+    for id in [named, unnamed] {
+        let batch = gateway.get(&format!("/batches/{id}"));
+        assert!(batch.header("x-livy-gateway-upstream-id").is_some(), "it still has its place at the cluster");
+    }
+}
+
 /// Livy forgets what has ended after ten minutes; a scheduler that was away for longer must still learn how its job ended.
 #[test]
 fn an_end_that_nobody_asked_about_is_known_after_the_cluster_forgot_it() {

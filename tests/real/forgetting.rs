@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::Gateway;
+use crate::harness::{Gateway, ROOT, Request};
 use crate::servers::livy::{Livy, LivySetup};
 use crate::servers::yarn::Yarn;
 use crate::{JOB, gateway_over, gateway_to, log_lines, submit};
@@ -72,6 +72,9 @@ fn a_livy_that_recovers_keeps_every_batch() {
             let reply = gateway.get(&format!("/batches/{id}/state"));
             assert_eq!((reply.status, reply.json()["state"].as_str()), (200, Some(wanted)));
         }
+        // Nor may a list take what is being recovered for something new, not even for an admin.
+        let list = gateway.send(&Request::get("/batches").basic(ROOT)).json();
+        assert_eq!(list["total"], 2, "{list}");
         livy.direct("/batches/1/state")["state"] == "running"
     });
     let batch = shown(&gateway, ended);
