@@ -255,6 +255,10 @@ pub(crate) fn of_any_endpoint() -> Vec<Mutant> {
             }
             forward(&asked)
         }),
+        mutant("a list has no total", &["list.body", "list.total"], |asked, forward| {
+            let reply = forward(asked);
+            if asked.is("GET", "/batches") { edit(reply, |body| remove(body, "total")) } else { reply }
+        }),
         mutant("total is the page's length", &["list.total"], |asked, forward| {
             let reply = forward(asked);
             if !(asked.is("GET", "/batches") && reply.status == 200) {
