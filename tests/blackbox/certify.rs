@@ -148,7 +148,7 @@ fn a_broken_gateway_fails_exactly_where_it_is_broken() {
     all_caught(of_any_endpoint().into_iter().chain(of_a_gateway()).collect(), |mutant| {
         let clusters = Clusters::start();
         let gateway = Arc::new(Gateway::over(&clusters));
-        caught(mutant, to_gateway(gateway), "/clusters/livy", &["--profile", "gateway", "--user", &user])
+        caught(mutant, to_gateway(&gateway), "/clusters/livy", &["--profile", "gateway", "--user", &user])
     });
 }
 

@@ -466,9 +466,13 @@ pub(crate) fn to_server(server: SocketAddr) -> Arc<Forward> {
     Arc::new(move |asked| exchange(TcpStream::connect(server).expect("the server listens"), &asked.to_bytes()))
 }
 
-/// Sends a request to a gateway.
-pub(crate) fn to_gateway(gateway: Arc<Gateway>) -> Arc<Forward> {
-    Arc::new(move |asked| exchange(gateway.tls(&[b"http/1.1"]), &asked.to_bytes()))
+/// Sends a request to a gateway, for as long as somebody has it: the broken endpoint must not keep it alive.
+pub(crate) fn to_gateway(gateway: &Arc<Gateway>) -> Arc<Forward> {
+    let gateway = Arc::downgrade(gateway);
+    Arc::new(move |asked| match gateway.upgrade() {
+        Some(gateway) => exchange(gateway.tls(&[b"http/1.1"]), &asked.to_bytes()),
+        None => Reply { status: 502, headers: Vec::new(), body: Vec::new() },
+    })
 }
 
 fn pass(mut stream: TcpStream, mutant: &Mutant, forward: &Arc<Forward>) {
