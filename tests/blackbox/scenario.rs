@@ -7,12 +7,11 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Reply, Request, exchange};
+use crate::harness::{Reply, Request, exchange, over_tls};
 
 /// How long a job may take to get into the state that the recording shows.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -220,17 +219,10 @@ impl Target {
     fn send(&self, request: &Request<'_>) -> Reply {
         let tcp = TcpStream::connect(self.address).expect("the server listens");
         tcp.set_read_timeout(Some(PATIENCE)).expect("is a socket");
-        let Some(ca_file) = &self.ca_file else { return exchange(tcp, &request.to_bytes()) };
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add_parsable_certificates(livy_gateway::upstream::tls::certificates(ca_file).expect("a certificate"));
-        let config = rustls::ClientConfig::builder_with_provider(livy_gateway::upstream::tls::provider())
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = rustls_pki_types::ServerName::try_from("localhost").expect("is a name");
-        let connection = rustls::ClientConnection::new(Arc::new(config), name).expect("a connection");
-        exchange(rustls::StreamOwned::new(connection, tcp), &request.to_bytes())
+        match &self.ca_file {
+            None => exchange(tcp, &request.to_bytes()),
+            Some(ca_file) => exchange(over_tls(tcp, ca_file), &request.to_bytes()),
+        }
     }
 
     /// Sends the whole script; returns an answer per step.

@@ -1,5 +1,9 @@
 //! HTTP/1.1 on a stream, byte by byte: a client that can send what no library would.
 
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+
 use base64::Engine as _;
 use serde_json::Value;
 
@@ -183,4 +187,18 @@ fn without_chunks(mut body: &[u8]) -> Vec<u8> {
         body = &body[(to + 2).min(body.len())..];
     }
     whole
+}
+
+/// Puts TLS over a connection to localhost, trusting one certificate.
+pub(crate) fn over_tls(tcp: TcpStream, ca_file: &Path) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(livy_gateway::upstream::tls::certificates(ca_file).expect("a certificate"));
+    let config = rustls::ClientConfig::builder_with_provider(livy_gateway::upstream::tls::provider())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = rustls_pki_types::ServerName::try_from("localhost").expect("is a name");
+    let connection = rustls::ClientConnection::new(Arc::new(config), name).expect("a connection");
+    rustls::StreamOwned::new(connection, tcp)
 }

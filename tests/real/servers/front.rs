@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::livy::Livy;
-use super::{Group, OPENS, free_address, hadoop_xml, packages, wait_for_port};
+use super::{Group, OPENS, free_address, hadoop_xml, packages, wait_for_challenge, wait_for_port};
 
 /// The account that the front servers know.
 pub(crate) const USER: &str = "svc";
@@ -60,7 +60,7 @@ pub(crate) fn hdinsight_front(livy: &Livy) -> Front {
     std::fs::write(at("nginx.conf"), conf).expect("is writable");
     let log = folder.path().join("nginx.log");
     let nginx = Group::spawn(Command::new("nginx").args(["-p", &at(""), "-c", &at("nginx.conf")]), &log);
-    wait_for_port(address, &log);
+    wait_for_challenge(address, "/livy/batches", &folder.path().join("tls.crt"), &log);
     let yaml =
         format!("flavor: hdinsight, url: \"https://localhost:{}\", tls: {{ca_file: {}}}, {}", address.port(), at("tls.crt"), credentials());
     let ca_file = folder.path().join("tls.crt");
@@ -121,7 +121,7 @@ pub(crate) fn knox_front(livy: &Livy) -> Front {
     let ldap = Group::spawn(&java(&["org.apache.knox.gateway.security.ldap.SimpleLdapDirectoryServer", &conf]), &ldap_log);
     wait_for_port(ldap_address, &ldap_log);
     let gateway = Group::spawn(&java(&["org.apache.knox.gateway.GatewayServer"]), &log);
-    wait_for_port(address, &log);
+    wait_for_challenge(address, "/gateway/default/livy/batches", Path::new(&ca), &log);
     let yaml = format!("flavor: knox, url: \"https://localhost:{}\", tls: {{ca_file: {ca}}}, {}", address.port(), credentials());
     Front { _processes: vec![gateway, ldap], _folder: folder, log, yaml, address, ca_file: ca.into() }
 }
