@@ -1,8 +1,7 @@
 //! What every check works with: the endpoint, the batches made so far, and the book of verdicts.
 
-use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
@@ -19,6 +18,15 @@ const CLEANING: Duration = Duration::from_secs(60);
 const NEWEST: i64 = 500;
 /// Between two polls: short enough to see a state that lasts a moment.
 const POLL_EVERY: Duration = Duration::from_millis(100);
+
+/// A submission that was sent, by what its batch can be found again.
+#[derive(Clone, Debug, Default)]
+struct Submitted {
+    /// The name that was sent.
+    name: Option<String>,
+    /// The id, if one was told.
+    id: Option<i64>,
+}
 
 /// A batch that the suite submitted.
 #[derive(Clone, Debug)]
@@ -46,8 +54,7 @@ pub(super) struct Suite {
     pub(super) profile: Profile,
     pub(super) terms: Terms,
     run: String,
-    /// Everything that was submitted: the name sent, and the id if one was told.
-    submitted: Mutex<BTreeMap<String, Option<i64>>>,
+    submitted: Mutex<Vec<Submitted>>,
     book: Mutex<Vec<Line>>,
 }
 
@@ -120,20 +127,20 @@ impl Suite {
 
     /// The same with a request that is special in another way.
     pub(super) async fn submit_as(&self, ask: Ask, body: &Value) -> Result<Arc<Answer>, Miss> {
-        let name = body.get("name").and_then(Value::as_str).map_or_else(|| format!("(no name {})", uuid::Uuid::new_v4()), str::to_owned);
+        let name = body.get("name").and_then(Value::as_str).map(str::to_owned);
         // Before it is sent: what is submitted by a request that fails must be found as well.
-        self.remember(&name, None);
+        let at = {
+            let mut submitted = self.submitted();
+            submitted.push(Submitted { name, id: None });
+            submitted.len() - 1
+        };
         let answer = self.endpoint.send(ask).await?;
-        if let Some(id) = id_of(&answer) {
-            self.remember(&name, Some(id));
-        }
+        self.submitted()[at].id = id_of(&answer);
         Ok(answer)
     }
 
-    fn remember(&self, name: &str, id: Option<i64>) {
-        let mut submitted = self.submitted.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = submitted.entry(name.to_owned()).or_default();
-        *known = id.or(*known);
+    fn submitted(&self) -> MutexGuard<'_, Vec<Submitted>> {
+        self.submitted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Submits a job that other checks need; any answer with an id will do here, `submit.*` judge it.
@@ -195,28 +202,29 @@ impl Suite {
 
     /// Deletes everything that was submitted and is still there; returns what could not be removed.
     pub(super) async fn clean_up(&self) -> Vec<String> {
-        let all = self.submitted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all = self.submitted().clone();
         let until = Instant::now() + CLEANING;
         self.endpoint.answer_until(Some(until));
         let mut left = Vec::new();
-        for (name, id) in all {
-            let done = tokio::time::timeout_at(until.into(), self.remove(&name, id)).await;
+        for one in all {
+            let done = tokio::time::timeout_at(until.into(), self.remove(&one)).await;
             if !matches!(done, Ok(Ok(()))) {
-                left.push(id.map_or_else(|| name.clone(), |id| format!("{name} (id {id})")));
+                let name = one.name.unwrap_or_else(|| "(no name)".to_owned());
+                left.push(one.id.map_or_else(|| name.clone(), |id| format!("{name} (id {id})")));
             }
         }
         left
     }
 
-    async fn remove(&self, name: &str, id: Option<i64>) -> Outcome {
-        // An id may belong to somebody else by now, after a restart of the server: it is ours only under our name.
-        let key = id.map_or_else(|| name.to_owned(), |id| id.to_string());
-        if id.is_none() && name.starts_with('(') {
-            return Ok(());
-        }
+    async fn remove(&self, submitted: &Submitted) -> Outcome {
+        let key = match (submitted.id, &submitted.name) {
+            (Some(id), _) => id.to_string(),
+            (None, Some(name)) => name.clone(),
+            (None, None) => return Ok(()),
+        };
         let found = self.endpoint.get(&format!("/batches/{key}")).await?;
-        let unnamed = name.starts_with('(');
-        if found.status == 404 || (!unnamed && !named(&found, name)) {
+        // An id may belong to somebody else by now, after a restart of the server: it is ours only under our name.
+        if found.status == 404 || submitted.name.as_ref().is_some_and(|name| !named(&found, name)) {
             return Ok(());
         }
         self.endpoint.send(Ask::delete(format!("/batches/{key}"))).await?;

@@ -10,6 +10,7 @@ use http::Uri;
 use secrecy::SecretString;
 
 use crate::certify::{self, Address, JOB_PROGRAM, Jobs, Login, Options, Profile};
+use crate::config;
 
 #[derive(Debug, Args)]
 pub(super) struct Certify {
@@ -73,8 +74,7 @@ fn endpoint(text: &str) -> Result<Uri, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::SignedDuration = text.parse().map_err(|error: jiff::Error| format!("{error}; wanted for instance 90s or 3m"))?;
-    Duration::try_from(span).ok().filter(|span| !span.is_zero()).ok_or_else(|| "wanted more than nothing".to_owned())
+    config::parse_duration(text).filter(|span| !span.is_zero()).ok_or_else(|| "wanted for instance 90s or 3m".to_owned())
 }
 
 impl Certify {

@@ -264,7 +264,17 @@ fn has_account(headers: &HeaderMap) -> bool {
     basic(headers) == Some((USER.to_owned(), PASSWORD.to_owned()))
 }
 
+/// Tells whether the request says that its body is of this type.
+fn says(headers: &HeaderMap, kind: &str) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|text| text.starts_with(kind))
+}
+
 /// Tells whether the request says that its body is JSON.
 fn says_json(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|text| text.starts_with("application/json"))
+    says(headers, "application/json")
+}
+
+/// Tells whether the request says that its body is a form.
+fn says_form(headers: &HeaderMap) -> bool {
+    says(headers, "application/x-www-form-urlencoded")
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::harness::{ALICE, Clusters, FLAVORS, Gateway, assert_no_secrets, binary};
-use crate::mutants::{Forward, Mutant, of_a_gateway, of_any_endpoint, serve, to_gateway, to_server};
+use crate::mutants::{Mutant, of_a_gateway, of_any_endpoint};
+use crate::proxy::{Forward, serve, to_gateway, to_server};
 
 fn certify(url: &str, more: &[&str]) -> Output {
     let out = Command::new(binary()).args(["certify", url]).args(more).stdin(Stdio::null()).output().expect("certify runs");

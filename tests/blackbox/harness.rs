@@ -341,17 +341,13 @@ impl Gateway {
     pub(crate) fn try_send(&self, request: &[u8]) -> Option<Reply> {
         let tcp = TcpStream::connect(self.address).ok()?;
         tcp.set_read_timeout(Some(PATIENCE)).ok()?;
-        let name = rustls_pki_types::ServerName::try_from("localhost").ok()?;
-        let connection = rustls::ClientConnection::new(Arc::new(self.client_config(&[b"http/1.1"])), name).ok()?;
-        let reply = exchange(rustls::StreamOwned::new(connection, tcp), request);
+        let reply = exchange(over_tls(tcp, self.client_config(&[b"http/1.1"])), request);
         (reply.status > 0).then_some(reply)
     }
 
     /// Opens a TLS connection.
     pub(crate) fn tls(&self, alpn: &[&[u8]]) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
-        let name = rustls_pki_types::ServerName::try_from("localhost").expect("is a name");
-        let connection = rustls::ClientConnection::new(Arc::new(self.client_config(alpn)), name).expect("a connection");
-        rustls::StreamOwned::new(connection, self.tcp())
+        over_tls(self.tcp(), self.client_config(alpn))
     }
 
     pub(crate) fn tcp(&self) -> TcpStream {
@@ -361,16 +357,7 @@ impl Gateway {
     }
 
     pub(crate) fn client_config(&self, alpn: &[&[u8]]) -> rustls::ClientConfig {
-        let certs = livy_gateway::upstream::tls::certificates(&self.scene.folder.path().join("tls.crt")).expect("a certificate");
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add_parsable_certificates(certs);
-        let mut config = rustls::ClientConfig::builder_with_provider(livy_gateway::upstream::tls::provider())
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        config
+        tls_config(&self.scene.folder.path().join("tls.crt"), alpn)
     }
 
     #[track_caller]

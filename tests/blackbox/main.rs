@@ -13,6 +13,7 @@ mod listener;
 mod metrics;
 mod mutants;
 mod ownership;
+mod proxy;
 mod registry;
 mod scenario;
 mod submissions;

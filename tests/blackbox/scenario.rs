@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Reply, Request, exchange, over_tls};
+use crate::harness::{Reply, Request, exchange, over_tls, tls_config};
 
 /// How long a job may take to get into the state that the recording shows.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -221,7 +221,7 @@ impl Target {
         tcp.set_read_timeout(Some(PATIENCE)).expect("is a socket");
         match &self.ca_file {
             None => exchange(tcp, &request.to_bytes()),
-            Some(ca_file) => exchange(over_tls(tcp, ca_file), &request.to_bytes()),
+            Some(ca_file) => exchange(over_tls(tcp, tls_config(ca_file, &[])), &request.to_bytes()),
         }
     }
 

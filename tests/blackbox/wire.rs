@@ -189,15 +189,21 @@ fn without_chunks(mut body: &[u8]) -> Vec<u8> {
     whole
 }
 
-/// Puts TLS over a connection to localhost, trusting one certificate.
-pub(crate) fn over_tls(tcp: TcpStream, ca_file: &Path) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+/// Makes a client's TLS that trusts one certificate.
+pub(crate) fn tls_config(ca_file: &Path, alpn: &[&[u8]]) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(livy_gateway::upstream::tls::certificates(ca_file).expect("a certificate"));
-    let config = rustls::ClientConfig::builder_with_provider(livy_gateway::upstream::tls::provider())
+    let mut config = rustls::ClientConfig::builder_with_provider(livy_gateway::upstream::tls::provider())
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config
+}
+
+/// Puts TLS over a connection to localhost.
+pub(crate) fn over_tls(tcp: TcpStream, config: rustls::ClientConfig) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
     let name = rustls_pki_types::ServerName::try_from("localhost").expect("is a name");
     let connection = rustls::ClientConnection::new(Arc::new(config), name).expect("a connection");
     rustls::StreamOwned::new(connection, tcp)

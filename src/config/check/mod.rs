@@ -196,7 +196,7 @@ fn is_label(name: &str) -> bool {
 }
 
 /// Reads `500ms`, `30s`, `10m`, `24h`, `30d` and sums of them (`1h30m`).
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     if text.bytes().all(|b| b.is_ascii_digit()) || text.contains(['-', '+', ' ']) {
         return None;
     }

@@ -1,12 +1,11 @@
 //! How Livy 0.7.1 takes a submission: Jackson reads it, coercing scalars; the batch is registered; only then is it looked at.
 
-use http::header::CONTENT_TYPE;
 use livy_dialect::Field;
 use serde_json::{Map, Value};
 
 use super::{batch, message};
 use crate::sandbox::job::Jobs;
-use crate::sandbox::{Asked, Double, Told};
+use crate::sandbox::{Asked, Double, Told, says_form};
 
 const LISTS: [&str; 5] = ["args", "jars", "pyFiles", "files", "archives"];
 const INTEGERS: [&str; 3] = ["driverCores", "executorCores", "numExecutors"];
@@ -42,9 +41,8 @@ fn bare(status: u16, text: &str) -> Told {
 
 /// Reads the body as Jackson does; `None` for `null`.
 fn read(asked: &Asked) -> Result<Option<Map<String, Value>>, Told> {
-    let kind = asked.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     // A form is read as one, by somebody else: nothing is left for the JSON reader.
-    let body = if kind.starts_with("application/x-www-form-urlencoded") { &[][..] } else { &asked.body[..] };
+    let body = if says_form(&asked.headers) { &[][..] } else { &asked.body[..] };
     // What follows the first value is not looked at.
     let first = serde_json::Deserializer::from_slice(body).into_iter::<Value>().next();
     let mut submission = match first {

@@ -1,10 +1,9 @@
 //! What Knox and HDInsight add to a Livy.
 
-use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
 use super::livy;
-use crate::sandbox::{Asked, Double, Told, basic, has_account};
+use crate::sandbox::{Asked, Double, Told, basic, has_account, says_form};
 
 const REMEMBER_ME: &str = "rememberMe=deleteMe; Path=/gateway/default; Max-Age=0; SameSite=lax";
 const KNOX_SESSION: &str = "KNOXSESSIONID=node0sandbox0session.node0; Path=/gateway/default; Secure; HttpOnly";
@@ -27,9 +26,8 @@ pub(super) fn knox(double: &Double, asked: &Asked) -> Told {
 /// Returns Knox's page for a body that its dispatch can't read: the same text under every cause, each wrapped once more.
 fn unreadable(asked: &Asked) -> Option<Value> {
     // A form arrives at the dispatch rewritten, as a form.
-    let is_form = asked.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
     let deepest = match serde_json::from_slice::<Value>(&asked.body) {
-        _ if is_form => "com.fasterxml.jackson.core.JsonParseException: Unexpected character ('%' (code 37))".to_owned(),
+        _ if says_form(&asked.headers) => "com.fasterxml.jackson.core.JsonParseException: Unexpected character ('%' (code 37))".to_owned(),
         Ok(Value::Object(_)) => return None,
         Ok(Value::Null) => "javax.servlet.ServletException: java.lang.NullPointerException".to_owned(),
         Ok(_) => "com.fasterxml.jackson.databind.exc.MismatchedInputException: no map".to_owned(),

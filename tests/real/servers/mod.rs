@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Request, exchange, over_tls};
+use crate::harness::{Request, exchange, over_tls, tls_config};
 
 /// How long a server may take to come up on a busy machine.
 const START: Duration = Duration::from_secs(120);
@@ -97,7 +97,7 @@ fn free_address() -> SocketAddr {
 /// Waits until a front asks for a login. That it listens is not enough: Knox tries its port out first and leaves it again.
 fn wait_for_challenge(address: SocketAddr, path: &str, ca_file: &Path, log: &Path) {
     let until = Instant::now() + START;
-    let asks = |tcp: TcpStream| exchange(over_tls(tcp, ca_file), &Request::get(path).to_bytes()).status == 401;
+    let asks = |tcp: TcpStream| exchange(over_tls(tcp, tls_config(ca_file, &[])), &Request::get(path).to_bytes()).status == 401;
     while !TcpStream::connect(address).is_ok_and(asks) {
         assert!(Instant::now() < until, "{address} never asked for a login:\n{}", std::fs::read_to_string(log).unwrap_or_default());
         std::thread::yield_now();
