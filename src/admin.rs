@@ -48,6 +48,12 @@ fn answer<B>(gateway: &Gateway, config: &str, request: &Request<B>) -> Response<
     match path {
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" if gateway.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        "/readyz" if !gateway.registry.is_writable() => {
+            // Failing would take the reads away too, which go on.
+            let strict = request.uri().query() == Some("strict");
+            let status = if strict { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+            text(status, "degraded: the registry can't be written; submissions and kills are refused, reads go on\n")
+        }
         "/readyz" => text(StatusCode::OK, "ok\n"),
         "/metrics" => {
             gateway.snapshot.load().upstreams.values().for_each(|upstream| upstream.show_connections());

@@ -13,7 +13,7 @@
 //! - `livy_dialect` (a crate of its own below `src/dialect/`): the pure translation core.
 //! - [`upstream`]: clusters as they are reached.
 //! - [`registry`]: the memory of all batches.
-//! - [`config`], [`observe`]: what every room may use.
+//! - [`config`], [`observe`], [`clock`], [`flight`]: what every room may use.
 //! - [`admin`], [`sandbox`], [`certify`]: beside the walk.
 
 pub mod access;
@@ -23,7 +23,9 @@ pub mod auth;
 pub mod batches;
 pub mod certify;
 pub mod cli;
+pub mod clock;
 pub mod config;
+pub mod flight;
 pub mod listen;
 pub mod observe;
 pub mod registry;

@@ -11,20 +11,31 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use jsonwebtoken::DecodingKey;
 use secrecy::ExposeSecret as _;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Access;
+use crate::api::error::ApiError;
 use crate::api::path::BasePaths;
 use crate::auth::htpasswd::Htpasswd;
 use crate::auth::jwks::{KeySet, Source};
 use crate::auth::jwt::{JwtVerifier, Keys};
 use crate::auth::{Authenticator, Authenticators, Check};
+use crate::batches::{Origin, Want};
 use crate::config::checked::{AuthenticatorKind, Jwt, JwtKeys, Route};
 use crate::config::{BuildProblem, Config};
+use crate::flight::Flights;
 use crate::observe::metrics::{Metrics, NO_ROUTE};
-use crate::registry::{Entry, Registry, now_ms};
+use crate::registry::{Entry, GatewayId, Registry};
+use crate::submit::Board;
 use crate::upstream::{Upstream, tls};
+
+/// How often kills that are not confirmed, and jobs that may come late, are looked after.
+const CARE: Duration = Duration::from_secs(2);
+
+/// How often the registry notes that it is in use.
+const BEAT: Duration = Duration::from_secs(2);
 
 /// How often ended batches are swept out.
 const SWEEP: Duration = Duration::from_secs(3600);
@@ -188,8 +199,18 @@ pub struct Gateway {
     pub tasks: TaskTracker,
     /// Says that the gateway is going down.
     pub stop: CancellationToken,
-    /// When this process began, in milliseconds since 1970.
-    pub started_ms: i64,
+    /// Says that whoever waits must be answered now.
+    pub hurry: CancellationToken,
+    /// When this process began.
+    pub started: Instant,
+    /// The submissions under way.
+    pub board: Arc<Board>,
+    /// Reads under way.
+    pub reads: Flights<(GatewayId, Want), Result<Origin, ApiError>>,
+    /// Lists under way, by cluster.
+    pub lists: Flights<String, bool>,
+    /// Kills under way.
+    pub kills: Flights<GatewayId, Result<(), ApiError>>,
     draining: AtomicBool,
 }
 
@@ -202,7 +223,12 @@ impl Gateway {
             metrics,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-            started_ms: now_ms(),
+            hurry: CancellationToken::new(),
+            started: Instant::now(),
+            board: Arc::default(),
+            reads: Flights::default(),
+            lists: Flights::default(),
+            kills: Flights::default(),
             draining: AtomicBool::new(false),
         })
     }
@@ -248,8 +274,36 @@ impl Gateway {
                 tracing::warn!(%error, "old batches could not be removed");
             }
         });
+        for upstream in snapshot.upstreams.values().filter(|upstream| upstream.health.is_enabled()) {
+            let upstream = upstream.clone();
+            self.every(CARE, move |gateway| {
+                let upstream = upstream.clone();
+                async move {
+                    crate::batches::watch::finish_kills(&gateway, &upstream).await;
+                    crate::submit::late::watch(&gateway, &upstream).await;
+                }
+            });
+        }
+        self.every(crate::submit::resolve::TAKE_UP, |gateway| async move { crate::submit::resolve::take_up(&gateway).await });
+        self.every(BEAT, |gateway| async move { gateway.beat().await });
         let gateway = self.clone();
-        tokio::spawn(async move { crate::submit::resolve::resume(&gateway).await });
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = gateway.stop.cancelled() => return,
+                    () = gateway.registry.until_dirty() => gateway.registry.flush().await,
+                }
+            }
+        });
+    }
+
+    /// Notes how long the registry has been in use, and whether it can be written; what could not be is tried again.
+    async fn beat(&self) {
+        let beat = self.registry.beat().await;
+        self.metrics.registry_up.set(beat.is_ok().into());
+        if beat.is_ok() {
+            self.registry.flush().await;
+        }
     }
 
     async fn look_after(&self, upstream: &Upstream) {

@@ -1,86 +1,150 @@
 //! `DELETE /batches/{id}`: kill, and forget.
 //!
-//! The batch is looked at first: a cluster that began to count again may have given its id to somebody else's job.
+//! The wish is stored before anything is sent, and carried out by a task that outlives its request; one that can't be carried out yet is remembered
+//! and goes on. The batch is looked at first: a cluster that began to count again may have given its id to somebody else's job, and what can't be
+//! told apart is not killed.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use livy_dialect::{Deleted, FaultKind, Operation, StateReading};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Call, read_failed};
+use super::{Call, Nothing};
 use crate::api::error::{ApiError, Code};
 use crate::api::path::BatchKey;
 use crate::api::respond::Reply;
-use crate::registry::{Entry, Phase};
+use crate::registry::{Entry, Phase, RegistryError};
 use crate::upstream::{AskError, SendError, Upstream};
 
 /// How long a kill waits for a submission that is still on its way.
-const WAIT_FOR_SUBMISSION: std::time::Duration = std::time::Duration::from_secs(20);
+const WAIT_FOR_SUBMISSION: Duration = Duration::from_secs(20);
 
 impl Call {
     /// Serves `DELETE /batches/{id}`.
     ///
     /// # Errors
-    /// 404, 403 where everybody may see but not kill, 502 when the kill is not confirmed, 503 when the cluster can't be reached.
+    /// 404, 403 where everybody may see but not kill, 502 when the kill is not confirmed, 503 when it can't be stored.
     pub async fn kill(&self, key: &BatchKey) -> Result<Reply, ApiError> {
         let entry = self.find(key).await?;
         if !self.snapshot.access.may_kill(&self.principal, &entry) {
             return Err(ApiError::new(Code::Forbidden, format!("batch {} belongs to somebody else", entry.id)));
         }
-        // What is on its way can't be killed before it is known where it is; the result is looked at below.
-        let _ = timeout(WAIT_FOR_SUBMISSION, entry.resolved()).await;
-        match entry.phase() {
-            Phase::Sending => {
-                let message = format!("batch {} is still being submitted; ask again", entry.id);
-                return Err(ApiError::new(Code::KillUnconfirmed, message));
-            }
-            Phase::Refused | Phase::Deleted => return Err(ApiError::no_such_batch(&key.to_string())),
-            Phase::Detached => {}
-            Phase::Bound => self.kill_upstream(&entry).await?,
+        if entry.peek(|known| known.presumed) && !self.snapshot.access.is_admin(&self.principal) {
+            let message = format!(
+                "batch {} is only presumed to be yours: the answer to its submission was lost; an administrator can kill it",
+                entry.id
+            );
+            return Err(ApiError::new(Code::Forbidden, message));
         }
-        let upstream_id = entry.peek(|known| known.upstream_id.clone());
-        self.registry().delete(&entry).await.map_err(|error| read_failed(&error))?;
+        // What was proven to have ended is not killed any more, only forgotten.
+        if !entry.phase().is_visible() {
+            return Err(ApiError::no_such_batch(&key.to_string()));
+        }
+        let upstream_id = entry.upstream_id();
+        let work = || {
+            let (call, entry) = (self.clone(), entry.clone());
+            async move { call.kill_to_the_end(&entry).await }
+        };
+        let limit = self.deadline(&entry);
+        let killed = tokio::select! {
+            killed = timeout(limit, self.gateway.kills.join(entry.id, work)) => killed,
+            () = self.gateway.hurry.cancelled() => return Err(unconfirmed(&entry, "the gateway is shutting down and the kill is remembered")),
+        };
+        match killed {
+            Ok((Some(result), _)) => result?,
+            Ok((None, _)) => return Err(ApiError::new(Code::Internal, "the kill ended early; it is remembered")),
+            Err(_) => return Err(unconfirmed(&entry, "the kill is under way")),
+        }
         Ok(Reply::ok(&json!({"msg": "deleted"})).from_cluster(&entry.cluster, &entry.route, upstream_id.as_deref()))
     }
 
-    async fn kill_upstream(&self, entry: &Entry) -> Result<(), ApiError> {
+    fn deadline(&self, entry: &Entry) -> Duration {
+        let timeouts = self.snapshot.upstream_of(entry).map(|upstream| upstream.config.timeouts);
+        timeouts
+            .map_or(WAIT_FOR_SUBMISSION, |timeouts| timeouts.create_batch.max(timeouts.response) + WAIT_FOR_SUBMISSION)
+            .min(Duration::from_secs(110))
+    }
+
+    /// Carries a kill out. Also for one that an earlier request, or an earlier process, was asked for.
+    pub(super) async fn kill_to_the_end(&self, entry: &Arc<Entry>) -> Result<(), ApiError> {
+        self.registry().ask_kill(entry).await.map_err(|error| not_stored(&error))?;
+        // What is on its way can't be killed before it is known where it is; the result is looked at below.
+        let _ = timeout(WAIT_FOR_SUBMISSION, entry.resolved()).await;
+        match entry.phase() {
+            Phase::Sending => return Err(unconfirmed(entry, "it is still being submitted; the kill is remembered")),
+            Phase::Refused | Phase::Deleted { .. } => return Ok(()),
+            Phase::Detached { .. } => {}
+            Phase::Bound { .. } => self.kill_upstream(entry).await?,
+        }
+        if let Err(error) = self.registry().delete(entry).await {
+            // The wish is stored and the job is dead: the next look finds that out again.
+            tracing::error!(batch = %entry.id, %error, "a confirmed kill could not be stored yet");
+        }
+        Ok(())
+    }
+
+    async fn kill_upstream(&self, entry: &Arc<Entry>) -> Result<(), ApiError> {
         let Some(upstream) = self.snapshot.upstream_of(entry) else {
             let message = format!("cluster '{}' is not configured or disabled", entry.cluster);
             return Err(ApiError::new(Code::ClusterUnavailable, message));
         };
         match self.fetch_item(entry, upstream, Operation::DeleteBatch).await {
             Ok(_) => {}
-            // Gone, or its id is another batch's now: nothing of ours is left to kill.
-            Err(AskError::Fault(fault)) if fault.kind == FaultKind::NotFound => return Ok(()),
-            Err(error) => return Err(unreachable(upstream, &error)),
+            Err(Nothing::Gone) => return self.nothing_there(entry, upstream).await,
+            Err(Nothing::CannotTell) => {
+                let message = format!(
+                    "cluster '{}' shows a batch under the id of batch {} that may be another one: it was not killed",
+                    entry.cluster, entry.id
+                );
+                return Err(ApiError::new(Code::KillUnconfirmed, message));
+            }
+            Err(Nothing::NoAnswer(error)) => return Err(unreachable(upstream, &error)),
         }
         let dialect = upstream.dialect();
         let Some(request) = entry.with_ref(|batch| dialect.delete(batch)) else { return Ok(()) };
         let answer = upstream.ask(Operation::DeleteBatch, &request, &self.errand, |response| dialect.decode_delete(response)).await;
         match answer {
             Ok(Deleted::Gone) => Ok(()),
-            Err(AskError::Fault(fault)) if fault.kind == FaultKind::NotFound => Ok(()),
             Err(AskError::Fault(fault)) if fault.kind == FaultKind::Forbidden => {
                 Err(ApiError::new(Code::UpstreamForbidden, format!("cluster '{}' refused the kill: {}", entry.cluster, fault.message)))
             }
             Err(AskError::Send(SendError::NotSent { .. })) => Err(unreachable(upstream, "it can't be reached")),
+            // Whoever asked a moment ago may have killed it; whether it is gone is settled by looking again.
             Ok(Deleted::Verify) | Err(_) => self.confirm(entry, upstream).await,
         }
     }
 
     /// Reads the batch again: an answer to a kill may prove nothing, the state does.
-    async fn confirm(&self, entry: &Entry, upstream: &Upstream) -> Result<(), ApiError> {
+    async fn confirm(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<(), ApiError> {
         match self.fetch_item(entry, upstream, Operation::DeleteBatch).await {
-            Err(AskError::Fault(fault)) if fault.kind == FaultKind::NotFound => Ok(()),
-            Ok(observed) if matches!(observed.state, StateReading::Known(state) if state.is_terminal()) => Ok(()),
-            _ => {
-                let message = format!("cluster '{}' did not confirm the kill of batch {}; ask again", entry.cluster, entry.id);
-                Err(ApiError::new(Code::KillUnconfirmed, message))
-            }
+            Err(Nothing::Gone) => self.nothing_there(entry, upstream).await,
+            Ok(seen) if matches!(seen.state, StateReading::Known(state) if state.is_terminal()) => Ok(()),
+            _ => Err(unconfirmed(entry, "its cluster did not confirm the kill, which is remembered")),
         }
     }
+
+    /// The cluster has no such batch, or shows another one under its id. One that had ended may be gone; one that ran is believed to be gone only
+    /// when that has held for a while: a Livy that recovers says so of jobs that run on.
+    async fn nothing_there(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<(), ApiError> {
+        if entry.peek(|known| known.state.is_terminal()) || self.is_lost(entry, upstream).await {
+            return Ok(());
+        }
+        Err(unconfirmed(entry, "its cluster does not know it at the moment; the kill is remembered"))
+    }
+}
+
+fn unconfirmed(entry: &Entry, why: &str) -> ApiError {
+    ApiError::new(Code::KillUnconfirmed, format!("batch {}: {why}; ask again", entry.id))
+}
+
+fn not_stored(error: &RegistryError) -> ApiError {
+    tracing::error!(%error, "a kill could not be stored; nothing was sent");
+    ApiError::new(Code::RegistryUnavailable, "the gateway's registry can't be written; nothing was killed")
 }
 
 fn unreachable(upstream: &Upstream, why: impl std::fmt::Display) -> ApiError {
     tracing::warn!(cluster = %upstream.config.name, %why, "a kill could not be sent");
-    ApiError::new(Code::ClusterUnavailable, format!("cluster '{}' can't be reached; nothing was killed", upstream.config.name))
+    ApiError::new(Code::ClusterUnavailable, format!("cluster '{}' can't be reached; the kill is remembered", upstream.config.name))
 }

@@ -2,21 +2,17 @@
 //!
 //! Owns merging. The window and `total` are over what the caller may see, ordered by id.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, PoisonError};
 
-use livy_dialect::{Batch, ListWindow, Observed, Operation};
+use livy_dialect::{Batch, ListWindow};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 use super::{Call, read_failed};
 use crate::api::error::{ApiError, Code};
 use crate::api::respond::{ListBody, Reply};
-use crate::upstream::{AskError, Errand, Upstream};
-
-/// Batches asked for at once.
-const PAGE: usize = 200;
-/// Pages read of one cluster; an HDInsight cluster may remember tens of thousands of ended batches.
-const MOST_PAGES: usize = 50;
+use crate::submit;
+use crate::upstream::Upstream;
 
 impl Call {
     /// Serves `GET /batches`.
@@ -50,47 +46,45 @@ impl Call {
         Ok(asked.join_all().await.into_iter().all(|answered| answered))
     }
 
-    async fn refresh_list(&self, upstream: &Upstream) -> bool {
+    /// Reads a cluster's list, or joins whoever is reading it. Returns whether it answered.
+    async fn refresh_list(&self, upstream: &Arc<Upstream>) -> bool {
         if !upstream.health.is_alive() {
             return false;
         }
-        // Callers that come while the list is being read wait, and share it if it is fresh enough.
-        let mut last = upstream.listed.lock().await;
-        if last.is_some_and(|at: Instant| at.elapsed() < upstream.config.freshness) {
+        let last = *upstream.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|at| at.elapsed() < upstream.config.freshness) {
             return true;
         }
-        let seen = match read_list(upstream, &self.errand).await {
+        let work = || {
+            let (call, upstream) = (self.clone(), upstream.clone());
+            async move { call.read_list(&upstream).await }
+        };
+        let answered = timeout(upstream.config.timeouts.response, self.gateway.lists.join(upstream.config.name.clone(), work)).await;
+        matches!(answered, Ok((Some(true), _)))
+    }
+
+    async fn read_list(&self, upstream: &Arc<Upstream>) -> bool {
+        let seen = match submit::read_list(upstream, &self.errand).await {
             Ok(seen) => seen,
             Err(error) => {
                 tracing::debug!(cluster = %upstream.config.name, %error, "the list is answered from what is known");
                 return false;
             }
         };
+        seen.iter().for_each(|seen| upstream.showed_id(&seen.upstream_id));
         match self.registry().adopt(&upstream.config.name, seen).await {
-            Ok(entered) => entered.into_iter().for_each(|state| upstream.handles.entered(state)),
+            Ok((entered, late)) => {
+                entered.into_iter().for_each(|state| upstream.handles.entered(state));
+                for (entry, seen) in late {
+                    submit::late::deal_with(&self.gateway, upstream, &entry, &seen).await;
+                }
+            }
             Err(error) => {
                 tracing::error!(cluster = %upstream.config.name, %error, "a list could not be stored");
                 return false;
             }
         }
-        *last = Some(Instant::now());
+        *upstream.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         true
     }
-}
-
-/// Reads a cluster's whole list, page by page where it has pages.
-async fn read_list(upstream: &Upstream, errand: &Errand) -> Result<Vec<Observed>, AskError> {
-    let dialect = upstream.dialect();
-    let mut all = Vec::new();
-    for page in 0..MOST_PAGES {
-        let request = dialect.list(page * PAGE, PAGE);
-        let seen = upstream.ask(Operation::ListBatches, &request, errand, |response| dialect.decode_list(response)).await?;
-        let full = seen.len() >= PAGE;
-        all.extend(seen);
-        if !full || !dialect.list_is_paged() {
-            return Ok(all);
-        }
-    }
-    tracing::warn!(cluster = %upstream.config.name, read = all.len(), "the cluster lists more batches than are read");
-    Ok(all)
 }

@@ -3,9 +3,12 @@
 //! Schedulers read the log after every success and fail the task if that fails; so this answers 200 for every batch that can be seen.
 //! Where there is no log, or none any more, one line says so.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use livy_dialect::{LogPart, LogPlan, LogWindow, Operation};
 
-use super::Call;
+use super::{Call, Nothing};
 use crate::api::error::ApiError;
 use crate::api::path::BatchKey;
 use crate::api::respond::{LogBody, Reply};
@@ -22,7 +25,9 @@ impl Call {
     /// 404 only.
     pub async fn log(&self, key: &BatchKey, window: LogWindow) -> Result<Reply, ApiError> {
         let entry = self.find(key).await?;
-        let reply = match self.read_log(&entry, window).await {
+        let limit = self.snapshot.upstream_of(&entry).map_or(Duration::MAX, |upstream| upstream.config.timeouts.response);
+        let read = tokio::time::timeout(limit, self.read_log(&entry, window)).await;
+        let reply = match read.unwrap_or_else(|_| Err("the cluster takes too long".into())) {
             Ok(LogAnswer::Cut(part)) => cut_by_cluster(&entry, &part),
             Ok(LogAnswer::Whole(lines)) => cut(&entry, window, &lines),
             Ok(LogAnswer::Nowhere(line)) => cut(&entry, window, &[line.to_owned()]).warning(line),
@@ -31,7 +36,7 @@ impl Call {
         Ok(self.signed(reply, &entry))
     }
 
-    async fn read_log(&self, entry: &Entry, window: LogWindow) -> Result<LogAnswer, String> {
+    async fn read_log(&self, entry: &Arc<Entry>, window: LogWindow) -> Result<LogAnswer, String> {
         let Some(upstream) = self.snapshot.upstream_of(entry) else {
             return Err("its cluster is not configured or disabled".into());
         };
@@ -39,8 +44,11 @@ impl Call {
         let Some(plan) = entry.with_ref(|batch| dialect.log(batch, window)) else {
             return Err("the cluster no longer has this batch".into());
         };
-        if !upstream.health.is_alive() && !matches!(plan, LogPlan::Nowhere(_)) {
-            return Err("the cluster does not answer".into());
+        if !matches!(plan, LogPlan::Nowhere(_)) {
+            if !upstream.health.is_alive() {
+                return Err("the cluster does not answer".into());
+            }
+            self.make_sure(entry, upstream).await?;
         }
         let read = match plan {
             LogPlan::Nowhere(line) => return Ok(LogAnswer::Nowhere(line)),
@@ -53,6 +61,25 @@ impl Call {
             AskError::Fault(fault) => format!("the cluster has no log for it now: {}", fault.message),
             AskError::Send(_) => "the cluster does not answer".into(),
         })
+    }
+
+    /// A log comes by id and says nothing about whose it is: the batch itself is looked at first, unless that was done a moment ago. An id that is
+    /// never given twice needs no look.
+    async fn make_sure(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<(), String> {
+        let counted = entry.upstream_id().is_some_and(|id| id.parse::<u64>().is_ok());
+        let known = entry.peek(|known| known.item.is_some_and(|at| at.elapsed() < upstream.config.freshness));
+        if !counted || known {
+            return Ok(());
+        }
+        match self.fetch_item(entry, upstream, Operation::GetLog).await {
+            Ok(seen) => {
+                self.registry().observe(entry, &seen).await;
+                Ok(())
+            }
+            Err(Nothing::Gone) => Err("the cluster no longer has this batch".into()),
+            Err(Nothing::CannotTell) => Err("the cluster shows a batch under its id that may be another one".into()),
+            Err(Nothing::NoAnswer(_)) => Err("the cluster does not answer".into()),
+        }
     }
 
     /// Reads a log from its first line, in pages, until a short one. Positions are always explicit: a cursor on the server would be

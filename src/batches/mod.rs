@@ -12,14 +12,15 @@ pub mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use livy_dialect::{FaultKind, Observed, Operation};
+use livy_dialect::{BatchState, FaultKind, Observed, Operation};
+use tokio::time::{Instant, timeout};
 
 use crate::api::error::{ApiError, Code};
 use crate::api::path::BatchKey;
 use crate::api::respond::{Reply, StateBody};
 use crate::auth::Principal;
 use crate::observe::metrics::NO_ROUTE;
-use crate::registry::{Entry, GatewayId, Phase, Registry, age, now_ms};
+use crate::registry::{Entry, GatewayId, Phase, Registry, Same};
 use crate::runtime::{Gateway, Snapshot};
 use crate::upstream::{AskError, Errand, Upstream};
 
@@ -78,10 +79,33 @@ impl Origin {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Want {
+/// What a poll wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Want {
+    /// The state.
     State,
+    /// The whole batch.
     Item,
+}
+
+/// Why a poll brought nothing new.
+#[derive(Clone, Debug)]
+enum Nothing {
+    /// Its cluster, or somebody in front of it, gave no answer that can be used.
+    NoAnswer(AskError),
+    /// Its cluster says that there is no such batch, or shows another one under its id.
+    Gone,
+    /// What its cluster shows may be this batch or another one: nothing tells.
+    CannotTell,
+}
+
+impl From<AskError> for Nothing {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Fault(fault) if fault.kind == FaultKind::NotFound => Nothing::Gone,
+            error => Nothing::NoAnswer(error),
+        }
+    }
 }
 
 impl Call {
@@ -137,46 +161,58 @@ impl Call {
     }
 
     fn signed(&self, reply: Reply, entry: &Entry) -> Reply {
-        entry.peek(|known| reply.from_cluster(&entry.cluster, &entry.route, known.upstream_id.as_deref()))
+        entry.peek(|known| reply.from_cluster(&entry.cluster, &entry.route, known.phase.upstream_id()))
     }
 
-    /// Brings what is known up to date, if the cluster could know more.
-    async fn refresh(&self, entry: &Entry, want: Want) -> Result<Origin, ApiError> {
-        let asked_ms = now_ms();
+    /// Brings what is known up to date, if the cluster could know more. Takes no longer than the cluster's own deadline for an answer, whoever
+    /// began to ask.
+    async fn refresh(&self, entry: &Arc<Entry>, want: Want) -> Result<Origin, ApiError> {
         let origin = match self.answer_from_memory(entry, want) {
             Some(origin) => origin,
-            // Whoever wants no memory at all gets none: waiting for another's answer would be just that.
-            None if self.is_uncached(entry) => self.ask(entry, want).await?,
-            None => {
-                // Whoever comes while the cluster is being asked waits here and finds the answer.
-                let _asking = entry.asking.lock().await;
-                match self.answer_from_memory(entry, want) {
-                    Some(Origin::Cached(_)) if last_heard(entry, want) >= asked_ms => Origin::Coalesced,
-                    Some(origin) => origin,
-                    None => self.ask(entry, want).await?,
-                }
-            }
+            None => match self.snapshot.upstream_of(entry) {
+                None => self.stale(entry, Duration::MAX, "its cluster is not configured or disabled")?,
+                Some(upstream) => match timeout(upstream.config.timeouts.response, self.ask_once(entry, upstream, want)).await {
+                    Ok(origin) => origin?,
+                    Err(_) => self.stale(entry, upstream.config.stale_reads, "its cluster takes too long")?,
+                },
+            },
         };
         self.gateway.metrics.state_reads_total.with_label_values(&[origin.as_str()]).inc();
         Ok(origin)
     }
 
+    /// Asks the cluster, or joins whoever is asking it: failures are shared as well.
+    async fn ask_once(&self, entry: &Arc<Entry>, upstream: &Upstream, want: Want) -> Result<Origin, ApiError> {
+        // Whoever wants no memory at all gets none: another's answer would be just that.
+        if upstream.config.freshness.is_zero() {
+            return self.ask(entry, want).await;
+        }
+        let work = || {
+            let (call, entry) = (self.clone(), entry.clone());
+            async move { call.ask(&entry, want).await }
+        };
+        match self.gateway.reads.join((entry.id, want), work).await {
+            (Some(Ok(Origin::Upstream)), true) => Ok(Origin::Coalesced),
+            (Some(result), _) => result,
+            (None, _) => Err(ApiError::new(Code::Internal, "the read ended early")),
+        }
+    }
+
     fn answer_from_memory(&self, entry: &Entry, want: Want) -> Option<Origin> {
-        let settled =
-            entry.peek(|known| known.phase != Phase::Bound || (known.state.is_terminal() && (want == Want::State || known.complete)));
+        let (settled, heard) = entry.peek(|known| {
+            let bound = matches!(known.phase, Phase::Bound { .. });
+            let heard = if want == Want::State { known.heard } else { known.item };
+            (!bound || (known.state.is_terminal() && (want == Want::State || known.complete)), heard)
+        });
         if settled {
             return Some(Origin::Terminal);
         }
         let freshness = self.snapshot.upstream_of(entry)?.config.freshness;
-        let heard = age(last_heard(entry, want))?;
+        let heard = heard?.elapsed();
         (heard < freshness).then_some(Origin::Cached(heard))
     }
 
-    fn is_uncached(&self, entry: &Entry) -> bool {
-        self.snapshot.upstream_of(entry).is_some_and(|upstream| upstream.config.freshness.is_zero())
-    }
-
-    async fn ask(&self, entry: &Entry, want: Want) -> Result<Origin, ApiError> {
+    async fn ask(&self, entry: &Arc<Entry>, want: Want) -> Result<Origin, ApiError> {
         let Some(upstream) = self.snapshot.upstream_of(entry) else {
             return self.stale(entry, Duration::MAX, "its cluster is not configured or disabled");
         };
@@ -185,27 +221,29 @@ impl Call {
         }
         match self.fetch(entry, upstream, want).await {
             Ok(()) => Ok(Origin::Upstream),
-            Err(AskError::Fault(fault)) if fault.kind == FaultKind::NotFound => Box::pin(self.gone(entry, upstream)).await,
-            Err(error) => {
+            Err(Nothing::Gone) => Box::pin(self.gone(entry, upstream)).await,
+            Err(Nothing::CannotTell) => self.stale(entry, Duration::MAX, "its cluster shows a batch under its id that may be another one"),
+            Err(Nothing::NoAnswer(error)) => {
                 tracing::debug!(batch = %entry.id, cluster = %entry.cluster, %error, "a poll is answered from what is known");
                 self.stale(entry, upstream.config.stale_reads, "its cluster gives no answer that can be used")
             }
         }
     }
 
-    async fn fetch(&self, entry: &Entry, upstream: &Upstream, want: Want) -> Result<(), AskError> {
+    async fn fetch(&self, entry: &Arc<Entry>, upstream: &Upstream, want: Want) -> Result<(), Nothing> {
         let dialect = upstream.dialect();
         if want == Want::State
+            && self.state_is_enough(entry)
             && let Some(request) = entry.with_ref(|batch| dialect.state(batch))
             && entry.with_ref(|batch| dialect.get(batch)).as_ref() != Some(&request)
         {
             let answer = upstream.ask(Operation::GetState, &request, &self.errand, |response| dialect.decode_state(response)).await;
             match answer {
-                Ok((id, reading)) if entry.peek(|known| known.upstream_id.as_deref() == Some(id.as_str())) => {
+                Ok((id, reading)) if entry.upstream_id().as_deref() == Some(id.as_str()) => {
                     self.learnt(upstream, &reading);
-                    let new_state = self.registry().observe_state(entry, &reading);
+                    let new_state = self.registry().observe_state(entry, &reading).await;
                     new_state.into_iter().for_each(|state| upstream.handles.entered(state));
-                    if new_state.is_some_and(livy_dialect::BatchState::is_terminal) {
+                    if new_state.is_some_and(BatchState::is_terminal) {
                         Box::pin(self.complete(entry, upstream)).await;
                     }
                     return Ok(());
@@ -213,33 +251,42 @@ impl Call {
                 // Another batch's id under our name, or no such name: the item will tell.
                 Ok(_) => {}
                 Err(AskError::Fault(fault)) if matches!(fault.kind, FaultKind::NotFound | FaultKind::Refused) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         let operation = if want == Want::State { Operation::GetState } else { Operation::GetBatch };
-        let observed = self.fetch_item(entry, upstream, operation).await?;
-        self.learnt(upstream, &observed.state);
-        let new_state = self.registry().observe(entry, &observed);
+        let seen = self.fetch_item(entry, upstream, operation).await?;
+        self.learnt(upstream, &seen.state);
+        let new_state = self.registry().observe(entry, &seen).await;
         new_state.into_iter().for_each(|state| upstream.handles.entered(state));
         Ok(())
     }
 
+    /// Tells whether an answer that holds an id and a state can be trusted to be about this batch: it is asked for by a name that was made up for
+    /// it. Anything else is compared as a whole item.
+    fn state_is_enough(&self, entry: &Entry) -> bool {
+        entry.lookup.is_made_up() && entry.peek(|known| known.echoed)
+    }
+
     /// Reads the whole item of a batch that has just ended, for the day when its cluster has forgotten it. Failing to costs a later look.
-    async fn complete(&self, entry: &Entry, upstream: &Upstream) {
+    async fn complete(&self, entry: &Arc<Entry>, upstream: &Upstream) {
         match self.fetch_item(entry, upstream, Operation::GetBatch).await {
-            Ok(observed) => drop(self.registry().observe(entry, &observed)),
-            Err(error) => tracing::debug!(batch = %entry.id, %error, "the last look at an ended batch brought nothing"),
+            Ok(seen) => drop(self.registry().observe(entry, &seen).await),
+            Err(why) => tracing::debug!(batch = %entry.id, ?why, "the last look at an ended batch brought nothing"),
         }
     }
 
     /// Asks for the item and makes sure that it is this batch and no other.
-    async fn fetch_item(&self, entry: &Entry, upstream: &Upstream, operation: Operation) -> Result<Observed, AskError> {
+    async fn fetch_item(&self, entry: &Entry, upstream: &Upstream, operation: Operation) -> Result<Observed, Nothing> {
         let dialect = upstream.dialect();
-        let not_here =
-            || livy_dialect::UpstreamFault { kind: FaultKind::NotFound, status: 404, message: "the cluster has no such batch".into() };
-        let Some(request) = entry.with_ref(|batch| dialect.get(batch)) else { return Err(AskError::Fault(not_here())) };
-        let observed = upstream.ask(operation, &request, &self.errand, |response| dialect.decode_get(response)).await?;
-        if entry.is(&observed) { Ok(observed) } else { Err(AskError::Fault(not_here())) }
+        let Some(request) = entry.with_ref(|batch| dialect.get(batch)) else { return Err(Nothing::Gone) };
+        let seen = upstream.ask(operation, &request, &self.errand, |response| dialect.decode_get(response)).await?;
+        upstream.showed_id(&seen.upstream_id);
+        match entry.same(&seen) {
+            Same::Yes => Ok(seen),
+            Same::No => Err(Nothing::Gone),
+            Same::CannotTell => Err(Nothing::CannotTell),
+        }
     }
 
     fn learnt(&self, upstream: &Upstream, reading: &livy_dialect::StateReading) {
@@ -251,39 +298,41 @@ impl Call {
     }
 
     /// The cluster has no such batch. If it had ended, that is all right; if not, it is lost, once that has held for a while.
-    async fn gone(&self, entry: &Entry, upstream: &Upstream) -> Result<Origin, ApiError> {
+    async fn gone(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<Origin, ApiError> {
         let has_ended = entry.peek(|known| known.state.is_terminal());
-        if !has_ended && entry.missing() < GONE_GRACE {
-            return self.stale(entry, upstream.config.stale_reads, "its cluster does not know it at the moment");
-        }
-        // An instance that was moved or deleted answers 404 to everything: only a cluster that works otherwise is believed.
-        if !has_ended && upstream.probe().await.is_err() {
-            return self.stale(entry, upstream.config.stale_reads, "its cluster does not answer");
+        match self.is_lost(entry, upstream).await {
+            true => {}
+            false if has_ended => {}
+            false => return self.stale(entry, upstream.config.stale_reads, "its cluster does not know it at the moment"),
         }
         let reason = "its cluster no longer knows this batch; it was restarted, or the batch was deleted there";
-        if let Err(error) = self.registry().give_up(entry, reason).await {
+        if !has_ended {
+            self.gateway.metrics.lost_batches_total.with_label_values(&[upstream.config.name.as_str()]).inc();
+            upstream.handles.entered(BatchState::Error);
+            tracing::warn!(batch = %entry.id, cluster = %entry.cluster, "a live batch is lost: its cluster no longer knows it");
+        }
+        if let Err(error) = self.registry().give_up(entry, reason, true).await {
             tracing::error!(batch = %entry.id, %error, "the end of a batch could not be stored");
         }
         Ok(Origin::Terminal)
     }
 
+    /// Tells whether a cluster that says that it has no such batch is to be believed: it has been saying so for long enough, and works otherwise. An
+    /// instance that was moved or deleted answers 404 to everything, and a Livy that recovers does for a while.
+    async fn is_lost(&self, entry: &Entry, upstream: &Upstream) -> bool {
+        entry.is_missing() >= GONE_GRACE && upstream.probe().await.is_ok()
+    }
+
     fn stale(&self, entry: &Entry, limit: Duration, why: &str) -> Result<Origin, ApiError> {
-        let (seen_ms, has_ended) = entry.peek(|known| (known.seen_ms, known.state.is_terminal()));
+        let (heard, has_ended) = entry.peek(|known| (known.heard, known.state.is_terminal()));
         // A gateway that has just started can't have heard anything: the clock runs from its start.
-        let silent_for = age(seen_ms.max(self.gateway.started_ms)).unwrap_or_default();
+        let silent_for = heard.unwrap_or(self.gateway.started).elapsed();
         if has_ended || silent_for <= limit {
-            return Ok(Origin::Stale(age(seen_ms)));
+            return Ok(Origin::Stale(heard.map(|at: Instant| at.elapsed())));
         }
         let message = format!("batch {} can't be looked at: {why}, for {} s", entry.id, silent_for.as_secs());
         Err(ApiError::new(Code::ClusterUnavailable, message))
     }
-}
-
-fn last_heard(entry: &Entry, want: Want) -> i64 {
-    entry.peek(|known| match want {
-        Want::State => known.seen_ms,
-        Want::Item => known.item_ms,
-    })
 }
 
 /// Makes the answer to a failure of the registry on a read.

@@ -1,4 +1,5 @@
-//! Looking at batches that nobody asks about: a cluster forgets what has ended, and a scheduler that was away must still learn how its job did.
+//! Looking after batches that nobody asks about: a cluster forgets what has ended, and a scheduler that was away must still learn how its job did;
+//! a kill that could not be carried out goes on.
 
 use std::sync::Arc;
 
@@ -7,6 +8,16 @@ use crate::auth::Principal;
 use crate::runtime::Gateway;
 use crate::upstream::{Errand, Upstream};
 
+fn call(gateway: &Arc<Gateway>) -> Call {
+    Call {
+        gateway: Arc::clone(gateway),
+        snapshot: gateway.snapshot.load_full(),
+        principal: Arc::new(Principal { user: String::new(), groups: Vec::new(), authenticator: String::new() }),
+        errand: Arc::new(Errand::default()),
+        pinned: None,
+    }
+}
+
 /// Asks a cluster for the state of each live batch that went through this gateway and was not heard of for `watch`. A batch that a client
 /// polls costs nothing here.
 pub async fn watch(gateway: &Arc<Gateway>, upstream: &Upstream) {
@@ -14,20 +25,34 @@ pub async fn watch(gateway: &Arc<Gateway>, upstream: &Upstream) {
         Ok(silent) => silent,
         Err(error) => return tracing::error!(cluster = %upstream.config.name, %error, "live batches could not be read"),
     };
-    let call = Call {
-        gateway: Arc::clone(gateway),
-        snapshot: gateway.snapshot.load_full(),
-        principal: Arc::new(Principal { user: String::new(), groups: Vec::new(), authenticator: String::new() }),
-        errand: Arc::new(Errand::default()),
-        pinned: None,
-    };
+    let call = call(gateway);
     for entry in silent {
         if gateway.stop.is_cancelled() || !upstream.health.is_alive() {
             return;
         }
-        let _asking = entry.asking.lock().await;
-        if let Err(error) = Box::pin(call.ask(&entry, Want::State)).await {
+        if let Err(error) = Box::pin(call.ask_once(&entry, upstream, Want::State)).await {
             tracing::debug!(batch = %entry.id, cluster = %upstream.config.name, error = %error.message, "a look at a silent batch brought nothing");
+        }
+    }
+}
+
+/// Goes on with the kills that were asked for and are not confirmed.
+pub async fn finish_kills(gateway: &Arc<Gateway>, upstream: &Upstream) {
+    let wanted = match gateway.registry.to_kill(&upstream.config.name).await {
+        Ok(wanted) => wanted,
+        Err(error) => return tracing::error!(cluster = %upstream.config.name, %error, "kills that are not confirmed could not be read"),
+    };
+    let call = call(gateway);
+    for entry in wanted {
+        if gateway.stop.is_cancelled() || !upstream.health.is_alive() {
+            return;
+        }
+        let work = || {
+            let (call, entry) = (call.clone(), entry.clone());
+            async move { call.kill_to_the_end(&entry).await }
+        };
+        if let (Some(Err(error)), _) = gateway.kills.join(entry.id, work).await {
+            tracing::debug!(batch = %entry.id, cluster = %upstream.config.name, error = %error.message, "a kill is not confirmed yet");
         }
     }
 }

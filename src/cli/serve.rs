@@ -13,6 +13,9 @@ use crate::observe::metrics::{Metrics, unix_now};
 use crate::registry::{Registry, SqliteStore};
 use crate::runtime::{Gateway, Snapshot};
 
+/// How long clients get to read what they are told when the drain's time is up.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// How long submissions that are still being resolved may delay the end after the last connection is gone.
 const LAST_SUBMISSIONS: Duration = Duration::from_secs(5);
 
@@ -49,7 +52,7 @@ impl Running {
                 Some(made.map_err(|problems| loaded.locate(problems).render())?)
             }
         };
-        let registry = open_registry(&loaded.config.registry)?;
+        let registry = open_registry(&loaded.config.registry).await?;
         let snapshot = Snapshot::build(loaded.config.clone(), &metrics).map_err(|problems| loaded.locate(problems).render())?;
         warn_of_danger(&snapshot);
         metrics.config_info.with_label_values(&[&loaded.hash()]).set(1);
@@ -114,7 +117,17 @@ impl Running {
         tracing::info!(limit_s = self.drain.as_secs(), "draining");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.gateway.drain();
-        let cut = self.server.drain(self.drain).await;
+        // Whoever still waits when the time is up is answered with what is known, and gets a moment to read it.
+        let drained = self.server.drain(self.drain + LAST_WORDS);
+        let hurry = async {
+            tokio::time::sleep(self.drain).await;
+            self.gateway.hurry.cancel();
+            std::future::pending().await
+        };
+        let cut = tokio::select! {
+            cut = drained => cut,
+            () = hurry => 0,
+        };
         // What a submission's task is still resolving is in the registry; the next start goes on with it.
         self.gateway.stop.cancel();
         self.gateway.tasks.close();
@@ -124,13 +137,13 @@ impl Running {
     }
 }
 
-fn open_registry(config: &checked::Registry) -> Result<Registry, String> {
+async fn open_registry(config: &checked::Registry) -> Result<Registry, String> {
     let store = match config {
         checked::Registry::Memory => SqliteStore::in_memory().map_err(|why| format!("registry: {why}"))?,
         checked::Registry::Sqlite(path) => SqliteStore::open(path)
             .map_err(|why| format!("registry.sqlite: can't open {}: {why}; is its folder there and writable?", path.display()))?,
     };
-    Ok(Registry::new(Arc::new(store)))
+    Registry::open(Arc::new(store)).await.map_err(|error| format!("registry: {error}"))
 }
 
 fn warn_of_danger(snapshot: &Snapshot) {

@@ -148,6 +148,7 @@ pub struct Cluster {
     pub timeouts: ClusterTimeouts,
     pub health: Health,
     pub state: ClusterState,
+    pub settle: Duration,
     pub freshness: Duration,
     pub watch: Duration,
     pub stale_reads: Duration,
@@ -255,7 +256,17 @@ pub struct Route {
     pub authenticators: Vec<String>,
     pub targets: Vec<Target>,
     pub idempotency_ttl: Duration,
-    pub ambiguous_is_error: bool,
+    pub ambiguous: Ambiguous,
+    pub adopts_late_jobs: bool,
+}
+
+/// `routes[].ambiguous`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub enum Ambiguous {
+    Resolve,
+    Error,
+    Failover,
 }
 
 /// `routes[].match`; an empty list matches everything.

@@ -273,6 +273,8 @@ pub struct RawCluster {
     pub health: Option<RawHealth>,
     /// `serving` (default), `draining` (no new batches) or `disabled`.
     pub state: Option<RawClusterState>,
+    /// How long look-ups must show nothing before a submission that a front answered counts as absent (10s).
+    pub settle: Option<DurationText>,
     /// How old a polled answer may be (1s); `0s` asks the cluster every time.
     pub freshness: Option<DurationText>,
     /// After how long without news a live batch is asked about though no client asks (1m); `0s` never. Keep it well below the time for
@@ -426,8 +428,10 @@ pub struct RawRoute {
     pub targets: Option<Vec<RawTarget>>,
     /// How long an `Idempotency-Key` is remembered (24h).
     pub idempotency_ttl: Option<DurationText>,
-    /// What a client hears when the outcome of a send stays unclear: `resolve` (default) or `error`.
+    /// What happens when the outcome of a send stays unclear: `resolve` (default), `error` or `failover`.
     pub ambiguous: Option<RawAmbiguous>,
+    /// What happens to a job that shows up after it was given up: `kill` (default) or `adopt`.
+    pub late_jobs: Option<RawLateJobs>,
 }
 
 /// `routes[].match`.
@@ -469,6 +473,18 @@ pub enum RawAmbiguous {
     Resolve,
     /// 502 `submission_unknown`.
     Error,
+    /// When no look-up gets through for `settle`, the next target has it: at least once instead of at most once.
+    Failover,
+}
+
+/// `routes[].late_jobs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawLateJobs {
+    /// It is killed: its client was told that it is not there.
+    Kill,
+    /// It is bound to its batch again, if its client was told nothing final.
+    Adopt,
 }
 
 /// `registry`: at most one store.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::wire::UpstreamResponse;
 
-/// What a refusal proves. The proof decides whether a POST may be repeated.
+/// What an answer that is no success says. What that proves about a submission is decided in [`crate::proof`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FaultKind {
     /// The batch does not exist there.
@@ -18,32 +18,27 @@ pub enum FaultKind {
     Refused,
     /// Refused because the name is taken; what a look-up finds is somebody else's batch.
     DuplicateName,
-    /// Refused unread or uncounted: the cluster has no room. Nothing was created.
+    /// Refused unread or uncounted: the cluster has no room.
     Busy,
-    /// The gateway's own login was refused. Nothing was created.
+    /// The gateway's own login was refused.
     Unauthorized,
-    /// The gateway's login may not do this (impersonation, roles). Nothing was created.
+    /// The gateway's login may not do this (impersonation, roles).
     Forbidden,
-    /// Something in front of the batch server turned the request away (429, 503). Nothing was created.
+    /// Something in front of the batch server turned a read away (429, 503).
     Unavailable,
-    /// An answer that proves nothing: on a POST the batch may exist.
+    /// An answer that proves nothing.
     Unclear,
-    /// A success whose body can't be read: on a POST the batch probably exists.
+    /// A success whose body can't be read.
     Unreadable,
 }
 
 impl FaultKind {
-    /// Tells whether a POST that ended so certainly created nothing but, at most, a ghost.
-    pub const fn proves_nothing_runs(self) -> bool {
+    /// Tells whether a submission that ended so was refused by the cluster's own software. The dialects give these kinds to a submission only for
+    /// bodies that the flavor writes for exactly that.
+    pub const fn is_own_refusal(self) -> bool {
         match self {
-            FaultKind::NotFound
-            | FaultKind::Refused
-            | FaultKind::DuplicateName
-            | FaultKind::Busy
-            | FaultKind::Unauthorized
-            | FaultKind::Forbidden
-            | FaultKind::Unavailable => true,
-            FaultKind::Unclear | FaultKind::Unreadable => false,
+            FaultKind::Refused | FaultKind::DuplicateName | FaultKind::Busy | FaultKind::Unauthorized | FaultKind::Forbidden => true,
+            FaultKind::NotFound | FaultKind::Unavailable | FaultKind::Unclear | FaultKind::Unreadable => false,
         }
     }
 

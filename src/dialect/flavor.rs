@@ -3,6 +3,7 @@
 //! Everything here is a pure function of its arguments. What to do about a fault, when to look up and when to ask again is
 //! decided by the caller, from the proof that [`FaultKind`](crate::FaultKind) carries.
 
+use core::time::Duration;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -183,6 +184,17 @@ pub enum LogPlan {
     Nowhere(&'static str),
 }
 
+/// How to ask whether a submission arrived.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LookupPlan {
+    /// This item is the batch, if [`crate::proof::shows`] says so.
+    Item(UpstreamRequest),
+    /// The list shows it under its name, which no path can carry.
+    InList,
+    /// Nothing shows it: what is new in the list since the send is a hint.
+    NewInList,
+}
+
 /// A decoded log answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPart {
@@ -252,11 +264,21 @@ pub trait Dialect: Send + Sync {
         UpstreamRequest::delete(format!("/batches/{}", segment(batch.upstream_id)))
     }
 
-    /// Asks whether a submission arrived; `None` where nothing can prove it.
-    fn lookup(&self, lookup: &Lookup) -> Option<UpstreamRequest>;
+    /// Tells how to ask whether a submission arrived.
+    fn lookup(&self, lookup: &Lookup) -> LookupPlan;
 
-    /// Tells whether a second POST with the same [`Lookup`] can't start a second job even if the first one still arrives.
-    fn repeat_is_safe(&self) -> bool;
+    /// Tells whether the cluster must be asked before a submission is sent, because its key means something only with what was there before.
+    fn asks_first(&self, _lookup: &Lookup) -> bool {
+        false
+    }
+
+    /// For how long at least the cluster shows what has ended. A look-up that comes later and finds nothing proves nothing.
+    fn remembers(&self) -> Duration;
+
+    /// Where the cluster lists its Spark applications with their `conf`, as an absolute path, if it does. `base` is the path of its batch API.
+    fn applications(&self, _base: &str) -> Option<String> {
+        None
+    }
 
     /// Tells whether the cluster itself keeps names unique, and for how long a name is taken.
     fn keeps_names(&self) -> bool {

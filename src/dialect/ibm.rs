@@ -1,12 +1,15 @@
 //! IBM Analytics Engine serverless: a Livy-like façade without logs, paging, look-up keys or impersonation.
 //!
 //! Follows IBM's "Livy batch APIs" page and the sample answers on it, the IBM Cloud API handbook for errors, and the state words of the
-//! sibling application API. No name is ever given back, so a lost answer proves nothing.
+//! sibling application API. No name is ever given back; whether a lost submission arrived is asked of the sibling application API, whose
+//! details show `conf` (`ApplicationGetResponse` of IBM's Python SDK), and else guessed at, with words that say so, by what is new in the list.
+
+use core::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::fault::{FaultKind, UpstreamFault};
-use crate::flavor::{BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, Operation, Settings, Unsupported};
+use crate::flavor::{BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, LookupPlan, Operation, Settings, Unsupported};
 use crate::json;
 use crate::livy::{app_info, body_of, decode_sessions};
 use crate::model::{BatchSpec, Field, Observed, StateReading};
@@ -18,6 +21,9 @@ use crate::wire::{UpstreamRequest, UpstreamResponse, segment};
 /// IBM Analytics Engine serverless.
 #[derive(Debug)]
 pub struct IbmDialect;
+
+/// The `conf` key that carries the submission's key: the service shows `conf` with the details of an application.
+pub const MARKER: &str = "spark.livy-gateway.key";
 
 /// Where the log of a batch is, for whoever asks here.
 pub const LOG_LINE: &str =
@@ -56,8 +62,11 @@ impl Dialect for IbmDialect {
         if !refused.is_empty() {
             return Err(refused);
         }
+        let mut body = body_of(spec);
+        let conf = body.entry(Field::Conf.name()).or_insert_with(|| Value::Object(Map::new()));
+        conf[MARKER] = Value::from(key);
         Ok(Encoded {
-            request: UpstreamRequest::post("/batches", Value::Object(body_of(spec))),
+            request: UpstreamRequest::post("/batches", Value::Object(body)),
             lookup: Lookup { key: key.to_owned(), sent_name: None },
             notes: Vec::new(),
         })
@@ -83,12 +92,22 @@ impl Dialect for IbmDialect {
         false
     }
 
-    fn lookup(&self, _lookup: &Lookup) -> Option<UpstreamRequest> {
-        None
+    fn lookup(&self, _lookup: &Lookup) -> LookupPlan {
+        LookupPlan::NewInList
     }
 
-    fn repeat_is_safe(&self) -> bool {
-        false
+    fn asks_first(&self, _lookup: &Lookup) -> bool {
+        // What is new since the send can be told only by what was there before.
+        true
+    }
+
+    fn remembers(&self) -> Duration {
+        // Nothing says that a batch is ever forgotten before its application is, which may run for 72 hours.
+        Duration::from_secs(2 * 24 * 3600)
+    }
+
+    fn applications(&self, base: &str) -> Option<String> {
+        base.strip_suffix("/livy").map(|instance| format!("{instance}/spark_applications"))
     }
 
     fn probe(&self) -> UpstreamRequest {
@@ -133,16 +152,57 @@ impl Dialect for IbmDialect {
 
 fn accept(response: &UpstreamResponse<'_>, creating: bool) -> Result<Map<String, Value>, UpstreamFault> {
     json::accept(response, "the service", || match response.status {
+        // IBM Cloud's own shape of errors (API handbook). Also 401 and 403: the login is looked at before the request is.
+        400 | 409 | 422 if creating && speaks_as_ibm(response) => FaultKind::Refused,
+        401 if creating && speaks_as_ibm(response) => FaultKind::Unauthorized,
+        403 if creating && speaks_as_ibm(response) => FaultKind::Forbidden,
+        429 if creating && speaks_as_ibm(response) => FaultKind::Busy,
+        // Also 503: IBM's own SDK repeats a POST on it; nothing documents that it was not accepted.
+        _ if creating => FaultKind::Unclear,
         200..=399 | 401 => FaultKind::Unauthorized,
         403 => FaultKind::Forbidden,
         // A deleted instance, or one in another region, looks the same; only a structured error speaks of the batch itself.
-        404 if creating || json::object(response.body).is_some() => FaultKind::NotFound,
-        404 | 408 => FaultKind::Unclear,
+        404 if speaks_as_ibm(response) => FaultKind::NotFound,
         429 => FaultKind::Unavailable,
-        400..=499 => FaultKind::Refused,
-        // Also 503: IBM's own SDK repeats a POST on it; nothing documents that it was not accepted.
         _ => FaultKind::Unclear,
     })
+}
+
+fn speaks_as_ibm(response: &UpstreamResponse<'_>) -> bool {
+    let errors = json::object(response.body).and_then(|map| map.get("errors")?.as_array().cloned()).unwrap_or_default();
+    errors.first().is_some_and(|first| first.get("code").is_some() && first.get("message").is_some())
+}
+
+/// One application of an instance, as the service's own API shows it (`Application`, `ApplicationDetails` of the Python SDK).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Application {
+    /// Its id in that API.
+    pub id: String,
+    /// Spark's id: the `appId` of the batch.
+    pub spark_id: Option<String>,
+    /// The key of the submission, where the details show it.
+    pub key: Option<String>,
+}
+
+/// Reads the list of applications, newest as the service orders them; `None` if it is none.
+pub fn read_applications(response: &UpstreamResponse<'_>) -> Option<Vec<Application>> {
+    if !response.is_success() {
+        return None;
+    }
+    let map = json::object(response.body)?;
+    let items = map.get("applications")?.as_array()?;
+    Some(items.iter().filter_map(Value::as_object).filter_map(application).collect())
+}
+
+/// Reads the details of one application; `None` if they are none.
+pub fn read_application(response: &UpstreamResponse<'_>) -> Option<Application> {
+    if response.is_success() { application(&json::object(response.body)?) } else { None }
+}
+
+fn application(map: &Map<String, Value>) -> Option<Application> {
+    let conf = map.get("application_details").and_then(|details| details.get("conf"));
+    let key = conf.and_then(|conf| conf.get(MARKER)).and_then(Value::as_str).map(str::to_owned);
+    Some(Application { id: json::text(map, "id")?, spark_id: json::text(map, "spark_application_id"), key })
 }
 
 /// Reads a state: Livy's words, and those of the application API in case they show through.
@@ -167,6 +227,7 @@ fn observed(map: &Map<String, Value>, response: &UpstreamResponse<'_>) -> Result
     Ok(Observed {
         upstream_id,
         name: json::text(map, "name"),
+        name_shown: map.contains_key("name"),
         owner: json::text(map, "owner"),
         proxy_user: None,
         state: state_of(map),

@@ -4,11 +4,13 @@
 //! and 1.12.0 answered. Kyuubi has no typed resource fields (all become Spark configuration), no integer ids, no `/state`, says 200 to
 //! everything and 500 to every bad request, and ignores unknown fields without a word: so nothing of Livy's is sent under Livy's name.
 
+use core::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use crate::fault::{FaultKind, UpstreamFault};
 use crate::flavor::{
-    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, Note, NoteAction, Operation, Settings, Unsupported,
+    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, LookupPlan, Note, NoteAction, Operation, Settings, Unsupported,
 };
 use crate::json;
 use crate::livy::{app_info, decode_sessions};
@@ -159,13 +161,13 @@ impl Dialect for KyuubiDialect {
         UpstreamRequest::get(format!("/batches/{}/localLog?from={from}&size={size}", segment(batch.upstream_id)))
     }
 
-    fn lookup(&self, lookup: &Lookup) -> Option<UpstreamRequest> {
-        Some(UpstreamRequest::get(format!("/batches/{}", segment(&lookup.key))))
+    fn lookup(&self, lookup: &Lookup) -> LookupPlan {
+        LookupPlan::Item(UpstreamRequest::get(format!("/batches/{}", segment(&lookup.key))))
     }
 
-    fn repeat_is_safe(&self) -> bool {
-        // Two POSTs with one id at once: the loser's clean-up kills the winner (v1).
-        false
+    fn remembers(&self) -> Duration {
+        // `kyuubi.metadata.max.age` is three days.
+        Duration::from_secs(2 * 24 * 3600)
     }
 
     fn leaves_rows_after_500(&self) -> bool {
@@ -325,14 +327,16 @@ fn fault_kind(response: &UpstreamResponse<'_>, creating: bool) -> FaultKind {
     let from_handler = json::object(response.body).is_some_and(|map| map.len() == 1 && map.contains_key("message"));
     let message = crate::fault::message(response).unwrap_or_default();
     match response.status {
+        403 if creating && from_handler && message.contains("Failed to validate proxy privilege") => FaultKind::Forbidden,
+        // Jackson's own sentence about a body that it can't read.
+        400 if creating && message.starts_with("Cannot ") => FaultKind::Refused,
+        500 if creating && from_handler => refused_creation(&message),
+        _ if creating => FaultKind::Unclear,
         200..=399 | 401 => FaultKind::Unauthorized,
         403 if from_handler => FaultKind::Forbidden,
         403 => FaultKind::Unauthorized,
-        404 if creating || (from_handler && speaks_of_a_batch(&message)) => FaultKind::NotFound,
-        404 | 408 => FaultKind::Unclear,
+        404 if from_handler && speaks_of_a_batch(&message) => FaultKind::NotFound,
         429 | 503 => FaultKind::Unavailable,
-        400..=499 => FaultKind::Refused,
-        500 if creating && from_handler => refused_creation(&message),
         _ => FaultKind::Unclear,
     }
 }
@@ -381,6 +385,7 @@ fn observed(map: &Map<String, Value>, response: &UpstreamResponse<'_>) -> Result
     Ok(Observed {
         upstream_id,
         name: json::text(map, "name"),
+        name_shown: true,
         owner: None,
         proxy_user: json::text(map, "user"),
         state: livy_state_of(state.as_deref(), app_state.as_deref()),

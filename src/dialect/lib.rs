@@ -15,6 +15,7 @@ pub mod json;
 pub mod kyuubi;
 pub mod livy;
 pub mod model;
+pub mod proof;
 pub mod request;
 pub mod state;
 pub mod support;
@@ -23,7 +24,7 @@ pub mod wire;
 
 pub use fault::{FaultKind, UpstreamFault};
 pub use flavor::{
-    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, Note, NoteAction, Operation, Settings, Unsupported,
+    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, LookupPlan, Note, NoteAction, Operation, Settings, Unsupported,
 };
 pub use model::{AppInfo, Batch, BatchSpec, ConfMap, Field, Observed, StateReading};
 pub use state::BatchState;

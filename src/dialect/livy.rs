@@ -4,12 +4,15 @@
 //! (`LivyDispatch`, Shiro) and the documented behaviour of the HDInsight gateway. Every submission carries a name, made up if the
 //! client gave none: Livy keeps names unique among live batches, so a lost answer can be looked up and a repeat can't double.
 
+use core::time::Duration;
+
 use serde_json::{Map, Value};
 
 use crate::fault::{FaultKind, UpstreamFault};
-use crate::flavor::{BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, Operation, Settings, Unsupported};
+use crate::flavor::{BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, LookupPlan, Operation, Settings, Unsupported};
 use crate::json;
 use crate::model::{AppInfo, BatchSpec, Field, Observed, StateReading};
+use crate::proof::is_path_safe;
 use crate::state::livy_state;
 use crate::support::{Support, refused_fields};
 use crate::window::LogWindow;
@@ -94,9 +97,9 @@ impl Dialect for LivyDialect {
     }
 
     fn state(&self, batch: BatchRef<'_>) -> UpstreamRequest {
-        // A name that needs escapes may not survive a proxy in between; then the whole item is asked, which carries the name.
+        // Where the name can't go into a path the whole item is asked, which carries the name.
         match batch.sent_name {
-            Some(name) if segment(name) == name => UpstreamRequest::get(format!("/batches/{name}/state")),
+            Some(name) if is_path_safe(name) => UpstreamRequest::get(format!("/batches/{name}/state")),
             Some(_) => self.get(batch),
             None => UpstreamRequest::get(format!("/batches/{}/state", segment(batch.upstream_id))),
         }
@@ -120,12 +123,21 @@ impl Dialect for LivyDialect {
         UpstreamRequest::get(format!("/batches/{}/log?from={from}&size={size}", segment(batch.upstream_id)))
     }
 
-    fn lookup(&self, lookup: &Lookup) -> Option<UpstreamRequest> {
-        lookup.sent_name.as_deref().map(|name| UpstreamRequest::get(format!("/batches/{}", segment(name))))
+    fn lookup(&self, lookup: &Lookup) -> LookupPlan {
+        match lookup.sent_name.as_deref().filter(|name| is_path_safe(name)) {
+            Some(name) => LookupPlan::Item(UpstreamRequest::get(format!("/batches/{name}"))),
+            None => LookupPlan::InList,
+        }
     }
 
-    fn repeat_is_safe(&self) -> bool {
-        true
+    fn asks_first(&self, lookup: &Lookup) -> bool {
+        // A client's name may be taken by a job that was created directly on the cluster; a made-up one can't be.
+        !lookup.is_made_up()
+    }
+
+    fn remembers(&self) -> Duration {
+        // `livy.server.session.state-retain.sec` is 600 s.
+        Duration::from_secs(540)
     }
 
     fn keeps_names(&self) -> bool {
@@ -175,31 +187,40 @@ impl LivyDialect {
     fn fault_kind(&self, response: &UpstreamResponse<'_>, creating: bool) -> FaultKind {
         let from_livy = speaks_as_livy(response);
         let message = crate::fault::message(response).unwrap_or_default();
+        if creating {
+            return match response.status {
+                400 if from_livy && message.contains("too many sessions") => FaultKind::Busy,
+                400 if from_livy && message.contains("Duplicate session name") => FaultKind::DuplicateName,
+                400 if from_livy => FaultKind::Refused,
+                403 if from_livy && message.contains("not allowed to impersonate") => FaultKind::Forbidden,
+                // Livy's handler ended: whatever it left behind is a ghost. A 500 of Knox or IIS only means that it gave up waiting.
+                500 if from_livy => FaultKind::Refused,
+                _ => FaultKind::Unclear,
+            };
+        }
         match response.status {
             // A login page: Knox with a federation provider redirects browsers, or shows the page at once.
-            200..=399 => FaultKind::Unauthorized,
-            401 => FaultKind::Unauthorized,
+            200..=399 | 401 => FaultKind::Unauthorized,
             403 => FaultKind::Forbidden,
-            // Only Livy's own 404 says that a batch is gone; a topology or an instance may be away for a while.
-            404 if creating || from_livy => FaultKind::NotFound,
-            404 => FaultKind::Unclear,
-            400 if message.contains("too many sessions") => FaultKind::Busy,
-            400 if message.starts_with("Duplicate session name") => FaultKind::DuplicateName,
+            // Only Livy's own sentence says that a batch is gone; a topology or an instance may be away for a while.
+            404 if from_livy && speaks_of_a_session(&message) => FaultKind::NotFound,
             429 | 503 => FaultKind::Unavailable,
-            // Livy's handler ended: whatever it left behind is a ghost. A 500 of Knox or IIS only means that it gave up waiting.
-            500 if creating && from_livy => FaultKind::Refused,
-            408 => FaultKind::Unclear,
-            400..=499 => FaultKind::Refused,
+            400 if from_livy => FaultKind::Refused,
             _ => FaultKind::Unclear,
         }
     }
 }
 
-/// Tells whether the body is one that Livy's servlet makes: a JSON string, or an object with `msg`. Jetty and Knox make others.
+/// `Session '7' not found.`, `Session not found.` (0.5), `Session 3 already stopped.`
+fn speaks_of_a_session(message: &str) -> bool {
+    message.starts_with("Session ") && (message.contains("not found") || message.contains("already stopped"))
+}
+
+/// Tells whether the body is one that Livy's servlet makes: a JSON string, or an object of `msg` alone. Jetty, Knox and load balancers make others.
 fn speaks_as_livy(response: &UpstreamResponse<'_>) -> bool {
     match serde_json::from_slice::<Value>(response.body) {
         Ok(Value::String(_)) => true,
-        Ok(Value::Object(map)) => map.contains_key("msg"),
+        Ok(Value::Object(map)) => map.len() == 1 && map.get("msg").is_some_and(Value::is_string),
         _ => false,
     }
 }
@@ -231,6 +252,7 @@ fn observed(map: &Map<String, Value>, response: &UpstreamResponse<'_>) -> Result
     Ok(Observed {
         upstream_id,
         name: json::text(map, "name"),
+        name_shown: map.contains_key("name"),
         owner: json::text(map, "owner"),
         proxy_user: json::text(map, "proxyUser"),
         state: state_of(map),

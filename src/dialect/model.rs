@@ -222,6 +222,8 @@ pub struct Observed {
     pub upstream_id: String,
     /// The name as the upstream has it (`None`: it has none, or never says).
     pub name: Option<String>,
+    /// Whether the upstream says what the name is, be it null: a Livy that does knows no other name for a batch.
+    pub name_shown: bool,
     /// The account that submitted it, as the upstream sees it.
     pub owner: Option<String>,
     /// The effective user.

@@ -11,6 +11,9 @@ use thiserror::Error;
 use crate::json::shorten;
 use crate::model::{BatchSpec, ConfMap, Field};
 
+/// Longest name. Lists carry names: a very long one would be a burden on everybody who lists.
+pub const LONGEST_NAME: usize = 512;
+
 /// How much of a wrong value is quoted back.
 const LONGEST_EXCERPT: usize = 40;
 
@@ -216,10 +219,19 @@ fn validate(spec: &BatchSpec) -> Result<(), RequestFault> {
             }
         }
     }
-    if let Some(name) = &spec.name
-        && (name.is_empty() || name.bytes().all(|b| b.is_ascii_digit()))
-    {
-        return invalid(Field::Name, format!("Invalid session name: {name}"));
+    if let Some(name) = &spec.name {
+        if name.is_empty() || name.bytes().all(|b| b.is_ascii_digit()) {
+            return invalid(Field::Name, format!("Invalid session name: {name}"));
+        }
+        if name.chars().any(char::is_control) {
+            return invalid(Field::Name, "a name holds no control characters.".into());
+        }
+        if name.chars().count() > LONGEST_NAME {
+            return invalid(Field::Name, format!("a name has at most {LONGEST_NAME} characters."));
+        }
+        if name.starts_with(crate::livy::NAME_PREFIX) {
+            return invalid(Field::Name, format!("names that begin with '{}' are the gateway's own.", crate::livy::NAME_PREFIX));
+        }
     }
     Ok(())
 }

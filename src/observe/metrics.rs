@@ -59,6 +59,9 @@ pub struct Metrics {
     pub translation_notes_total: IntCounterVec,
     pub translation_errors_total: IntCounterVec,
     pub idempotency_total: IntCounterVec,
+    pub registry_up: IntGauge,
+    pub late_jobs_total: IntCounterVec,
+    pub lost_batches_total: IntCounterVec,
     pub state_reads_total: IntCounterVec,
     pub config_info: IntGaugeVec,
     pub config_last_reload_success: IntGauge,
@@ -177,6 +180,13 @@ impl Metrics {
                 "Answers of clusters that could not be read.",
                 &["flavor", "operation", "reason"],
             ),
+            registry_up: m.register(IntGauge::new("livy_gateway_registry_up", "Whether the registry can be written; reads go on without.")),
+            late_jobs_total: m.counter(
+                "late_jobs_total",
+                "Jobs that showed up after their submission had been given up, by what was done.",
+                &["cluster", "action"],
+            ),
+            lost_batches_total: m.counter("lost_batches_total", "Live batches that their cluster no longer knows.", &["cluster"]),
             idempotency_total: m.counter("idempotency_total", "Submissions with an Idempotency-Key, by outcome.", &["outcome"]),
             state_reads_total: m.counter("state_reads_total", "Where the answer to a poll came from.", &["outcome"]),
             config_info: m.gauge("config_info", "1; the hash of the configuration in force.", &["hash"]),
@@ -210,6 +220,7 @@ impl Metrics {
         for outcome in ["new", "replayed", "in_progress", "conflict"] {
             self.idempotency_total.with_label_values(&[outcome]);
         }
+        self.registry_up.set(1);
         self.build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), crate::REVISION]).set(1);
     }
 
@@ -251,6 +262,10 @@ impl ClusterMetrics {
     /// Resolves the handles, and so creates the series.
     pub fn new(metrics: &Metrics, name: &str, flavor: &str) -> Self {
         metrics.cluster_info.with_label_values(&[name, flavor]).set(1);
+        for action in crate::submit::late::ACTIONS {
+            metrics.late_jobs_total.with_label_values(&[name, action]);
+        }
+        metrics.lost_batches_total.with_label_values(&[name]);
         for resolution in ["found", "absent", "unknown"] {
             metrics.ambiguous_submissions_total.with_label_values(&[name, resolution]);
         }

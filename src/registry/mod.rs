@@ -1,33 +1,43 @@
 //! The durable map from gateway ids to clusters' batches: who owns them, what was last known, and which submissions are on their way.
 //!
-//! Owns ids, phases and the memory of every batch. A submission is recorded ([`Registry::record`]) before a byte of it is sent and
-//! resolved after ([`Registry::bind`], [`Registry::refuse`], [`Registry::give_up`]); what a crash leaves between the two is found by
-//! [`Registry::pending`]. Reads on the hot path are answered by a bounded cache and never wait for a write. Leaves asking clusters
-//! to `submit` and `batches`; never shows a batch to anybody: that is `access`.
-//!
-//! One trait ([`Store`]) stands for the database, so that other stores fit behind the same seam.
+//! The store is the truth. A submission is recorded ([`Registry::record`]) before a byte of it is sent; what a client is told as final is stored
+//! first; what is merely new in memory is written soon after. What to do is decided by the pure functions of [`decide`]; a store only stores, and
+//! refuses a write whose writer had not seen the newest version. Leaves asking clusters to `submit` and `batches`; never shows a batch to anybody:
+//! that is `access`.
 
-mod adopt;
+pub mod decide;
 mod entry;
+mod guard;
+#[cfg(test)]
+mod laws;
 mod sqlite;
 mod store;
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use livy_dialect::{BatchState, Lookup, Observed};
+use livy_dialect::{BatchState, Lookup, Observed, StateReading};
 use quick_cache::sync::Cache;
 use thiserror::Error;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
-pub use entry::{Change, Entry, Known, Phase, age};
+use crate::clock::{Clock, millis};
+pub use decide::Same;
+pub use entry::{Entry, Identity, Known, Phase};
 pub use sqlite::SqliteStore;
-pub use store::{Adoption, Idempotency, NewRow, RangeOf, Recorded, Row, Store, StoreFuture, Visible};
+pub use store::{Adoption, IdempotencyKey, NewRow, RangeOf, Recorded, Replaced, Row, Saved, Store, StoreFuture, Visible};
 
-/// How many batches are kept in memory; the database holds the rest. About 1 KiB each.
+/// How many batches are kept in memory though nobody works on them; the database holds the rest.
 const CACHED: usize = 20_000;
 
 /// How long an ended batch keeps its name where the cluster itself does not keep names: Livy's default retention.
 const NAME_HOLD: Duration = Duration::from_secs(600);
+
+/// How often a write is tried whose writer had not seen the newest version.
+const WRITE_TRIES: usize = 5;
 
 /// The gateway's id of a batch: positive, 32 bit, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,7 +64,14 @@ pub enum RegistryError {
 #[derive(Debug)]
 pub struct Registry {
     store: Arc<dyn Store>,
+    clock: Clock,
     cache: Cache<GatewayId, Arc<Entry>>,
+    /// Every entry that anybody holds: one batch never has two memories.
+    pinned: Mutex<HashMap<GatewayId, Weak<Entry>>>,
+    /// What is newer in memory than in the store.
+    dirty: Mutex<HashMap<GatewayId, Arc<Entry>>>,
+    written: Notify,
+    writable: AtomicBool,
 }
 
 /// A submission about to be sent.
@@ -72,8 +89,14 @@ pub struct Intent {
     pub name: Option<String>,
     /// Whether the cluster itself keeps names unique (Livy kinds).
     pub names_kept_by_cluster: bool,
-    /// The client's `Idempotency-Key`, with what it stands for.
-    pub idempotency: Option<Idempotency>,
+    /// A hash of the submission.
+    pub body_hash: String,
+    /// The client's `Idempotency-Key`, and for how long it is remembered.
+    pub key: Option<(String, Duration)>,
+    /// The highest id that the cluster is known to have given.
+    pub above: Option<i64>,
+    /// The earlier attempt of the same submission, at another cluster.
+    pub replaces: Option<Replaced>,
 }
 
 /// What recording an intent found.
@@ -83,22 +106,55 @@ pub enum Intention {
     New(Arc<Entry>),
     /// A live batch has the name.
     NameTaken(GatewayId),
-    /// The key was used before for the same submission: this is its batch.
-    Replay(Arc<Entry>),
+    /// It is here already, sent before: this is its batch.
+    Same(Arc<Entry>),
     /// The key was used before for another submission.
     Conflict,
 }
 
-/// Milliseconds since 1970.
-pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while these are held; if something did, the data is still whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Registry {
-    /// Makes a registry over a store.
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Registry { store, cache: Cache::new(CACHED) }
+    /// Makes a registry over a store, which goes on from the store's uptime.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn open(store: Arc<dyn Store>) -> Result<Self, RegistryError> {
+        let clock = Clock::new(store.uptime_ms().await?);
+        Ok(Registry {
+            store,
+            clock,
+            cache: Cache::new(CACHED),
+            pinned: Mutex::default(),
+            dirty: Mutex::default(),
+            written: Notify::new(),
+            writable: AtomicBool::new(true),
+        })
+    }
+
+    /// Returns the clocks.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Tells whether the last write reached the store.
+    pub fn is_writable(&self) -> bool {
+        self.writable.load(Ordering::Relaxed)
+    }
+
+    /// Notes how a write went, and hands its outcome on.
+    fn noted<T>(&self, result: Result<T, RegistryError>) -> Result<T, RegistryError> {
+        let fine = !matches!(result, Err(RegistryError::Store(_)));
+        if self.writable.swap(fine, Ordering::Relaxed) != fine {
+            match &result {
+                Err(error) => tracing::error!(%error, "the registry can't be written; submissions and kills are refused, reads go on"),
+                Ok(_) => tracing::info!("the registry can be written again"),
+            }
+        }
+        result
     }
 
     /// Records a submission that is about to be sent. When this returns, a crash can't lose it any more.
@@ -106,7 +162,7 @@ impl Registry {
     /// # Errors
     /// The database failed; nothing was recorded, nothing may be sent.
     pub async fn record(&self, intent: Intent) -> Result<Intention, RegistryError> {
-        let idempotency = intent.idempotency.clone();
+        let now = self.clock.now();
         let row = NewRow {
             cluster: intent.cluster,
             route: intent.route,
@@ -114,16 +170,50 @@ impl Registry {
             owner: Some(intent.owner),
             name: intent.name,
             name_hold_ms: if intent.names_kept_by_cluster { 0 } else { millis(NAME_HOLD) },
-            idempotency: intent.idempotency,
-            now_ms: now_ms(),
+            body_hash: intent.body_hash,
+            key: intent.key.map(|(key, ttl)| IdempotencyKey { key, until: now.after(ttl) }),
+            above: intent.above,
+            replaces: intent.replaces,
         };
-        Ok(match self.store.record(row).await? {
+        let recorded = self.noted(self.store.record(row, now).await)?;
+        if let Some(replaced) = intent.replaces
+            && let Some(entry) = self.in_memory(replaced.id)
+        {
+            entry.change(|known| {
+                known.phase = Phase::Refused;
+                known.may_arrive |= replaced.may_arrive;
+            });
+        }
+        Ok(match recorded {
             Recorded::New(row) => Intention::New(self.remember(row)),
+            Recorded::Same(row) => Intention::Same(self.remember(row)),
             Recorded::NameTaken(id) => Intention::NameTaken(id),
-            Recorded::Known(row) => {
-                let same = idempotency.is_some_and(|ours| row.idempotency_hash.as_deref() == Some(ours.body_hash.as_str()));
-                if same { Intention::Replay(self.remember(row)) } else { Intention::Conflict }
-            }
+            Recorded::Conflict => Intention::Conflict,
+        })
+    }
+
+    /// Finds what a caller's `Idempotency-Key` stands for: the same submission, another one, or nothing.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn by_key(&self, owner: &str, key: &str, body_hash: &str) -> Result<Option<Intention>, RegistryError> {
+        let Some(row) = self.store.by_key(owner.to_owned(), key.to_owned()).await? else { return Ok(None) };
+        let asked = NewRow {
+            cluster: String::new(),
+            route: String::new(),
+            lookup: Lookup { key: String::new(), sent_name: None },
+            owner: Some(owner.to_owned()),
+            name: None,
+            name_hold_ms: 0,
+            body_hash: body_hash.to_owned(),
+            key: None,
+            above: None,
+            replaces: None,
+        };
+        Ok(match decide::claim(&asked, Some(&row), None, self.clock.now()) {
+            decide::Claim::Same(row) => Some(Intention::Same(self.remember(*row))),
+            decide::Claim::Conflict => Some(Intention::Conflict),
+            decide::Claim::Free | decide::Claim::NameTaken(_) => None,
         })
     }
 
@@ -132,63 +222,255 @@ impl Registry {
     /// Another entry that held the same upstream id loses it and keeps its last known state: its cluster began to count again.
     ///
     /// # Errors
-    /// The database failed; the entry stays pending and is resolved later.
-    pub async fn bind(&self, entry: &Entry, observed: &Observed) -> Result<(), RegistryError> {
-        entry.observe(observed, now_ms());
-        entry.set_bound(&observed.upstream_id);
-        for id in self.store.bind(entry.row()).await? {
-            // What is in memory about the loser is out of date; the next reader gets it from the database.
-            self.cache.remove(&id);
+    /// The database failed; in memory it is bound, and the next process looks it up again.
+    pub async fn bind(&self, entry: &Entry, seen: &Observed) -> Result<(), RegistryError> {
+        let now = self.clock.now();
+        let mut version = entry.stored.lock().await;
+        let mut known = entry.known();
+        decide::bind(&mut known, seen, now);
+        for _ in 0..WRITE_TRIES {
+            let result = self.noted(self.store.bind(entry.row(known.clone(), *version), now).await);
+            match result {
+                Ok((Saved::Stored(stored), lost)) => {
+                    *version = stored;
+                    lost.into_iter().for_each(|row| self.absorb(row));
+                    entry.change(|memory| {
+                        decide::bind(memory, seen, now);
+                        hear(memory, true);
+                    });
+                    return Ok(());
+                }
+                Ok((Saved::Older(row), _)) => {
+                    *version = row.version;
+                    known = decide::forward(&row.known, &known);
+                    entry.change(|memory| *memory = decide::forward(&row.known, memory));
+                }
+                Err(error) => {
+                    entry.change(|memory| {
+                        decide::bind(memory, seen, now);
+                        hear(memory, true);
+                    });
+                    return Err(error);
+                }
+            }
         }
-        Ok(())
+        Err(RegistryError::Store("another writer was always first".into()))
     }
 
     /// Resolves a submission: nothing was created. The entry stays as a record that nobody sees; name and key are free again. Where a client
-    /// was given the id meanwhile, it ends as `error` with the reason instead: an id that was handed out stays answerable.
+    /// was given the id meanwhile, it ends as `error` with the reason instead: an id that was handed out stays answerable. Returns whether it vanished.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn refuse(&self, entry: &Entry, reason: &str) -> Result<(), RegistryError> {
-        if !entry.refuse_undisclosed() {
-            return self.give_up(entry, reason).await;
+    pub async fn refuse(&self, entry: &Arc<Entry>, reason: &str, may_arrive: bool) -> Result<bool, RegistryError> {
+        let now = self.clock.now();
+        // Decided in memory first: from here on nobody is given the id any more.
+        let vanishes = entry.change(|known| {
+            if known.phase == Phase::Sending && !known.told {
+                known.phase = Phase::Refused;
+                known.may_arrive |= may_arrive;
+                return true;
+            }
+            known.phase == Phase::Refused
+        });
+        if vanishes {
+            self.write(entry, |known| {
+                known.phase = Phase::Refused;
+                known.may_arrive |= may_arrive;
+            })
+            .await?;
+        } else {
+            self.write(entry, |known| decide::give_up(known, reason, may_arrive, now)).await?;
         }
-        self.store.save(entry.row()).await
+        Ok(vanishes)
     }
 
-    /// Ends a batch that nobody can tell anything about any more, as `error` with the reason.
+    /// Makes sure that nobody is given the id of an open submission any more, so that another cluster may have it; false if somebody was.
+    pub fn withdraw(&self, entry: &Entry) -> bool {
+        entry.change(|known| {
+            let free = known.phase == Phase::Sending && !known.told;
+            if free {
+                known.phase = Phase::Refused;
+            }
+            free
+        })
+    }
+
+    /// Ends a batch that nobody can tell anything about any more, as `error` with the reason. `may_arrive`: without the cluster's own word.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn give_up(&self, entry: &Entry, reason: &str) -> Result<(), RegistryError> {
-        entry.end_as_error(reason, now_ms());
-        self.store.save(entry.row()).await
+    pub async fn give_up(&self, entry: &Arc<Entry>, reason: &str, may_arrive: bool) -> Result<(), RegistryError> {
+        let now = self.clock.now();
+        self.write(entry, |known| decide::give_up(known, reason, may_arrive, now)).await
     }
 
-    /// Notes what a cluster says about a batch. Returns the state if it is a new one. Never waits for the database.
-    pub fn observe(&self, entry: &Entry, observed: &Observed) -> Option<BatchState> {
-        let change = entry.observe(observed, now_ms());
-        if change.worth_saving {
-            self.store.save_later(entry.row());
-        }
-        change.new_state
+    /// Binds a batch again that had been given up: its job came late.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn adopt_late(&self, entry: &Arc<Entry>, seen: &Observed) -> Result<(), RegistryError> {
+        self.write(entry, |known| known.phase = Phase::Sending).await?;
+        self.bind(entry, seen).await
+    }
+
+    /// Notes what a cluster says about a batch. Returns the state if it is a new one. An end is stored before this returns; anything else soon after.
+    pub async fn observe(&self, entry: &Arc<Entry>, seen: &Observed) -> Option<BatchState> {
+        let now = self.clock.now();
+        self.note(entry, |known| decide::observe(known, seen, now), true).await
     }
 
     /// Notes a state that came without the rest of the batch.
-    pub fn observe_state(&self, entry: &Entry, reading: &livy_dialect::StateReading) -> Option<BatchState> {
-        let change = entry.observe_state(reading, now_ms());
-        if change.worth_saving {
-            self.store.save_later(entry.row());
+    pub async fn observe_state(&self, entry: &Arc<Entry>, reading: &StateReading) -> Option<BatchState> {
+        let now = self.clock.now();
+        self.note(entry, |known| decide::observe_state(known, reading, now), false).await
+    }
+
+    async fn note(&self, entry: &Arc<Entry>, change: impl Fn(&mut Known) -> decide::Change, item: bool) -> Option<BatchState> {
+        let outcome = entry.peek(|known| change(&mut known.clone()));
+        if outcome.new_state.is_some_and(BatchState::is_terminal) {
+            let stored = self
+                .write(entry, |known| {
+                    change(known);
+                })
+                .await;
+            if stored.is_ok() {
+                entry.change(|known| hear(known, item));
+                return outcome.new_state;
+            }
+            // The job has ended all the same; it is stored as soon as that works again.
         }
-        change.new_state
+        entry.change(|known| {
+            change(known);
+            hear(known, item);
+        });
+        if outcome.worth_saving {
+            self.save_soon(entry);
+        }
+        outcome.new_state
+    }
+
+    /// Notes that a client is being given this id. Stored soon.
+    pub fn told(&self, entry: &Arc<Entry>) {
+        if entry.change(|known| !std::mem::replace(&mut known.told, true)) {
+            self.save_soon(entry);
+        }
+    }
+
+    /// Notes that a client is about to be given this id though the submission is open, if it still is; returns whether. Stored first.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn tell_if_open(&self, entry: &Arc<Entry>) -> Result<bool, RegistryError> {
+        if !entry.tell_if_open() {
+            return Ok(false);
+        }
+        self.write(entry, |known| known.told = true).await?;
+        Ok(true)
+    }
+
+    /// Notes that a look-up, asked so long after the last byte, showed nothing.
+    pub fn silent_for(&self, entry: &Arc<Entry>, quiet: Duration) {
+        let now = self.clock.now();
+        entry.change(|known| {
+            known.quiet_ms = known.quiet_ms.max(millis(quiet));
+            known.looked_ms = now.wall_ms;
+        });
+        self.save_soon(entry);
+    }
+
+    /// Notes what became of a send: nobody holds it any more, or something may. The silence begins anew.
+    pub fn sent(&self, entry: &Arc<Entry>, let_go: bool) {
+        let now = self.clock.now();
+        entry.change(|known| {
+            known.let_go = let_go;
+            known.quiet_ms = 0;
+            known.looked_ms = now.wall_ms;
+        });
+        self.save_soon(entry);
+    }
+
+    /// Marks a bound batch as presumed: nothing proves that it is this submission.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn presume(&self, entry: &Arc<Entry>, sentence: &str) -> Result<(), RegistryError> {
+        self.write(entry, |known| {
+            known.presumed = true;
+            known.app_info.insert("gatewayReason".to_owned(), Some(sentence.to_owned()));
+            known.log = vec![format!("livy-gateway: {sentence}")];
+        })
+        .await
+    }
+
+    /// Notes that the owner asked for the end. Stored before anything is sent.
+    ///
+    /// # Errors
+    /// The database failed; nothing may be sent.
+    pub async fn ask_kill(&self, entry: &Arc<Entry>) -> Result<(), RegistryError> {
+        if entry.peek(|known| known.kill_asked) && self.is_writable() {
+            return Ok(());
+        }
+        self.write(entry, |known| known.kill_asked = true).await
     }
 
     /// Forgets a batch for its clients: from now on it is 404, as after a DELETE at Livy.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn delete(&self, entry: &Entry) -> Result<(), RegistryError> {
-        entry.set_phase(Phase::Deleted);
-        self.store.save(entry.row()).await
+    pub async fn delete(&self, entry: &Arc<Entry>) -> Result<(), RegistryError> {
+        let now = self.clock.now();
+        self.write(entry, |known| {
+            let upstream_id = known.phase.upstream_id().map(str::to_owned);
+            known.phase = Phase::Deleted { upstream_id };
+            if known.ended.is_none() {
+                (known.state, known.ended) = (BatchState::Killed, Some(now));
+            }
+        })
+        .await
+    }
+
+    /// Stores a change, then makes it known in memory.
+    async fn write(&self, entry: &Arc<Entry>, change: impl Fn(&mut Known)) -> Result<(), RegistryError> {
+        let mut version = entry.stored.lock().await;
+        for _ in 0..WRITE_TRIES {
+            let mut known = entry.known();
+            change(&mut known);
+            let saved = self.noted(self.store.save(vec![entry.row(known, *version)]).await)?;
+            match saved.into_iter().next() {
+                Some(Saved::Stored(stored)) => {
+                    *version = stored;
+                    entry.change(|known| change(known));
+                    return Ok(());
+                }
+                Some(Saved::Older(row)) => {
+                    *version = row.version;
+                    entry.change(|known| *known = decide::forward(&row.known, known));
+                }
+                None => break,
+            }
+        }
+        Err(RegistryError::Store("another writer was always first".into()))
+    }
+
+    fn save_soon(&self, entry: &Arc<Entry>) {
+        lock(&self.dirty).insert(entry.id, entry.clone());
+        self.written.notify_one();
+    }
+
+    /// Waits until something is newer in memory than in the store.
+    pub async fn until_dirty(&self) {
+        self.written.notified().await;
+    }
+
+    /// Stores what is newer in memory. What can't be stored stays for the next time.
+    pub async fn flush(&self) {
+        let dirty: Vec<Arc<Entry>> = std::mem::take(&mut *lock(&self.dirty)).into_values().collect();
+        for entry in dirty {
+            if self.write(&entry, |_| {}).await.is_err() {
+                lock(&self.dirty).insert(entry.id, entry);
+            }
+        }
     }
 
     /// Returns a batch by id, whatever its phase.
@@ -196,7 +478,7 @@ impl Registry {
     /// # Errors
     /// The database failed.
     pub async fn get(&self, id: GatewayId) -> Result<Option<Arc<Entry>>, RegistryError> {
-        if let Some(entry) = self.cache.get(&id) {
+        if let Some(entry) = self.in_memory(id) {
             return Ok(Some(entry));
         }
         Ok(self.store.get(id).await?.map(|row| self.remember(row)))
@@ -224,31 +506,33 @@ impl Registry {
         Ok((total, rows.into_iter().map(|row| self.remember(row)).collect()))
     }
 
-    /// Gives ids to batches of a list that were made around the gateway, and notes what the list says about the others. Returns the
-    /// states that batches are seen in for the first time.
+    /// Gives ids to batches of a list that were created outside the gateway, and notes what the list says about the others. Returns the
+    /// states that batches are seen in for the first time, and the submissions that had been given up and came late.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn adopt(&self, cluster: &str, seen: Vec<Observed>) -> Result<Vec<BatchState>, RegistryError> {
-        let adoption = self.store.adopt(cluster.to_owned(), seen, now_ms()).await?;
+    pub async fn adopt(&self, cluster: &str, seen: Vec<Observed>) -> Result<(Vec<BatchState>, Vec<(Arc<Entry>, Observed)>), RegistryError> {
+        let adoption = self.noted(self.store.adopt(cluster.to_owned(), seen, self.clock.now()).await)?;
+        adoption.lost.into_iter().for_each(|row| self.absorb(row));
         let mut entered = Vec::new();
-        for (id, observed) in &adoption.known {
-            if let Some(entry) = self.get(*id).await? {
-                entered.extend(self.observe(&entry, observed));
+        for (row, seen) in adoption.known {
+            let entry = self.remember(row);
+            // The store judged by what it has; memory may know more by now.
+            if entry.same(&seen) == Same::Yes {
+                entered.extend(self.observe(&entry, &seen).await);
             }
         }
-        for id in adoption.detached {
-            self.cache.remove(&id);
-        }
-        Ok(entered)
+        let late = adoption.late.into_iter().map(|(row, seen)| (self.remember(row), seen)).filter(|(entry, _)| !entry.is_open());
+        Ok((entered, late.collect()))
     }
 
-    /// Returns the submissions whose outcome a crash left open.
+    /// Returns the submissions whose outcome is open.
     ///
     /// # Errors
     /// The database failed.
     pub async fn pending(&self) -> Result<Vec<Arc<Entry>>, RegistryError> {
-        Ok(self.store.pending().await?.into_iter().map(|row| self.remember(row)).collect())
+        let pending = self.store.pending().await?.into_iter().map(|row| self.remember(row));
+        Ok(pending.filter(|entry| entry.is_open()).collect())
     }
 
     /// Counts the batches of a cluster that have not ended.
@@ -267,34 +551,105 @@ impl Registry {
         let mut silent = Vec::new();
         for id in self.store.live_ids(cluster.to_owned()).await? {
             let entry = self.get(id).await?;
-            let heard = |entry: &Entry| entry.peek(|known| (known.phase, known.state.is_terminal(), age(known.seen_ms)));
-            silent.extend(entry.filter(|entry| matches!(heard(entry), (Phase::Bound, false, at) if at.is_none_or(|at| at >= since))));
+            let is_silent = |known: &Known| {
+                let live = matches!(known.phase, Phase::Bound { .. }) && !known.state.is_terminal();
+                live && known.heard.is_none_or(|at| at.elapsed() >= since)
+            };
+            silent.extend(entry.filter(|entry| entry.peek(is_silent)));
         }
         Ok(silent)
     }
 
-    /// Removes what ended longer ago than `retain`.
+    /// Finds the batches of a cluster whose end was asked for and is not confirmed.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn to_kill(&self, cluster: &str) -> Result<Vec<Arc<Entry>>, RegistryError> {
+        let rows = self.store.to_kill(cluster.to_owned()).await?.into_iter().map(|row| self.remember(row));
+        Ok(rows.filter(|entry| matches!(entry.phase(), Phase::Bound { .. })).collect())
+    }
+
+    /// Finds the submissions to a cluster that were given up within a while and may still arrive.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn may_arrive(&self, cluster: &str, within: Duration) -> Result<Vec<Arc<Entry>>, RegistryError> {
+        let since = self.clock.now().before(within);
+        Ok(self.store.may_arrive(cluster.to_owned(), since).await?.into_iter().map(|row| self.remember(row)).collect())
+    }
+
+    /// Returns the upstream ids of a cluster that are bound, and the highest that it was ever known to have given.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn bound_ids(&self, cluster: &str) -> Result<(Vec<String>, Option<i64>), RegistryError> {
+        self.store.bound_ids(cluster.to_owned()).await
+    }
+
+    /// Removes what ended longer ago than `retain`, by both clocks.
     ///
     /// # Errors
     /// The database failed.
     pub async fn sweep(&self, retain: Duration) -> Result<usize, RegistryError> {
-        self.store.sweep(now_ms() - millis(retain)).await
+        self.noted(self.store.sweep(self.clock.now().before(retain)).await)
     }
 
-    /// Writes what is still in the queue and closes the database.
+    /// Stores how long this registry has been in use; shows whether it can be written.
+    ///
+    /// # Errors
+    /// It can't.
+    pub async fn beat(&self) -> Result<(), RegistryError> {
+        self.noted(self.store.set_uptime_ms(self.clock.now().up_ms).await)
+    }
+
+    /// Writes what is still to be written and closes the database.
     pub async fn close(&self) {
+        self.flush().await;
+        let _ = self.beat().await;
         self.store.close().await;
+    }
+
+    fn in_memory(&self, id: GatewayId) -> Option<Arc<Entry>> {
+        self.cache.get(&id).or_else(|| lock(&self.pinned).get(&id)?.upgrade())
     }
 
     /// Returns the one entry of a row's id: two requests must never hold two memories of one batch.
     fn remember(&self, row: Row) -> Arc<Entry> {
-        let id = row.id;
-        let fresh = Arc::new(Entry::from_row(row));
-        let made = self.cache.get_or_insert_with(&id, || Ok::<_, std::convert::Infallible>(fresh.clone()));
-        made.unwrap_or(fresh)
+        let id = row.identity.id;
+        let mut pinned = lock(&self.pinned);
+        if let Some(entry) = pinned.get(&id).and_then(Weak::upgrade) {
+            drop(pinned);
+            self.absorb(row);
+            return entry;
+        }
+        let entry = Arc::new(Entry::from_row(row));
+        if pinned.len() > 2 * CACHED {
+            pinned.retain(|_, entry| entry.strong_count() > 0);
+        }
+        pinned.insert(id, Arc::downgrade(&entry));
+        self.cache.insert(id, entry.clone());
+        entry
+    }
+
+    /// Takes over what the store knows newer than memory does.
+    fn absorb(&self, row: Row) {
+        let Some(entry) = self.in_memory(row.identity.id) else { return };
+        // Whoever is writing it will meet the newer version and take it over then.
+        if let Ok(mut version) = entry.stored.try_lock()
+            && row.version > *version
+        {
+            *version = row.version;
+            entry.change(|known| *known = decide::forward(&row.known, known));
+        }
     }
 }
 
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+/// Notes that the cluster has just spoken of the batch.
+fn hear(known: &mut Known, item: bool) {
+    let now = Instant::now();
+    known.heard = Some(now);
+    known.missing = None;
+    if item {
+        known.item = Some(now);
+    }
 }

@@ -6,18 +6,21 @@
 
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use livy_dialect::{BatchState, Lookup, Observed};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, named_params, params};
 use tokio::sync::{mpsc, oneshot};
 
-use super::adopt::{adopt, detach};
-use super::store::{Adoption, NewRow, RangeOf, Recorded, Row, Store, StoreFuture, Visible};
-use super::{GatewayId, Known, Phase, RegistryError};
+use super::decide::{self, Adopt, Claim};
+use super::entry::{Identity, Known, Phase};
+use super::guard::Guard;
+use super::store::{Adoption, NewRow, RangeOf, Recorded, Row, Saved, Store, StoreFuture, Visible};
+use super::{GatewayId, RegistryError};
+use crate::clock::Moment;
 
-const MIGRATIONS: [&str; 1] = [include_str!("schema/001.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema/001.sql"), include_str!("schema/002.sql")];
 
 /// Requests that may wait for a connection before senders wait too.
 const QUEUE: usize = 1024;
@@ -27,24 +30,41 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 /// A SQLite database.
 #[derive(Debug)]
 pub struct SqliteStore {
-    writer: mpsc::Sender<Job>,
-    reader: mpsc::Sender<Job>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    lines: Lines,
+    guard: Option<Arc<Mutex<Guard>>>,
+}
+
+/// How work gets to a connection.
+#[derive(Debug)]
+enum Lines {
+    /// A thread for writing and one for reading.
+    Threads { writer: mpsc::Sender<Job>, reader: mpsc::Sender<Job>, threads: Mutex<Vec<JoinHandle<()>>> },
+    /// At once, where it is asked for: nothing of it ever waits for a disk.
+    Inline(Mutex<Connection>),
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SqliteStore {
-    /// Opens, or creates, a database file.
+    /// Opens, or creates, a database file. Only one process may have it open.
     ///
     /// # Errors
     /// Why it can't be opened, in a sentence.
     pub fn open(path: &Path) -> Result<Self, String> {
+        let mut guard = Guard::take(path)?;
         let write = Connection::open(path).map_err(sentence)?;
         prepare(&write)?;
+        guard.opened(highest_id(&write).map_err(sentence)?)?;
         let read = Connection::open(path).map_err(sentence)?;
         read.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA query_only = ON;").map_err(sentence)?;
+        // Opens all files that reading takes: it goes on when their names are gone.
+        highest_id(&read).map_err(sentence)?;
         let (writer, write_thread) = run("registry-write", write)?;
         let (reader, read_thread) = run("registry-read", read)?;
-        Ok(SqliteStore { writer, reader, threads: Mutex::new(vec![write_thread, read_thread]) })
+        let lines = Lines::Threads { writer, reader, threads: Mutex::new(vec![write_thread, read_thread]) };
+        Ok(SqliteStore { lines, guard: Some(Arc::new(Mutex::new(guard))) })
     }
 
     /// Makes a database that lives as long as the process.
@@ -54,15 +74,21 @@ impl SqliteStore {
     pub fn in_memory() -> Result<Self, String> {
         let connection = Connection::open_in_memory().map_err(sentence)?;
         prepare(&connection)?;
-        let (writer, thread) = run("registry", connection)?;
-        Ok(SqliteStore { reader: writer.clone(), writer, threads: Mutex::new(vec![thread]) })
+        Ok(SqliteStore { lines: Lines::Inline(Mutex::new(connection)), guard: None })
     }
 
     fn on<T: Send + 'static>(
-        queue: &mpsc::Sender<Job>,
-        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> StoreFuture<'static, T> {
-        let queue = queue.clone();
+        &self,
+        writes: bool,
+        work: impl FnOnce(&mut Connection) -> Result<T, RegistryError> + Send + 'static,
+    ) -> StoreFuture<'_, T> {
+        let queue = match &self.lines {
+            Lines::Inline(connection) => {
+                let result = work(&mut lock(connection));
+                return Box::pin(std::future::ready(result));
+            }
+            Lines::Threads { writer, reader, .. } => if writes { writer } else { reader }.clone(),
+        };
         Box::pin(async move {
             let (tell, told) = oneshot::channel();
             let job: Job = Box::new(move |connection| {
@@ -71,23 +97,49 @@ impl SqliteStore {
             });
             queue.send(job).await.map_err(|_| RegistryError::Store("it is closed".into()))?;
             match told.await {
-                Ok(result) => result.map_err(store_error),
+                Ok(result) => result,
                 Err(_) => Err(RegistryError::Store("its thread ended".into())),
             }
         })
     }
 
-    fn write<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
-    ) -> StoreFuture<'static, T> {
-        Self::on(&self.writer, |connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let value = work(&transaction)?;
-            transaction.commit()?;
+    fn read<T: Send + 'static>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> StoreFuture<'_, T> {
+        self.on(false, move |connection| work(connection).map_err(store_error))
+    }
+
+    fn write<T: Send + 'static>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static) -> StoreFuture<'_, T> {
+        let guard = self.guard.clone();
+        self.on(true, move |connection| {
+            if let Some(guard) = &guard {
+                lock(guard).check().map_err(RegistryError::Store)?;
+            }
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store_error)?;
+            let value = work(&transaction).map_err(store_error)?;
+            transaction.commit().map_err(store_error)?;
             Ok(value)
         })
     }
+
+    /// Writes something that may give ids, and notes the highest one beside the database before anybody hears of it.
+    fn write_ids<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> StoreFuture<'_, T> {
+        let guard = self.guard.clone();
+        let written = self.write(move |tx| Ok((work(tx)?, highest_id(tx)?)));
+        Box::pin(async move {
+            let (value, highest) = written.await?;
+            if let Some(guard) = guard {
+                lock(&guard).mark(highest);
+            }
+            Ok(value)
+        })
+    }
+}
+
+fn highest_id(connection: &Connection) -> rusqlite::Result<i64> {
+    let query = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'batches'), 0)";
+    connection.prepare_cached(query)?.query_row([], |row| row.get(0))
 }
 
 fn sentence(error: rusqlite::Error) -> String {
@@ -131,31 +183,38 @@ fn run(name: &str, mut connection: Connection) -> Result<(mpsc::Sender<Job>, Joi
     Ok((queue, thread))
 }
 
-pub(super) const COLUMNS: &str = "id, cluster, route, lookup_key, sent_name, owner, name, proxy_user, adopted, phase, upstream_id, state, app_id, \
-    app_info, log, complete, created_ms, seen_ms, ended_ms, name_hold_ms, idempotency_hash";
+const COLUMNS: &str = "id, cluster, route, lookup_key, sent_name, owner, name, proxy_user, adopted, phase, upstream_id, state, app_id, \
+    app_info, log, complete, created_ms, created_up_ms, seen_ms, ended_ms, ended_up_ms, name_hold_ms, idempotency_key, idempotency_hash, \
+    idempotency_until_ms, idempotency_until_up_ms, version, told, quiet_ms, looked_ms, let_go, may_arrive, kill_asked, echoed, presumed, above";
 
-pub(super) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let phase: String = row.get("phase")?;
     let state: String = row.get("state")?;
     let app_info: String = row.get("app_info")?;
     let log: String = row.get("log")?;
+    let moment = |wall: Option<i64>, up: Option<i64>| wall.map(|wall_ms| Moment { wall_ms, up_ms: up.unwrap_or(0) });
     let known = Known {
+        phase: Phase::from_columns(&phase, row.get("upstream_id")?),
         // The CHECK on the column admits these words only.
-        phase: Phase::ALL.into_iter().find(|known| known.as_str() == phase).unwrap_or(Phase::Detached),
-        upstream_id: row.get("upstream_id")?,
         state: BatchState::from_word(&state).unwrap_or(BatchState::Starting),
         app_id: row.get("app_id")?,
         app_info: serde_json::from_str(&app_info).unwrap_or_default(),
         log: serde_json::from_str(&log).unwrap_or_default(),
         complete: row.get("complete")?,
         seen_ms: row.get("seen_ms")?,
-        item_ms: 0,
-        ended_ms: row.get("ended_ms")?,
+        ended: moment(row.get("ended_ms")?, row.get("ended_up_ms")?),
         proxy_user: row.get("proxy_user")?,
-        disclosed: false,
-        missing_ms: 0,
+        told: row.get("told")?,
+        echoed: row.get("echoed")?,
+        presumed: row.get("presumed")?,
+        kill_asked: row.get("kill_asked")?,
+        may_arrive: row.get("may_arrive")?,
+        let_go: row.get("let_go")?,
+        quiet_ms: row.get("quiet_ms")?,
+        looked_ms: row.get("looked_ms")?,
+        ..Known::new()
     };
-    Ok(Row {
+    let identity = Identity {
         id: GatewayId(row.get("id")?),
         cluster: row.get("cluster")?,
         route: row.get("route")?,
@@ -163,316 +222,317 @@ pub(super) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         owner: row.get("owner")?,
         name: row.get("name")?,
         adopted: row.get("adopted")?,
-        created_ms: row.get("created_ms")?,
+        created: Moment { wall_ms: row.get("created_ms")?, up_ms: row.get("created_up_ms")? },
         name_hold_ms: row.get("name_hold_ms")?,
-        idempotency_hash: row.get("idempotency_hash")?,
-        known,
-    })
+        body_hash: row.get("idempotency_hash")?,
+        above: row.get("above")?,
+    };
+    let key: Option<String> = row.get("idempotency_key")?;
+    let until = moment(row.get("idempotency_until_ms")?, row.get("idempotency_until_up_ms")?);
+    Ok(Row { identity, known, version: row.get("version")?, key_until: key.and(until) })
 }
 
-pub(super) fn one(tx: &Connection, filter: &str, values: impl rusqlite::Params) -> rusqlite::Result<Option<Row>> {
+fn one(tx: &Connection, filter: &str, values: impl rusqlite::Params) -> rusqlite::Result<Option<Row>> {
     tx.prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE {filter}"))?.query_row(values, read_row).optional()
 }
 
-fn record(tx: &Transaction<'_>, new: &NewRow) -> rusqlite::Result<Recorded> {
-    if let Some(idempotency) = &new.idempotency {
-        // A key whose time is over is a new one; so is the key of a submission that never came to be.
-        tx.execute(
-            "UPDATE batches SET idempotency_key = NULL
-             WHERE owner = ?1 AND idempotency_key = ?2 AND (idempotency_until_ms < ?3 OR phase = 'refused')",
-            params![new.owner, idempotency.key, new.now_ms],
-        )?;
-        if let Some(row) = one(tx, "owner = ?1 AND idempotency_key = ?2", params![new.owner, idempotency.key])? {
-            return Ok(Recorded::Known(row));
+fn all(tx: &Connection, filter: &str, values: impl rusqlite::Params) -> rusqlite::Result<Vec<Row>> {
+    tx.prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE {filter}"))?.query_map(values, read_row)?.collect()
+}
+
+fn record(tx: &Transaction<'_>, new: &NewRow, now: Moment) -> rusqlite::Result<Recorded> {
+    let by_key = match &new.key {
+        Some(key) => one(tx, "owner = ?1 AND idempotency_key = ?2", params![new.owner, key.key])?,
+        None => None,
+    };
+    let by_name = match &new.name {
+        Some(name) => {
+            let filter = "name = ?1 AND id <> ?2 AND phase IN ('sending', 'bound') ORDER BY ended_ms IS NOT NULL, ended_ms DESC LIMIT 1";
+            one(tx, filter, params![name, new.replaces.map_or(0, |replaced| replaced.id.0)])?
         }
+        None => None,
+    };
+    match decide::claim(new, by_key.as_ref(), by_name.as_ref(), now) {
+        Claim::Same(row) => return Ok(Recorded::Same(*row)),
+        Claim::Conflict => return Ok(Recorded::Conflict),
+        Claim::NameTaken(row) => return Ok(Recorded::NameTaken(row.identity.id)),
+        Claim::Free => {}
     }
-    if let Some(name) = &new.name {
-        let holder = one(
-            tx,
-            "name = ?1 AND phase IN ('sending', 'bound') AND (ended_ms IS NULL OR ended_ms + name_hold_ms > ?2)",
-            params![name, new.now_ms],
+    if let Some(row) = by_key {
+        tx.execute("UPDATE batches SET idempotency_key = NULL WHERE id = ?1", [row.identity.id.0])?;
+    }
+    if let Some(replaced) = new.replaces {
+        tx.execute(
+            "UPDATE batches SET phase = 'refused', idempotency_key = NULL, may_arrive = max(may_arrive, ?2), version = version + 1
+             WHERE id = ?1 AND phase IN ('sending', 'refused')",
+            params![replaced.id.0, replaced.may_arrive],
         )?;
-        if let Some(row) = holder {
-            return Ok(Recorded::NameTaken(row.id));
-        }
     }
     tx.prepare_cached(
-        "INSERT INTO batches (cluster, route, lookup_key, sent_name, owner, name, phase, state, created_ms, name_hold_ms,
-             app_info, idempotency_key, idempotency_hash, idempotency_until_ms)
-         VALUES (:cluster, :route, :key, :sent_name, :owner, :name, 'sending', 'starting', :now, :hold,
-             '{\"driverLogUrl\":null,\"sparkUiUrl\":null}', :ikey, :ihash, :iuntil)",
+        "INSERT INTO batches (cluster, route, lookup_key, sent_name, owner, name, phase, state, created_ms, created_up_ms, name_hold_ms,
+             app_info, idempotency_key, idempotency_hash, idempotency_until_ms, idempotency_until_up_ms, told, looked_ms, above, version)
+         VALUES (:cluster, :route, :key, :sent_name, :owner, :name, 'sending', 'starting', :now, :up, :hold,
+             '{\"driverLogUrl\":null,\"sparkUiUrl\":null}', :ikey, :ihash, :iuntil, :iuntil_up, 0, :now, :above, 1)",
     )?
     .execute(named_params! {
         ":cluster": new.cluster, ":route": new.route, ":key": new.lookup.key, ":sent_name": new.lookup.sent_name,
-        ":owner": new.owner, ":name": new.name, ":now": new.now_ms, ":hold": new.name_hold_ms,
-        ":ikey": new.idempotency.as_ref().map(|i| &i.key), ":ihash": new.idempotency.as_ref().map(|i| &i.body_hash),
-        ":iuntil": new.idempotency.as_ref().map(|i| i.until_ms),
+        ":owner": new.owner, ":name": new.name, ":now": now.wall_ms, ":up": now.up_ms, ":hold": new.name_hold_ms,
+        ":ikey": new.key.as_ref().map(|key| &key.key), ":ihash": new.body_hash,
+        ":iuntil": new.key.as_ref().map(|key| key.until.wall_ms), ":iuntil_up": new.key.as_ref().map_or(0, |key| key.until.up_ms),
+        ":above": new.above,
     })?;
     let row = one(tx, "id = ?1", [tx.last_insert_rowid()])?;
     row.map(Recorded::New).ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
-fn save(tx: &Connection, row: &Row) -> rusqlite::Result<()> {
-    // A late write of an older observation must not bring back what has ended, nor revive what was deleted.
-    tx.prepare_cached(
-        "UPDATE batches SET phase = CASE WHEN phase IN ('refused', 'deleted') THEN phase ELSE :phase END,
-             upstream_id = :upstream_id, proxy_user = :proxy_user, app_id = :app_id, app_info = :app_info, log = :log,
-             complete = max(complete, :complete), seen_ms = max(seen_ms, :seen_ms),
+/// Phases go forward only; what was given up without the cluster's word, and came late, may be bound after all.
+const FORWARD: &str =
+    "(CASE phase WHEN 'sending' THEN 0 WHEN 'bound' THEN 1 WHEN 'refused' THEN 2 WHEN 'detached' THEN 3 ELSE 4 END <= :rank
+    OR (:phase IN ('sending', 'bound') AND phase IN ('refused', 'detached') AND may_arrive = 1))";
+
+/// Stores a row if its version is the one that the writer saw.
+fn save(tx: &Connection, row: &Row) -> rusqlite::Result<Saved> {
+    let known = &row.known;
+    // What never came to be lets go of its key: a client may use it again.
+    let lets_go = known.phase == Phase::Refused || known.phase == Phase::Detached { upstream_id: None };
+    let changed = tx
+        .prepare_cached(&format!(
+            "UPDATE batches SET phase = :phase, upstream_id = :upstream_id, proxy_user = :proxy_user, app_id = :app_id, app_info = :app_info,
+             log = :log, complete = :complete, seen_ms = :seen_ms, told = :told, quiet_ms = :quiet_ms, looked_ms = :looked_ms, let_go = :let_go,
+             may_arrive = :may_arrive, kill_asked = :kill_asked, echoed = :echoed, presumed = :presumed,
              state = CASE WHEN ended_ms IS NULL THEN :state ELSE state END,
-             ended_ms = coalesce(ended_ms, :ended_ms),
-             idempotency_key = CASE WHEN :phase = 'refused' THEN NULL ELSE idempotency_key END
-         WHERE id = :id",
-    )?
-    .execute(named_params! {
-        ":id": row.id.0, ":phase": row.known.phase.as_str(), ":upstream_id": row.known.upstream_id, ":proxy_user": row.known.proxy_user,
-        ":app_id": row.known.app_id, ":app_info": serde_json::to_string(&row.known.app_info).unwrap_or_else(|_| "{}".into()),
-        ":log": serde_json::to_string(&row.known.log).unwrap_or_else(|_| "[]".into()), ":complete": row.known.complete,
-        ":seen_ms": row.known.seen_ms, ":state": row.known.state.as_str(), ":ended_ms": row.known.ended_ms,
-    })?;
-    Ok(())
+             ended_up_ms = CASE WHEN ended_ms IS NULL THEN :ended_up_ms ELSE ended_up_ms END, ended_ms = coalesce(ended_ms, :ended_ms),
+             idempotency_key = CASE WHEN :lets_go THEN NULL ELSE idempotency_key END, version = version + 1
+         WHERE id = :id AND version = :version AND {FORWARD}"
+        ))?
+        .execute(named_params! {
+            ":id": row.identity.id.0, ":version": row.version, ":phase": known.phase.as_str(), ":rank": known.phase.rank(),
+            ":upstream_id": known.phase.upstream_id(), ":proxy_user": known.proxy_user, ":app_id": known.app_id,
+            ":app_info": serde_json::to_string(&known.app_info).unwrap_or_else(|_| "{}".into()),
+            ":log": serde_json::to_string(&known.log).unwrap_or_else(|_| "[]".into()), ":complete": known.complete,
+            ":seen_ms": known.seen_ms, ":told": known.told, ":quiet_ms": known.quiet_ms, ":looked_ms": known.looked_ms,
+            ":let_go": known.let_go, ":may_arrive": known.may_arrive, ":kill_asked": known.kill_asked, ":echoed": known.echoed,
+            ":presumed": known.presumed, ":state": known.state.as_str(), ":ended_ms": known.ended.map(|ended| ended.wall_ms),
+            ":ended_up_ms": known.ended.map(|ended| ended.up_ms), ":lets_go": lets_go,
+        })?;
+    if changed == 1 {
+        return Ok(Saved::Stored(row.version + 1));
+    }
+    // A row that was swept out is as if it had been deleted: nobody may bring it back.
+    let newest = one(tx, "id = ?1", [row.identity.id.0])?;
+    Ok(newest.map_or(Saved::Stored(row.version), |newest| Saved::Older(Box::new(newest))))
+}
+
+/// Takes an upstream id away from whoever holds it. An adopted entry that turns out to be the submission itself vanishes; any other one
+/// keeps its last known state, and one that had not ended is an `error` that says why.
+fn detach(tx: &Transaction<'_>, holder: &Row, since_ms: Option<i64>, now: Moment) -> rusqlite::Result<Row> {
+    let mut row = holder.clone();
+    decide::give_up(&mut row.known, "the cluster gave this batch's id to another one: it was restarted", false, now);
+    if row.identity.adopted && since_ms.is_some_and(|since| row.identity.created.wall_ms >= since) {
+        row.known.phase = Phase::Deleted { upstream_id: None };
+    }
+    save(tx, &row)?;
+    Ok(one(tx, "id = ?1", [row.identity.id.0])?.unwrap_or(row))
+}
+
+const HOLDER: &str = "cluster = ?1 AND upstream_id = ?2 AND phase = 'bound'";
+
+fn bind(tx: &Transaction<'_>, row: &Row, now: Moment) -> rusqlite::Result<(Saved, Vec<Row>)> {
+    let holder =
+        one(tx, &format!("{HOLDER} AND id <> ?3"), params![row.identity.cluster, row.known.phase.upstream_id(), row.identity.id.0])?;
+    let lost = holder.map(|holder| detach(tx, &holder, Some(row.identity.created.wall_ms), now)).transpose()?;
+    Ok((save(tx, row)?, lost.into_iter().collect()))
+}
+
+fn adopt(tx: &Transaction<'_>, cluster: &str, seen: Vec<Observed>, now: Moment) -> rusqlite::Result<Adoption> {
+    let mut adoption = Adoption::default();
+    let unnamed = "SELECT count(*) FROM batches WHERE phase = 'sending' AND cluster = ?1 AND sent_name IS NULL";
+    let unnamed_on_its_way = tx.prepare_cached(unnamed)?.query_row([cluster], |row| row.get::<_, i64>(0))? > 0;
+    for observed in seen {
+        let holder = one(tx, HOLDER, params![cluster, observed.upstream_id])?;
+        let related =
+            "cluster = ?1 AND (lookup_key = ?2 AND adopted = 0 OR sent_name = ?3 OR upstream_id = ?2 AND phase IN ('deleted', 'detached'))
+            ORDER BY id DESC LIMIT 20";
+        let candidates = all(tx, related, params![cluster, observed.upstream_id, observed.name])?;
+        match decide::adopt(&observed, holder.as_ref(), &candidates, unnamed_on_its_way) {
+            Adopt::Known => adoption.known.extend(holder.map(|row| (row, observed))),
+            Adopt::Leave => {}
+            Adopt::Late(at) => adoption.late.extend(candidates.into_iter().nth(at).map(|row| (row, observed))),
+            Adopt::New => {
+                if let Some(holder) = holder {
+                    adoption.lost.push(detach(tx, &holder, None, now)?);
+                }
+                let row = insert_adopted(tx, cluster, &observed, now)?;
+                adoption.known.push((row, observed));
+            }
+        }
+    }
+    Ok(adoption)
+}
+
+fn insert_adopted(tx: &Transaction<'_>, cluster: &str, observed: &Observed, now: Moment) -> rusqlite::Result<Row> {
+    let state = observed.state.settle(None);
+    // A made-up name is the mark of a gateway, not something that a client chose: it is shown to nobody.
+    let shown = observed.name.as_ref().filter(|name| !name.starts_with(livy_dialect::livy::NAME_PREFIX));
+    let owner = observed.proxy_user.as_ref().or(observed.owner.as_ref());
+    tx.execute(
+        "INSERT INTO batches (cluster, route, lookup_key, sent_name, owner, name, proxy_user, app_id, adopted, phase, upstream_id, state,
+             created_ms, created_up_ms, echoed, version)
+         VALUES (?1, '_none', '', ?2, ?3, ?4, ?5, ?6, 1, 'bound', ?7, ?8, ?9, ?10, ?11, 1)",
+        params![
+            cluster,
+            observed.name,
+            owner,
+            shown,
+            observed.proxy_user,
+            observed.app_id,
+            observed.upstream_id,
+            state.as_str(),
+            now.wall_ms,
+            now.up_ms,
+            observed.name.is_some()
+        ],
+    )?;
+    let row = one(tx, "id = ?1", [tx.last_insert_rowid()])?;
+    row.ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
 const SHOWN: &str = "phase IN ('sending', 'bound', 'detached') AND (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR cluster = ?2)";
 
-fn list(connection: &Connection, visible: &Visible, cluster: Option<&str>, range: RangeOf) -> rusqlite::Result<(usize, Vec<Row>)> {
-    let owner = match visible {
+fn owner_of(visible: &Visible) -> Option<&str> {
+    match visible {
         Visible::All => None,
-        Visible::OwnedBy(user) => Some(user.as_str()),
-    };
+        Visible::OwnedBy(user) => Some(user),
+    }
+}
+
+fn list(connection: &Connection, visible: &Visible, cluster: Option<&str>, range: RangeOf) -> rusqlite::Result<(usize, Vec<Row>)> {
+    let owner = owner_of(visible);
     let count: i64 = connection
         .prepare_cached(&format!("SELECT count(*) FROM batches WHERE {SHOWN}"))?
         .query_row(params![owner, cluster], |row| row.get(0))?;
     let total = usize::try_from(count).unwrap_or(0);
     let range = range(total);
-    let rows = connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE {SHOWN} ORDER BY id LIMIT ?3 OFFSET ?4"))?
-        .query_map(
-            params![owner, cluster, i64::try_from(range.len()).unwrap_or(i64::MAX), i64::try_from(range.start).unwrap_or(i64::MAX)],
-            read_row,
-        )?
-        .collect::<Result<Vec<_>, _>>()?;
+    let limit = i64::try_from(range.len()).unwrap_or(i64::MAX);
+    let offset = i64::try_from(range.start).unwrap_or(i64::MAX);
+    let rows = all(connection, &format!("{SHOWN} ORDER BY id LIMIT ?3 OFFSET ?4"), params![owner, cluster, limit, offset])?;
     Ok((total, rows))
 }
 
 impl Store for SqliteStore {
-    fn record(&self, row: NewRow) -> StoreFuture<'_, Recorded> {
-        self.write(move |tx| record(tx, &row))
+    fn record(&self, row: NewRow, now: Moment) -> StoreFuture<'_, Recorded> {
+        self.write_ids(move |tx| record(tx, &row, now))
     }
 
-    fn bind(&self, row: Row) -> StoreFuture<'_, Vec<GatewayId>> {
-        self.write(move |tx| {
-            let upstream_id = row.known.upstream_id.clone().unwrap_or_default();
-            let lost = detach(tx, &row.cluster, &upstream_id, Some(row.id), row.created_ms)?;
-            save(tx, &row)?;
-            Ok(lost)
-        })
+    fn by_key(&self, owner: String, key: String) -> StoreFuture<'_, Option<Row>> {
+        self.read(move |connection| one(connection, "owner = ?1 AND idempotency_key = ?2", params![owner, key]))
     }
 
-    fn save(&self, row: Row) -> StoreFuture<'_, ()> {
-        self.write(move |tx| save(tx, &row))
+    fn bind(&self, row: Row, now: Moment) -> StoreFuture<'_, (Saved, Vec<Row>)> {
+        self.write(move |tx| bind(tx, &row, now))
     }
 
-    fn save_later(&self, row: Row) {
-        let job: Job = Box::new(move |connection| {
-            if let Err(error) = save(connection, &row) {
-                tracing::warn!(%error, batch = %row.id, "an observation could not be stored");
-            }
-        });
-        if self.writer.try_send(job).is_err() {
-            tracing::warn!("the registry's queue is full; an observation was not stored and will be made again");
-        }
+    fn save(&self, rows: Vec<Row>) -> StoreFuture<'_, Vec<Saved>> {
+        self.write(move |tx| rows.iter().map(|row| save(tx, row)).collect())
     }
 
-    fn adopt(&self, cluster: String, seen: Vec<Observed>, now_ms: i64) -> StoreFuture<'_, Adoption> {
-        self.write(move |tx| adopt(tx, &cluster, seen, now_ms))
+    fn adopt(&self, cluster: String, seen: Vec<Observed>, now: Moment) -> StoreFuture<'_, Adoption> {
+        self.write_ids(move |tx| adopt(tx, &cluster, seen, now))
     }
 
     fn get(&self, id: GatewayId) -> StoreFuture<'_, Option<Row>> {
-        Self::on(&self.reader, move |connection| one(connection, "id = ?1", [id.0]))
+        self.read(move |connection| one(connection, "id = ?1", [id.0]))
     }
 
     fn by_name(&self, name: String, visible: Visible) -> StoreFuture<'_, Option<Row>> {
-        Self::on(&self.reader, move |connection| {
-            let owner = match visible {
-                Visible::All => None,
-                Visible::OwnedBy(user) => Some(user),
-            };
+        self.read(move |connection| {
             let filter = format!("{SHOWN} AND name = ?3 ORDER BY id DESC LIMIT 1");
-            one(connection, &filter, params![owner, None::<String>, name])
+            one(connection, &filter, params![owner_of(&visible), None::<String>, name])
         })
     }
 
     fn list(&self, visible: Visible, cluster: Option<String>, range: RangeOf) -> StoreFuture<'_, (usize, Vec<Row>)> {
-        Self::on(&self.reader, move |connection| list(connection, &visible, cluster.as_deref(), range))
+        self.read(move |connection| list(connection, &visible, cluster.as_deref(), range))
     }
 
     fn pending(&self) -> StoreFuture<'_, Vec<Row>> {
-        Self::on(&self.reader, |connection| {
-            connection
-                .prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE phase = 'sending' ORDER BY id"))?
-                .query_map([], read_row)?
-                .collect()
-        })
+        self.read(|connection| all(connection, "phase = 'sending' ORDER BY id", []))
     }
 
     fn live(&self, cluster: String) -> StoreFuture<'_, i64> {
-        Self::on(&self.reader, move |connection| {
+        self.read(move |connection| {
             let query = "SELECT count(*) FROM batches WHERE cluster = ?1 AND phase IN ('sending', 'bound') AND ended_ms IS NULL";
             connection.prepare_cached(query)?.query_row([cluster], |row| row.get(0))
         })
     }
 
     fn live_ids(&self, cluster: String) -> StoreFuture<'_, Vec<GatewayId>> {
-        Self::on(&self.reader, move |connection| {
+        self.read(move |connection| {
             let query = "SELECT id FROM batches WHERE cluster = ?1 AND phase = 'bound' AND adopted = 0 AND ended_ms IS NULL ORDER BY id";
             connection.prepare_cached(query)?.query_map([cluster], |row| row.get(0).map(GatewayId))?.collect()
         })
     }
 
-    fn sweep(&self, before_ms: i64) -> StoreFuture<'_, usize> {
-        self.write(move |tx| {
-            tx.execute("DELETE FROM batches WHERE ended_ms < ?1 OR (phase IN ('refused', 'deleted') AND created_ms < ?1)", [before_ms])
+    fn to_kill(&self, cluster: String) -> StoreFuture<'_, Vec<Row>> {
+        self.read(move |connection| {
+            all(connection, "cluster = ?1 AND kill_asked = 1 AND phase IN ('sending', 'bound') ORDER BY id", [cluster])
         })
+    }
+
+    fn may_arrive(&self, cluster: String, since: Moment) -> StoreFuture<'_, Vec<Row>> {
+        self.read(move |connection| {
+            let filter = "cluster = ?1 AND may_arrive = 1 AND phase IN ('refused', 'detached', 'deleted') AND upstream_id IS NULL
+                AND (created_ms >= ?2 OR created_up_ms >= ?3) ORDER BY id DESC LIMIT 100";
+            all(connection, filter, params![cluster, since.wall_ms, since.up_ms])
+        })
+    }
+
+    fn bound_ids(&self, cluster: String) -> StoreFuture<'_, (Vec<String>, Option<i64>)> {
+        self.read(move |connection| {
+            let query = "SELECT upstream_id FROM batches WHERE cluster = ?1 AND phase = 'bound'";
+            let ids = connection.prepare_cached(query)?.query_map([&cluster], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+            let query = "SELECT max(CAST(upstream_id AS INTEGER)) FROM batches WHERE cluster = ?1 AND upstream_id GLOB '[0-9]*'";
+            let highest = connection.prepare_cached(query)?.query_row([&cluster], |row| row.get(0))?;
+            Ok((ids, highest))
+        })
+    }
+
+    fn sweep(&self, before: Moment) -> StoreFuture<'_, usize> {
+        self.write(move |tx| {
+            tx.execute(
+                "DELETE FROM batches WHERE (ended_ms < ?1 AND coalesce(ended_up_ms, 0) < ?2)
+                 OR (phase IN ('refused', 'deleted') AND created_ms < ?1 AND created_up_ms < ?2)",
+                params![before.wall_ms, before.up_ms],
+            )
+        })
+    }
+
+    fn uptime_ms(&self) -> StoreFuture<'_, i64> {
+        self.read(|connection| connection.query_row("SELECT value FROM meta WHERE key = 'uptime_ms'", [], |row| row.get(0)))
+    }
+
+    fn set_uptime_ms(&self, uptime_ms: i64) -> StoreFuture<'_, ()> {
+        self.write(move |tx| tx.execute("UPDATE meta SET value = max(value, ?1) WHERE key = 'uptime_ms'", [uptime_ms]).map(drop))
     }
 
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
-            // A job behind all others: when it has run, so have they.
-            let (tell, told) = oneshot::channel();
-            let last: Job = Box::new(move |connection| {
+            // Work behind all other work: when it has run, so have they.
+            let last = self.on(true, |connection| {
                 let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);");
-                let _ = tell.send(());
+                Ok(())
             });
-            if self.writer.send(last).await.is_ok() {
-                let _ = told.await;
+            let _ = last.await;
+            if let Lines::Threads { threads, .. } = &self.lines {
+                lock(threads).clear();
             }
-            self.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Idempotency, Intent, Intention, Registry};
     use super::*;
-    use livy_dialect::StateReading;
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    fn registry() -> Registry {
-        Registry::new(Arc::new(SqliteStore::in_memory().expect("memory")))
-    }
-
-    fn intent(name: Option<&str>) -> Intent {
-        let key = uuid::Uuid::new_v4().to_string();
-        Intent {
-            cluster: "c".into(),
-            route: "r".into(),
-            lookup: Lookup { sent_name: Some(name.map_or_else(|| format!("made-{key}"), str::to_owned)), key },
-            owner: "ann".into(),
-            name: name.map(str::to_owned),
-            names_kept_by_cluster: false,
-            idempotency: None,
-        }
-    }
-
-    fn seen(id: &str, name: Option<&str>, state: BatchState) -> Observed {
-        Observed {
-            upstream_id: id.into(),
-            name: name.map(str::to_owned),
-            owner: None,
-            proxy_user: Some("ann".into()),
-            state: StateReading::Known(state),
-            app_id: None,
-            app_info: [("sparkUiUrl".to_owned(), None)].into(),
-            log: vec!["line".into()],
-            duplicate: false,
-        }
-    }
-
-    async fn new(registry: &Registry, intent: Intent) -> Arc<super::super::Entry> {
-        match registry.record(intent).await.expect("is stored") {
-            Intention::New(entry) => entry,
-            other => panic!("not new: {other:?}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn ids_are_never_used_again() {
-        let registry = registry();
-        let first = new(&registry, intent(None)).await;
-        registry.refuse(&first, "no").await.expect("is stored");
-        tokio::time::timeout(Duration::from_secs(5), async {
-            // `retain` of zero sweeps everything that is over.
-            while registry.sweep(Duration::ZERO).await.expect("sweeps") == 0 {}
-        })
-        .await
-        .expect("is swept");
-        assert!(new(&registry, intent(None)).await.id > first.id);
-    }
-
-    #[tokio::test]
-    async fn names_are_held_by_the_living_and_a_while_longer() {
-        let registry = registry();
-        let entry = new(&registry, intent(Some("nightly"))).await;
-        let again = registry.record(intent(Some("nightly"))).await.expect("is stored");
-        assert!(matches!(again, Intention::NameTaken(id) if id == entry.id));
-        registry.bind(&entry, &seen("0", Some("nightly"), BatchState::Success)).await.expect("is stored");
-        assert!(matches!(registry.record(intent(Some("nightly"))).await, Ok(Intention::NameTaken(_))), "ended a moment ago");
-        registry.delete(&entry).await.expect("is stored");
-        new(&registry, intent(Some("nightly"))).await;
-    }
-
-    #[tokio::test]
-    async fn an_upstream_id_belongs_to_the_last_who_got_it() {
-        let registry = registry();
-        let (old, young) = (new(&registry, intent(None)).await, new(&registry, intent(None)).await);
-        let name = |entry: &super::super::Entry| entry.lookup.sent_name.clone();
-        registry.bind(&old, &seen("0", name(&old).as_deref(), BatchState::Running)).await.expect("is stored");
-        registry.bind(&young, &seen("0", name(&young).as_deref(), BatchState::Running)).await.expect("is stored");
-        let old = registry.get(old.id).await.expect("is read").expect("is there");
-        assert_eq!((old.phase(), old.known().state), (Phase::Detached, BatchState::Error));
-        assert!(old.known().app_info.get("gatewayReason").is_some_and(Option::is_some));
-        assert_eq!(registry.get(young.id).await.expect("is read").expect("is there").phase(), Phase::Bound);
-    }
-
-    #[tokio::test]
-    async fn lists_adopt_what_is_new_and_nothing_that_is_on_its_way() {
-        let registry = registry();
-        let entry = new(&registry, intent(None)).await;
-        let sent = entry.lookup.sent_name.clone();
-        let list = vec![seen("5", sent.as_deref(), BatchState::Running), seen("6", Some("foreign"), BatchState::Running)];
-        let total = || async { registry.list(Visible::All, None, |total| 0..total).await.expect("is read").0 };
-        registry.adopt("c", list.clone()).await.expect("is stored");
-        assert_eq!(total().await, 2, "the one on its way, and the foreign one");
-        registry.bind(&entry, &list[0]).await.expect("is stored");
-        registry.adopt("c", list.clone()).await.expect("is stored");
-        assert_eq!(total().await, 2);
-        registry.delete(&entry).await.expect("is stored");
-        registry.adopt("c", vec![seen("5", sent.as_deref(), BatchState::Killed)]).await.expect("is stored");
-        assert_eq!(total().await, 1, "what was deleted stays away, though its cluster goes on listing it");
-    }
-
-    #[tokio::test]
-    async fn a_batch_that_gets_its_name_later_is_still_the_same() {
-        let registry = registry();
-        let id = "0e0b6f5e-0000-4000-8000-000000000000";
-        registry.adopt("c", vec![seen(id, None, BatchState::Starting)]).await.expect("is stored");
-        registry.adopt("c", vec![seen(id, Some("the app's own"), BatchState::Running)]).await.expect("is stored");
-        let (total, entries) = registry.list(Visible::OwnedBy("ann".into()), None, |total| 0..total).await.expect("is read");
-        assert_eq!((total, entries[0].known().state), (1, BatchState::Running));
-    }
-
-    #[tokio::test]
-    async fn a_refused_submission_frees_its_key() {
-        let registry = registry();
-        let keyed =
-            || Intent { idempotency: Some(Idempotency { key: "k".into(), body_hash: "h".into(), until_ms: i64::MAX }), ..intent(None) };
-        let first = new(&registry, keyed()).await;
-        assert!(matches!(registry.record(keyed()).await, Ok(Intention::Replay(entry)) if entry.id == first.id));
-        registry.refuse(&first, "no").await.expect("is stored");
-        assert!(new(&registry, keyed()).await.id > first.id);
-    }
 
     #[test]
     fn a_database_of_a_newer_version_is_refused() {
@@ -482,5 +542,57 @@ mod tests {
         let connection = Connection::open(&path).expect("opens");
         connection.execute_batch("PRAGMA user_version = 99").expect("writes");
         assert!(SqliteStore::open(&path).expect_err("is refused").contains("newer version"));
+    }
+
+    #[test]
+    fn one_file_has_one_writer() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.db");
+        let first = SqliteStore::open(&path).expect("opens");
+        let refusal = SqliteStore::open(&path).expect_err("is refused");
+        assert!(refusal.contains("another gateway is using it") && refusal.contains(&std::process::id().to_string()), "{refusal}");
+        drop(first);
+    }
+
+    #[test]
+    fn ids_never_begin_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.db");
+        std::fs::write(folder.path().join("a.db.ids"), "                 12\n").expect("is written");
+        let refusal = SqliteStore::open(&path).expect_err("is refused");
+        assert!(refusal.contains("ids up to 12 were given") && refusal.contains("a.db.ids"), "{refusal}");
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_gone_is_not_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.db");
+        let store = SqliteStore::open(&path).expect("opens");
+        store.set_uptime_ms(1).await.expect("is written");
+        std::fs::remove_file(&path).expect("is removed");
+        assert!(store.set_uptime_ms(2).await.expect_err("is refused").to_string().contains("is gone"));
+        assert_eq!(store.uptime_ms().await.expect("reads go on"), 1);
+        std::fs::write(&path, "").expect("is written");
+        assert!(store.set_uptime_ms(3).await.expect_err("is refused").to_string().contains("was replaced"));
+    }
+
+    #[test]
+    fn a_database_of_the_first_version_keeps_its_batches() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.db");
+        let old = Connection::open(&path).expect("opens");
+        old.execute_batch(MIGRATIONS[0]).expect("is written");
+        old.execute_batch(
+            "PRAGMA user_version = 1;
+             INSERT INTO batches (cluster, route, lookup_key, sent_name, owner, name, phase, upstream_id, state, created_ms, ended_ms)
+             VALUES ('c', 'r', 'k', 'n', 'ann', 'n', 'bound', '3', 'success', 5, 9)",
+        )
+        .expect("is written");
+        drop(old);
+        let store = SqliteStore::open(&path).expect("opens");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let row = runtime.block_on(store.get(GatewayId(1))).expect("is read").expect("is there");
+        assert_eq!((row.known.phase, row.known.state), (Phase::Bound { upstream_id: "3".into() }, BatchState::Success));
+        assert!(row.known.told, "somebody may have been given it");
     }
 }

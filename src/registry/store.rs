@@ -1,4 +1,4 @@
-//! The seam behind which a database stands, and the rows that cross it.
+//! The seam behind which a database stands, and the rows that cross it. A store only stores: what to do is decided in `decide`.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -7,7 +7,9 @@ use std::pin::Pin;
 
 use livy_dialect::{Lookup, Observed};
 
-use super::{GatewayId, Known, RegistryError};
+use super::entry::{Identity, Known};
+use super::{GatewayId, RegistryError};
+use crate::clock::Moment;
 
 /// What a store's method returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, RegistryError>> + Send + 'a>>;
@@ -15,21 +17,17 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, RegistryErro
 /// Turns a number of visible batches into the positions to return.
 pub type RangeOf = Box<dyn FnOnce(usize) -> Range<usize> + Send>;
 
-/// One batch as it is stored: what never changes, and what is known.
+/// One batch as it is stored.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(missing_docs, reason = "documented at `Entry`")]
 pub struct Row {
-    pub id: GatewayId,
-    pub cluster: String,
-    pub route: String,
-    pub lookup: Lookup,
-    pub owner: Option<String>,
-    pub name: Option<String>,
-    pub adopted: bool,
-    pub created_ms: i64,
-    pub name_hold_ms: i64,
-    pub idempotency_hash: Option<String>,
+    /// What never changes.
+    pub identity: Identity,
+    /// What is known.
     pub known: Known,
+    /// Counts the writes.
+    pub version: i64,
+    /// Until when its `Idempotency-Key` is remembered.
+    pub key_until: Option<Moment>,
 }
 
 /// A submission about to be stored.
@@ -42,19 +40,28 @@ pub struct NewRow {
     pub owner: Option<String>,
     pub name: Option<String>,
     pub name_hold_ms: i64,
-    pub idempotency: Option<Idempotency>,
-    pub now_ms: i64,
+    pub body_hash: String,
+    pub key: Option<IdempotencyKey>,
+    pub above: Option<i64>,
+    pub replaces: Option<Replaced>,
 }
 
-/// A client's `Idempotency-Key` and what it stands for.
-#[derive(Clone, Debug)]
-pub struct Idempotency {
-    /// The key, as sent; keys of different callers never meet.
+/// The earlier attempt of a submission, at another cluster: it lets go of key and name in the same step in which the next one takes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// Its id.
+    pub id: GatewayId,
+    /// Whether it was given up without its cluster's own word.
+    pub may_arrive: bool,
+}
+
+/// A client's `Idempotency-Key`; keys of different callers never meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// The key, as sent.
     pub key: String,
-    /// A hash of the submission.
-    pub body_hash: String,
     /// Until when it is remembered.
-    pub until_ms: i64,
+    pub until: Moment,
 }
 
 /// What storing a submission found.
@@ -62,10 +69,21 @@ pub struct Idempotency {
 pub enum Recorded {
     /// It is stored.
     New(Row),
+    /// It is stored already: this is the same submission, sent again.
+    Same(Row),
     /// A live batch has the name.
     NameTaken(GatewayId),
-    /// This caller used the key before.
-    Known(Row),
+    /// This caller's key stands for another submission.
+    Conflict,
+}
+
+/// What became of a write.
+#[derive(Clone, Debug)]
+pub enum Saved {
+    /// It is stored, under this version.
+    Stored(i64),
+    /// The store knows something that the writer had not seen; nothing was written.
+    Older(Box<Row>),
 }
 
 /// Whose batches a reader may see.
@@ -73,7 +91,7 @@ pub enum Recorded {
 pub enum Visible {
     /// Everybody's.
     All,
-    /// Those of one user: submitted by, or running as, that user where they were made around the gateway.
+    /// Those of one user: submitted by, or running as, that user where they were created outside the gateway.
     OwnedBy(String),
 }
 
@@ -81,37 +99,49 @@ pub enum Visible {
 #[derive(Clone, Debug, Default)]
 pub struct Adoption {
     /// Batches that have an id, old or new, with what the list said.
-    pub known: Vec<(GatewayId, Observed)>,
-    /// Entries that lost their upstream id to a newer batch.
-    pub detached: Vec<GatewayId>,
+    pub known: Vec<(Row, Observed)>,
+    /// Submissions that had been given up, and the jobs that they became after all.
+    pub late: Vec<(Row, Observed)>,
+    /// Entries that lost their upstream id to another batch.
+    pub lost: Vec<Row>,
 }
 
 /// A database. Every method is one transaction; a future that is dropped may still take effect.
 pub trait Store: Send + Sync + Debug {
-    /// Stores a submission before it is sent, if name and key allow it.
-    fn record(&self, row: NewRow) -> StoreFuture<'_, Recorded>;
-    /// Stores that a submission has this upstream id; returns the entries that had it before.
-    fn bind(&self, row: Row) -> StoreFuture<'_, Vec<GatewayId>>;
-    /// Stores the part of a row that changes.
-    fn save(&self, row: Row) -> StoreFuture<'_, ()>;
-    /// Stores it some time soon, in order with the other writes; what a crash loses here is asked again.
-    fn save_later(&self, row: Row);
+    /// Stores a submission before it is sent, if name and key allow it; lets go of the earlier attempt that it replaces.
+    fn record(&self, row: NewRow, now: Moment) -> StoreFuture<'_, Recorded>;
+    /// Finds the row that holds a caller's key.
+    fn by_key(&self, owner: String, key: String) -> StoreFuture<'_, Option<Row>>;
+    /// Stores that a submission has this upstream id; returns the entries that had it before, ended.
+    fn bind(&self, row: Row, now: Moment) -> StoreFuture<'_, (Saved, Vec<Row>)>;
+    /// Stores the part of rows that changes, each if its version is the one that the writer saw. What never came to be lets go of its key.
+    fn save(&self, rows: Vec<Row>) -> StoreFuture<'_, Vec<Saved>>;
     /// Gives ids to batches that have none.
-    fn adopt(&self, cluster: String, seen: Vec<Observed>, now_ms: i64) -> StoreFuture<'_, Adoption>;
+    fn adopt(&self, cluster: String, seen: Vec<Observed>, now: Moment) -> StoreFuture<'_, Adoption>;
     /// Reads one row.
     fn get(&self, id: GatewayId) -> StoreFuture<'_, Option<Row>>;
     /// Reads the newest row of a name.
     fn by_name(&self, name: String, visible: Visible) -> StoreFuture<'_, Option<Row>>;
     /// Reads a window, ordered by id, and counts.
     fn list(&self, visible: Visible, cluster: Option<String>, range: RangeOf) -> StoreFuture<'_, (usize, Vec<Row>)>;
-    /// Reads the submissions that are neither bound nor refused.
+    /// Reads the submissions that are neither bound nor given up.
     fn pending(&self) -> StoreFuture<'_, Vec<Row>>;
-    /// Counts the bound rows of a cluster that have not ended.
+    /// Counts the rows of a cluster that have not ended.
     fn live(&self, cluster: String) -> StoreFuture<'_, i64>;
     /// Reads the ids of the bound rows of a cluster that came through this gateway and have not ended.
     fn live_ids(&self, cluster: String) -> StoreFuture<'_, Vec<GatewayId>>;
-    /// Deletes what ended, or was refused or deleted, before a time.
-    fn sweep(&self, before_ms: i64) -> StoreFuture<'_, usize>;
-    /// Writes the queue and closes.
+    /// Reads the rows of a cluster whose end was asked for and is not confirmed.
+    fn to_kill(&self, cluster: String) -> StoreFuture<'_, Vec<Row>>;
+    /// Reads the rows of a cluster that were given up since a moment and may still arrive.
+    fn may_arrive(&self, cluster: String, since: Moment) -> StoreFuture<'_, Vec<Row>>;
+    /// Reads the upstream ids of a cluster that are bound to entries, and the highest id that it was ever known to have given.
+    fn bound_ids(&self, cluster: String) -> StoreFuture<'_, (Vec<String>, Option<i64>)>;
+    /// Deletes what ended, or was refused or deleted, before a moment by both clocks.
+    fn sweep(&self, before: Moment) -> StoreFuture<'_, usize>;
+    /// Reads the uptime.
+    fn uptime_ms(&self) -> StoreFuture<'_, i64>;
+    /// Stores the uptime; also shows whether the store can be written.
+    fn set_uptime_ms(&self, uptime_ms: i64) -> StoreFuture<'_, ()>;
+    /// Finishes what was begun and closes.
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }

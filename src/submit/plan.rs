@@ -10,8 +10,9 @@ use crate::access::{self, RunAs};
 use crate::api::error::{ApiError, Code};
 use crate::config::checked::Route;
 use crate::observe::metrics::Metrics;
+use crate::registry::Entry;
 use crate::route::{self, Candidate};
-use crate::runtime::Snapshot;
+use crate::runtime::{Gateway, Snapshot};
 use crate::upstream::Upstream;
 
 /// One cluster to try, with what it would get.
@@ -51,7 +52,9 @@ pub(super) fn make(
     let mut first_refusal = None;
     for candidate in candidates {
         let cluster = candidate.upstream.config.name.clone();
-        match plan(snapshot, submission, &spec, &claims, candidate) {
+        // A new key each time: what an earlier try left behind must not be taken for this one.
+        let key = uuid::Uuid::new_v4().to_string();
+        match plan(snapshot, submission, &spec, &claims, candidate, &key) {
             Ok(plan) => plans.push(plan),
             Err(error) => {
                 first_refusal.get_or_insert((cluster, error));
@@ -73,7 +76,27 @@ pub(super) fn make(
     }
 }
 
-fn plan(snapshot: &Snapshot, submission: &Submission, spec: &BatchSpec, claims: &[String], candidate: Candidate) -> Result<Plan, ApiError> {
+/// Hands the request of a client that asks again over to whoever asks for the outcome of the first, whose own request is lost.
+pub(super) fn hand_over(gateway: &Gateway, snapshot: &Snapshot, submission: &Submission, entry: &Entry) {
+    let mut spec = submission.spec.clone();
+    let claims = access::take_claims(&mut spec, submission.do_as.as_deref());
+    let Some(upstream) = snapshot.upstream_of(entry) else { return };
+    let candidate = Candidate { upstream: upstream.clone(), reason: "pinned" };
+    if let Ok(plan) = plan(snapshot, submission, &spec, &claims, candidate, &entry.lookup.key)
+        && plan.encoded.lookup == entry.lookup
+    {
+        gateway.board.hand_over(entry.id, plan.encoded.request);
+    }
+}
+
+fn plan(
+    snapshot: &Snapshot,
+    submission: &Submission,
+    spec: &BatchSpec,
+    claims: &[String],
+    candidate: Candidate,
+    key: &str,
+) -> Result<Plan, ApiError> {
     let config = &candidate.upstream.config;
     let mut spec = spec.clone();
     let mut notes = Vec::new();
@@ -84,15 +107,13 @@ fn plan(snapshot: &Snapshot, submission: &Submission, spec: &BatchSpec, claims: 
         RunAs::CannotGrant(unsupported) => return Err(refusal(&config.name, &[unsupported])),
     }
     let dialect = config.flavor.dialect();
-    // A new key each time: what an earlier try left behind must not be taken for this one.
-    let key = uuid::Uuid::new_v4().to_string();
-    let mut encoded = dialect.create(&spec, &key, &config.settings);
+    let mut encoded = dialect.create(&spec, key, &config.settings);
     if let Err(list) = &encoded
         && config.drop_unsupported
         && list.iter().all(|one| one.droppable)
     {
         notes.extend(list.iter().map(|one| one.drop_from(&mut spec)));
-        encoded = dialect.create(&spec, &key, &config.settings);
+        encoded = dialect.create(&spec, key, &config.settings);
     }
     let encoded = encoded.map_err(|list| refusal(&config.name, &list))?;
     notes.extend(encoded.notes.clone());

@@ -1,29 +1,38 @@
-//! What became of a submission whose answer was lost.
+//! What became of a submission whose outcome is unclear.
 //!
-//! Asks the cluster under the look-up key until it says so: *found* (it is that batch), *absent* (proven: it is sent again where that can't
-//! double, else it ends), or *unknown* (nothing can ever prove it: it ends as `error` and says why). The same walk serves a lost answer
-//! and a crash; after a crash the request itself is gone, for it may hold secrets and is never stored.
+//! Asks the cluster under the look-up key until it is *found*, or look-ups that the cluster itself answered have shown nothing for long enough to
+//! prove it *absent*, or it is clear that nothing ever can. While no look-up gets through it stays open, for as long as that takes. The same walk
+//! serves a lost answer and a crash: how long the silence has lasted is kept in the row, so a restart does not begin it anew.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use livy_dialect::{FaultKind, Observed, Operation, UpstreamRequest};
+use livy_dialect::proof::{self, Holder, Proof};
+use livy_dialect::{FaultKind, LookupPlan, Observed, Operation, StateReading, UpstreamRequest, ibm};
+use tokio::time::Instant;
 
+use super::look::{self, Looked};
+use crate::registry::decide::{Absence, Silence, absence};
 use crate::registry::{Entry, Phase};
 use crate::runtime::Gateway;
-use crate::upstream::{AskError, Errand, Upstream};
+use crate::upstream::{Errand, Upstream};
 
-/// How long "not there" must hold before it counts: a POST that was cut off may still be on its way through the cluster's queue.
-const SETTLE: Duration = Duration::from_secs(5);
-/// The same where a second POST could meet the first one and kill it (Kyuubi).
-const SETTLE_UNSAFE: Duration = Duration::from_secs(15);
-/// How long a cluster that does not answer is asked before the matter is closed.
-const GIVE_UP: Duration = Duration::from_secs(600);
 /// The first pause between two look-ups; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How often an absent submission is sent again.
+/// How often an absent submission is sent again to its cluster.
 const REPEATS: u32 = 2;
+/// How often what is open and has nobody is taken up.
+pub const TAKE_UP: Duration = Duration::from_secs(5);
+
+/// What is shown of a batch that nothing but its time of arrival ties to its submission.
+const PRESUMED: &str =
+    "the answer to the submission was lost; this is the only batch that the service has listed since, so it is presumed to be it";
+const NOBODY_KNOWS: &str =
+    "the answer to the submission was lost, and it may have run and been forgotten while nobody could ask; look at the cluster";
+const SEVERAL: &str = "the answer to the submission was lost, and the service lists several batches since, which have all ended; it does not say which is this one";
+const ABSENT: &str = "the submission never reached the cluster; submit it again";
 
 /// An open submission.
 #[derive(Debug)]
@@ -36,136 +45,242 @@ pub struct Open {
     pub entry: Arc<Entry>,
     /// For the cluster's log.
     pub errand: Arc<Errand>,
-    /// The request, where it is still at hand.
-    pub repeat: Option<UpstreamRequest>,
+    /// The last moment at which a byte of it can have left.
+    pub last_byte: Instant,
+    /// For how long look-ups had shown nothing when this process took it up.
+    pub quiet_before: Duration,
+    /// The longest time without an answered look-up so far.
+    pub longest_gap: Duration,
     /// The batch server itself ended the POST with a 500: what is found may be the refusal's leftover.
-    pub answered_by_server: bool,
+    pub leftovers: bool,
+    /// Another cluster may have it when this one answers no look-up for `settle`.
+    pub gives_way: bool,
 }
 
-enum Finding {
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It is that batch; the entry is bound.
     Found,
+    /// What is there is the leftover of a refusal.
     Leftover,
+    /// Proven: it did not arrive. The entry is open still.
     Absent,
-    Unknown(&'static str),
-    /// The gateway goes down: the entry stays pending in the database, and the next start goes on.
+    /// No look-up got through, and another cluster may have it. The entry is open still.
+    NoAnswer,
+    /// The entry has ended, with the reason in it.
+    Ended,
+    /// The gateway goes down: the next one goes on.
     Stopped,
 }
 
+/// What a look-up of any kind brought.
+enum News {
+    Found(Box<Observed>),
+    Nothing,
+    /// IBM: what is new in the list, and whether nobody else is submitting.
+    Hints(Vec<Observed>, bool),
+    Unanswered,
+}
+
 impl Open {
-    /// Resolves it; ends when the entry has left phase `sending`.
-    pub async fn run(mut self) {
-        let mut repeats = 0;
-        loop {
-            let finding = self.look().await;
-            match finding {
-                Finding::Absent if repeats < REPEATS && self.repeat.is_some() => {
-                    repeats += 1;
+    /// Asks until it is clear. `request`, or one that a client hands over meanwhile, is sent again after proof of absence.
+    pub async fn settle(mut self, request: Option<UpstreamRequest>) -> End {
+        let Some(_asking) = self.gateway.board.begin_asking(self.entry.id, request) else {
+            self.entry.resolved().await;
+            return End::Ended;
+        };
+        for _ in 0..REPEATS {
+            let end = self.look_until_clear().await;
+            let held = !self.entry.peek(|known| known.let_go);
+            let request = self.gateway.board.request(self.entry.id).filter(|_| held && self.upstream.health.is_alive());
+            match (end, request) {
+                (End::Absent, Some(request)) => {
                     self.count("absent");
-                    if self.send_again().await {
-                        return;
+                    if let Some(end) = self.send_again(&request).await {
+                        return end;
                     }
                 }
-                finding => return self.close(finding).await,
+                (end, _) => return self.counted(end),
+            }
+        }
+        let end = self.look_until_clear().await;
+        self.counted(end)
+    }
+
+    fn counted(&self, end: End) -> End {
+        match end {
+            End::Found => self.count("found"),
+            End::Absent | End::Leftover => self.count("absent"),
+            End::Ended | End::NoAnswer => self.count("unknown"),
+            End::Stopped => {}
+        }
+        end
+    }
+
+    fn required(&self) -> Duration {
+        let config = &self.upstream.config;
+        if self.entry.peek(|known| known.let_go) { config.settle } else { config.timeouts.create_batch.max(config.settle) }
+    }
+
+    async fn look_until_clear(&mut self) -> End {
+        let mut pause = FIRST_PAUSE;
+        let mut answered = Instant::now();
+        let mut inspected = HashSet::new();
+        loop {
+            if !self.entry.is_open() {
+                return if matches!(self.entry.phase(), Phase::Bound { .. }) { End::Found } else { End::Ended };
+            }
+            let asked = Instant::now();
+            let news = self.look(&mut inspected).await;
+            if !matches!(news, News::Unanswered) {
+                self.longest_gap = self.longest_gap.max(asked.saturating_duration_since(answered));
+                answered = asked;
+            }
+            let quiet = self.quiet_before + asked.saturating_duration_since(self.last_byte);
+            let silence =
+                Silence { quiet, required: self.required(), longest_gap: self.longest_gap, remembers: self.upstream.dialect().remembers() };
+            let verdict = absence(silence);
+            match news {
+                News::Found(seen) if self.leftovers && self.upstream.dialect().is_leftover(&seen) => return End::Leftover,
+                News::Found(seen) => {
+                    self.bind(&seen).await;
+                    return End::Found;
+                }
+                News::Nothing => match verdict {
+                    Absence::Proven => return End::Absent,
+                    Absence::Unprovable => return self.give_up(NOBODY_KNOWS).await,
+                    Absence::NotYet => self.gateway.registry.silent_for(&self.entry, quiet),
+                },
+                News::Hints(hints, alone) => match (hints.as_slice(), verdict) {
+                    (_, Absence::NotYet) => self.gateway.registry.silent_for(&self.entry, quiet),
+                    ([only], _) if alone => return self.presume(only).await,
+                    (hints, _) if hints.iter().all(has_ended) => return self.give_up(SEVERAL).await,
+                    _ => {}
+                },
+                News::Unanswered if self.gives_way && asked.saturating_duration_since(answered) >= self.upstream.config.settle => {
+                    return End::NoAnswer;
+                }
+                News::Unanswered => {}
+            }
+            let left = silence.required.saturating_sub(quiet);
+            let wait = if left.is_zero() { pause } else { pause.min(left.max(Duration::from_millis(20))) };
+            tokio::select! {
+                () = self.gateway.stop.cancelled() => return End::Stopped,
+                () = tokio::time::sleep(wait) => pause = (pause * 2).min(LONGEST_PAUSE),
             }
         }
     }
 
-    async fn close(&self, finding: Finding) {
-        let registry = &self.gateway.registry;
-        let result = match finding {
-            Finding::Found => {
-                self.count("found");
-                Ok(())
+    async fn look(&self, inspected: &mut HashSet<String>) -> News {
+        let lookup = &self.entry.lookup;
+        if self.upstream.dialect().lookup(lookup) == LookupPlan::NewInList {
+            return self.look_at_what_is_new(inspected).await;
+        }
+        match look::look(&self.upstream, lookup, &self.errand).await {
+            Looked::Shows(seen) => News::Found(seen),
+            Looked::Nothing => News::Nothing,
+            Looked::Unanswered(error) => {
+                tracing::debug!(batch = %self.entry.id, %error, "the look-up brought nothing");
+                News::Unanswered
             }
-            Finding::Leftover => {
-                self.count("absent");
-                registry.refuse(&self.entry, "the cluster refused the submission").await
-            }
-            Finding::Absent => {
-                self.count("absent");
-                registry.give_up(&self.entry, "the submission never reached the cluster; submit it again").await
-            }
-            Finding::Unknown(why) => {
-                self.count("unknown");
-                tracing::error!(batch = %self.entry.id, cluster = %self.entry.cluster, why, "a submission's outcome will never be known");
-                registry.give_up(&self.entry, why).await
-            }
-            Finding::Stopped => Ok(()),
+        }
+    }
+
+    async fn look_at_what_is_new(&self, inspected: &mut HashSet<String>) -> News {
+        let Ok(list) = look::read_list(&self.upstream, &self.errand).await else { return News::Unanswered };
+        if let Some(spark_id) = self.marked_application(inspected).await {
+            return match list.into_iter().find(|seen| seen.app_id.as_ref() == Some(&spark_id)) {
+                Some(seen) => News::Found(Box::new(seen)),
+                // It is there; the list will show its application in a moment.
+                None => News::Unanswered,
+            };
+        }
+        let (Ok((bound, _)), Ok(pending)) =
+            (self.gateway.registry.bound_ids(&self.entry.cluster).await, self.gateway.registry.pending().await)
+        else {
+            return News::Unanswered;
         };
-        if let Err(error) = result {
+        let above = self.entry.above.unwrap_or(-1);
+        let is_new = |seen: &Observed| seen.upstream_id.parse::<i64>().is_ok_and(|id| id > above) && !bound.contains(&seen.upstream_id);
+        let hints: Vec<Observed> = list.into_iter().filter(is_new).collect();
+        let alone = !pending.iter().any(|other| other.id != self.entry.id && other.cluster == self.entry.cluster);
+        if hints.is_empty() { News::Nothing } else { News::Hints(hints, alone) }
+    }
+
+    /// Looks for the marker that went along in `conf` among the applications of the service; returns Spark's id of the one that has it.
+    async fn marked_application(&self, inspected: &mut HashSet<String>) -> Option<String> {
+        let path = self.upstream.dialect().applications(&self.upstream.config.base.path)?;
+        let answer = self.upstream.read_beside(&path, &self.errand).await.ok()?;
+        for application in ibm::read_applications(&answer.as_response())? {
+            if inspected.contains(&application.id) {
+                continue;
+            }
+            let detail = format!("{path}/{}", livy_dialect::wire::segment(&application.id));
+            let answer = self.upstream.read_beside(&detail, &self.errand).await.ok()?;
+            let Some(detail) = ibm::read_application(&answer.as_response()) else { continue };
+            if detail.key.as_deref() == Some(self.entry.lookup.key.as_str()) {
+                return detail.spark_id;
+            }
+            inspected.insert(application.id);
+        }
+        None
+    }
+
+    async fn presume(&self, seen: &Observed) -> End {
+        tracing::warn!(batch = %self.entry.id, cluster = %self.entry.cluster, upstream_id = %seen.upstream_id, "presumed to be a submission whose answer was lost");
+        self.bind(seen).await;
+        if let Err(error) = self.gateway.registry.presume(&self.entry, PRESUMED).await {
+            tracing::error!(batch = %self.entry.id, %error, "a presumed batch could not be stored as such");
+        }
+        End::Found
+    }
+
+    async fn give_up(&self, why: &str) -> End {
+        tracing::error!(batch = %self.entry.id, cluster = %self.entry.cluster, why, "a submission's outcome will never be known");
+        if let Err(error) = self.gateway.registry.give_up(&self.entry, why, true).await {
             tracing::error!(batch = %self.entry.id, %error, "the outcome of a submission could not be stored");
         }
+        End::Ended
     }
 
-    /// Looks the submission up until the cluster has said the same for long enough.
-    async fn look(&self) -> Finding {
+    /// Sends it again after proof that it is not there. `None`: its outcome is unclear again.
+    async fn send_again(&mut self, request: &UpstreamRequest) -> Option<End> {
         let dialect = self.upstream.dialect();
-        let Some(request) = dialect.lookup(&self.entry.lookup) else {
-            return Finding::Unknown("the answer to the submission was lost, and this cluster has no way to look it up; it may be running");
+        self.leftovers = false;
+        let sent = self.upstream.send(Operation::CreateBatch, request, &self.errand).await;
+        (self.last_byte, self.quiet_before) = (Instant::now(), Duration::ZERO);
+        let Ok(answer) = sent else {
+            self.gateway.registry.sent(&self.entry, false);
+            return None;
         };
-        let settle = if dialect.repeat_is_safe() { SETTLE } else { SETTLE_UNSAFE };
-        let started = Instant::now();
-        let mut absent_since: Option<Instant> = None;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let answer = self.upstream.ask(Operation::GetBatch, &request, &self.errand, |response| dialect.decode_get(response)).await;
-            match answer {
-                Ok(observed) if self.answered_by_server && dialect.is_leftover(&observed) => return Finding::Leftover,
-                Ok(observed) => {
-                    self.bind(&observed).await;
-                    return Finding::Found;
-                }
-                Err(AskError::Fault(fault)) if fault.kind == FaultKind::NotFound => {
-                    let since = *absent_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= settle {
-                        return Finding::Absent;
-                    }
-                }
-                Err(error) => {
-                    absent_since = None;
-                    tracing::debug!(batch = %self.entry.id, %error, "the look-up brought nothing");
-                }
+        match proof::of_create(dialect, &self.entry.lookup, &answer.as_response()) {
+            Proof::Created(seen) => {
+                self.bind(&seen).await;
+                Some(self.counted(End::Found))
             }
-            if started.elapsed() > GIVE_UP {
-                return Finding::Unknown(
-                    "the answer to the submission was lost, and the cluster did not answer any look-up; it may be running",
-                );
-            }
-            tokio::select! {
-                () = self.gateway.stop.cancelled() => return Finding::Stopped,
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-            }
-        }
-    }
-
-    /// Sends it again after proof that it is not there. True when that settled the matter.
-    async fn send_again(&mut self) -> bool {
-        let Some(request) = self.repeat.clone() else { return false };
-        let dialect = self.upstream.dialect();
-        self.answered_by_server = false;
-        let Ok(answer) = self.upstream.send(Operation::CreateBatch, &request, &self.errand).await else { return false };
-        match dialect.decode_create(&answer.as_response()) {
-            Ok(observed) => {
-                self.bind(&observed).await;
-                true
+            Proof::NotCreated(fault) if fault.kind == FaultKind::Refused || fault.kind == FaultKind::Forbidden => {
+                let reason = format!("the cluster refused the submission when it was sent again: {}", fault.message);
+                Some(self.give_up(&reason).await)
             }
             // The first one arrived after all: the name is its own.
-            Err(fault) if fault.kind == FaultKind::DuplicateName => false,
-            Err(fault) if fault.kind == FaultKind::Refused || fault.kind == FaultKind::Forbidden => {
-                let reason = format!("the cluster refused the submission when it was sent again: {}", fault.message);
-                if let Err(error) = self.gateway.registry.give_up(&self.entry, &reason).await {
-                    tracing::error!(batch = %self.entry.id, %error, "a refused submission could not be stored");
-                }
-                true
+            Proof::NotCreated(_) => {
+                self.gateway.registry.sent(&self.entry, true);
+                None
             }
-            Err(_) => false,
+            Proof::Unclear(_, holder) => {
+                self.gateway.registry.sent(&self.entry, holder == Holder::Nobody);
+                None
+            }
         }
     }
 
-    async fn bind(&self, observed: &Observed) {
-        if let Err(error) = self.gateway.registry.bind(&self.entry, observed).await {
+    async fn bind(&self, seen: &Observed) {
+        self.upstream.gave_id(&seen.upstream_id);
+        if let Err(error) = self.gateway.registry.bind(&self.entry, seen).await {
             tracing::error!(batch = %self.entry.id, %error, "a batch that exists could not be stored");
         }
+        self.upstream.handles.entered(self.entry.peek(|known| known.state));
     }
 
     fn count(&self, resolution: &str) {
@@ -174,29 +289,49 @@ impl Open {
     }
 }
 
-/// Takes up every submission that an earlier process recorded and did not resolve.
-pub async fn resume(gateway: &Arc<Gateway>) {
+fn has_ended(seen: &Observed) -> bool {
+    matches!(seen.state, StateReading::Known(state) if state.is_terminal())
+}
+
+/// Takes up every submission that is open and has nobody: its process ended, or its task did.
+pub async fn take_up(gateway: &Arc<Gateway>) {
     let pending = match gateway.registry.pending().await {
         Ok(pending) => pending,
-        Err(error) => return tracing::error!(%error, "submissions that a crash left open can't be read"),
+        Err(error) => return tracing::error!(%error, "open submissions can't be read"),
     };
     let snapshot = gateway.snapshot.load_full();
-    // What was recorded since this process began is on its way, not left over.
-    let left_over = pending.into_iter().filter(|entry| entry.created_ms < gateway.started_ms && entry.phase() == Phase::Sending);
-    for entry in left_over {
+    for entry in pending.into_iter().filter(|entry| !gateway.board.is_under_way(entry.id)) {
         let Some(upstream) = snapshot.upstream_of(&entry) else {
-            tracing::warn!(batch = %entry.id, cluster = %entry.cluster, "a submission was left open for a cluster that is not configured");
+            tracing::warn!(batch = %entry.id, cluster = %entry.cluster, "a submission is open at a cluster that is not configured");
             continue;
         };
-        tracing::warn!(batch = %entry.id, cluster = %entry.cluster, "a submission was left open by an earlier process; asking the cluster");
-        let open = Open {
-            gateway: gateway.clone(),
-            upstream: upstream.clone(),
-            entry,
-            errand: Arc::default(),
-            repeat: None,
-            answered_by_server: false,
-        };
-        gateway.tasks.spawn(open.run());
+        tracing::warn!(batch = %entry.id, cluster = %entry.cluster, "a submission was left open; asking the cluster");
+        gateway.tasks.spawn(resume(gateway.clone(), upstream.clone(), entry));
+    }
+}
+
+async fn resume(gateway: Arc<Gateway>, upstream: Arc<Upstream>, entry: Arc<Entry>) {
+    let (quiet_ms, looked_ms) = entry.peek(|known| (known.quiet_ms, known.looked_ms));
+    // By the wall clock, and only as a veto: a look-up that comes too late proves nothing.
+    let away_ms = gateway.registry.clock().now().wall_ms.saturating_sub(looked_ms.max(entry.created.wall_ms));
+    let open = Open {
+        gateway: gateway.clone(),
+        upstream,
+        entry: entry.clone(),
+        errand: Arc::default(),
+        // When its sender ended is not known; it was not after this moment.
+        last_byte: Instant::now(),
+        quiet_before: Duration::from_millis(u64::try_from(quiet_ms).unwrap_or(0)),
+        longest_gap: Duration::from_millis(u64::try_from(away_ms).unwrap_or(0)),
+        leftovers: false,
+        gives_way: false,
+    };
+    let reason = match open.settle(None).await {
+        End::Absent => ABSENT,
+        End::Leftover => "the cluster refused the submission",
+        End::Found | End::NoAnswer | End::Ended | End::Stopped => return,
+    };
+    if let Err(error) = gateway.registry.give_up(&entry, reason, true).await {
+        tracing::error!(batch = %entry.id, %error, "the outcome of a submission could not be stored");
     }
 }

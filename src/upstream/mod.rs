@@ -8,34 +8,29 @@ pub mod connect;
 pub mod fetch;
 pub mod health;
 pub mod tls;
+pub mod transport;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use http::{Method, Request};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http_body_util::Full;
 use livy_dialect::{Flavor, Operation, UpstreamFault, UpstreamRequest, UpstreamResponse, wire};
 use secrecy::ExposeSecret as _;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::config::checked::{Cluster, Credentials};
 use crate::observe::metrics::{ClusterMetrics, Metrics};
-use connect::{ConnectError, Connector};
+use connect::Connector;
 use health::Health;
-
-/// Largest answer that is read: a log of 200,000 lines fits, a runaway list does not fill the memory.
-const LARGEST_ANSWER: usize = 16 << 20;
-
-/// How long an unused connection is kept. Below the four minutes after which Azure's load balancers drop silent ones.
-const POOL_IDLE: Duration = Duration::from_secs(60);
+use transport::{Http, Transport};
 
 /// A cluster, ready to be asked.
 #[derive(Debug)]
@@ -46,9 +41,11 @@ pub struct Upstream {
     pub handles: ClusterMetrics,
     /// Whether it is alive.
     pub health: Health,
-    /// When its list was last read; held while it is being read.
-    pub listed: tokio::sync::Mutex<Option<Instant>>,
-    client: Client<Connector, Full<Bytes>>,
+    /// When its list was last read.
+    pub listed: Mutex<Option<Instant>>,
+    transport: Box<dyn Transport>,
+    /// The highest id that the cluster was seen to have given; -1 if none was seen.
+    highest: AtomicI64,
     authorization: Option<HeaderValue>,
     /// Open connections.
     open: Arc<AtomicI64>,
@@ -140,6 +137,13 @@ pub enum SendError {
     },
 }
 
+impl SendError {
+    /// Tells whether the answer was too large to be read.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, SendError::MaybeSent { reason: "body_limit", .. })
+    }
+}
+
 /// Why a read brought nothing.
 #[derive(Clone, Debug, Error)]
 pub enum AskError {
@@ -156,17 +160,20 @@ impl Upstream {
     pub fn new(config: Cluster, tls: Option<tls::ClientTls>, metrics: Arc<Metrics>) -> Self {
         let open = Arc::new(AtomicI64::new(0));
         let connector = Connector::new(tls, config.timeouts.connect, open.clone());
-        let mut builder = Client::builder(TokioExecutor::new());
-        // The proof of how far a request got is ours to judge; the library would quietly send it a second time.
-        builder.retry_canceled_requests(false).pool_idle_timeout(POOL_IDLE).pool_timer(TokioTimer::new());
+        Upstream::over(Box::new(Http::new(connector)), open, config, metrics)
+    }
+
+    /// Makes a cluster that is reached by a transport of the caller's.
+    pub fn over(transport: Box<dyn Transport>, open: Arc<AtomicI64>, config: Cluster, metrics: Arc<Metrics>) -> Self {
         let authorization = authorization(&config.credentials);
         let handles = ClusterMetrics::new(&metrics, &config.name, config.flavor.as_str());
         let health = Health::new(&config, metrics.clone());
         // An authority is made of visible ASCII.
         let host = HeaderValue::from_str(config.base.authority.as_str()).unwrap_or(HeaderValue::from_static("localhost"));
         Upstream {
-            client: builder.build(connector),
-            listed: tokio::sync::Mutex::new(None),
+            transport,
+            highest: AtomicI64::new(-1),
+            listed: Mutex::default(),
             authorization,
             open,
             active: Arc::default(),
@@ -176,6 +183,26 @@ impl Upstream {
             metrics,
             config,
         }
+    }
+
+    /// Notes that the cluster just gave an id, if it counts: the newest is the highest, also when it has begun to count again.
+    pub fn gave_id(&self, upstream_id: &str) {
+        if let Ok(id) = upstream_id.parse() {
+            self.highest.store(id, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the cluster showed an id.
+    pub fn showed_id(&self, upstream_id: &str) {
+        if let Ok(id) = upstream_id.parse() {
+            self.highest.fetch_max(id, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the highest id that the cluster was seen to have given.
+    pub fn highest_id(&self) -> Option<i64> {
+        let highest = self.highest.load(Ordering::Relaxed);
+        (highest >= 0).then_some(highest)
     }
 
     /// Returns the translator.
@@ -204,8 +231,18 @@ impl Upstream {
         errand: &Errand,
         limit: Duration,
     ) -> Result<Answer, SendError> {
+        self.exchange(operation, self.http_request(&format!("{}{}", self.config.base, request.path), request, errand)?, errand, limit).await
+    }
+
+    async fn exchange(
+        &self,
+        operation: Operation,
+        request: Request<Full<Bytes>>,
+        errand: &Errand,
+        limit: Duration,
+    ) -> Result<Answer, SendError> {
         let started = Instant::now();
-        let exchange = self.exchange(request, errand);
+        let exchange = self.transport.exchange(request, operation == Operation::CreateBatch);
         let _active = Held::new(&self.active);
         let result = match tokio::time::timeout(limit, exchange).await {
             Ok(result) => result,
@@ -223,25 +260,25 @@ impl Upstream {
         result
     }
 
-    async fn exchange(&self, request: &UpstreamRequest, errand: &Errand) -> Result<Answer, SendError> {
-        let response = self.client.request(self.http_request(request, errand)?).await.map_err(|error| classify(&error))?;
-        let (parts, body) = response.into_parts();
-        let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|error| {
-            let reason = if error.is::<LengthLimitError>() { "body_limit" } else { "reset" };
-            SendError::MaybeSent { reason, detail: error.to_string() }
-        })?;
-        let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Ok(Answer { status: parts.status.as_u16(), content_type, body: body.to_bytes() })
+    /// Reads something of the same server that lies outside its batch API.
+    ///
+    /// # Errors
+    /// How far the request got.
+    pub async fn read_beside(&self, path: &str, errand: &Errand) -> Result<Answer, SendError> {
+        let base = &self.config.base;
+        let uri = format!("{}://{}{path}", if base.https { "https" } else { "http" }, base.authority);
+        let request = self.http_request(&uri, &UpstreamRequest::get(path), errand)?;
+        self.exchange(Operation::Other, request, errand, self.config.timeouts.response).await
     }
 
-    fn http_request(&self, request: &UpstreamRequest, errand: &Errand) -> Result<Request<Full<Bytes>>, SendError> {
+    fn http_request(&self, uri: &str, request: &UpstreamRequest, errand: &Errand) -> Result<Request<Full<Bytes>>, SendError> {
         let method = match request.method {
             wire::Method::Get => Method::GET,
             wire::Method::Post => Method::POST,
             wire::Method::Delete => Method::DELETE,
         };
         let mut builder = Request::builder()
-            .uri(format!("{}{}", self.config.base, request.path))
+            .uri(uri)
             .header(HOST, &self.host)
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, concat!("livy-gateway/", env!("CARGO_PKG_VERSION")));
@@ -361,32 +398,6 @@ fn authorization(credentials: &Credentials) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-/// Reads how far a request got out of the library's error.
-fn classify(error: &hyper_util::client::legacy::Error) -> SendError {
-    let detail = chain(error);
-    if error.is_connect() {
-        let reason = find::<ConnectError>(error).map_or("connect", |cause| cause.reason);
-        return SendError::NotSent { reason, detail };
-    }
-    match find::<hyper::Error>(error) {
-        // "A pending item was dropped before ever being processed": the pooled connection was closed first.
-        Some(cause) if cause.is_canceled() => SendError::NotSent { reason: "reset", detail },
-        Some(cause) if cause.is_parse() => SendError::MaybeSent { reason: "protocol", detail },
-        _ => SendError::MaybeSent { reason: "reset", detail },
-    }
-}
-
-fn find<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        if let Some(found) = cause.downcast_ref::<E>() {
-            return Some(found);
-        }
-        next = cause.source();
-    }
-    None
 }
 
 /// Writes an error with all its causes.

@@ -59,6 +59,7 @@ impl Checker<'_> {
                 Some(RawClusterState::Draining) => ClusterState::Draining,
                 Some(RawClusterState::Disabled) => ClusterState::Disabled,
             },
+            settle: self.timeout("settle", raw.settle, Duration::from_secs(10)),
             freshness: self.duration("freshness", raw.freshness, Duration::from_secs(1)),
             watch: self.duration("watch", raw.watch, Duration::from_secs(60)),
             stale_reads: self.duration("stale_reads", raw.stale_reads, Duration::from_secs(600)),

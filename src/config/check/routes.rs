@@ -51,7 +51,12 @@ impl Checker<'_> {
             authenticators: raw.authenticators.unwrap_or_default(),
             targets,
             idempotency_ttl: self.timeout("idempotency_ttl", raw.idempotency_ttl, Duration::from_secs(86_400)),
-            ambiguous_is_error: raw.ambiguous == Some(RawAmbiguous::Error),
+            ambiguous: match raw.ambiguous {
+                None | Some(RawAmbiguous::Resolve) => Ambiguous::Resolve,
+                Some(RawAmbiguous::Error) => Ambiguous::Error,
+                Some(RawAmbiguous::Failover) => Ambiguous::Failover,
+            },
+            adopts_late_jobs: raw.late_jobs == Some(RawLateJobs::Adopt),
             name,
         }
     }

@@ -1,0 +1,87 @@
+//! Two clocks. How long something lasts is measured by the monotonic one; what is stored is wall time, which may jump, and beside it the registry's
+//! *uptime*: how long gateways have been running on this registry, which only grows while one runs. Nothing is ended, swept or forgotten by wall
+//! time alone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+/// A moment as it is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Milliseconds since 1970, as the wall clock said.
+    pub wall_ms: i64,
+    /// Milliseconds of uptime.
+    pub up_ms: i64,
+}
+
+impl Moment {
+    /// Returns the moment that lies so far ahead.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Moment {
+        Moment { wall_ms: self.wall_ms.saturating_add(millis(span)), up_ms: self.up_ms.saturating_add(millis(span)) }
+    }
+
+    /// Returns the moment that lies so far back.
+    #[must_use]
+    pub fn before(self, span: Duration) -> Moment {
+        Moment { wall_ms: self.wall_ms.saturating_sub(millis(span)), up_ms: self.up_ms.saturating_sub(millis(span)) }
+    }
+
+    /// Tells whether it has come by both clocks.
+    pub fn is_past(self, now: Moment) -> bool {
+        self.wall_ms < now.wall_ms && self.up_ms < now.up_ms
+    }
+}
+
+/// The clocks of a running gateway.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    began: Instant,
+    up_before_ms: i64,
+    /// Added to the wall clock; tests make it jump.
+    skew_ms: Arc<AtomicI64>,
+}
+
+impl Clock {
+    /// Goes on from the uptime that is stored.
+    pub fn new(up_before_ms: i64) -> Clock {
+        Clock { began: Instant::now(), up_before_ms, skew_ms: Arc::default() }
+    }
+
+    /// Returns the current moment.
+    pub fn now(&self) -> Moment {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Moment {
+            wall_ms: millis(since).saturating_add(self.skew_ms.load(Ordering::Relaxed)),
+            up_ms: self.up_before_ms.saturating_add(millis(self.began.elapsed())),
+        }
+    }
+
+    /// Makes the wall clock jump, in milliseconds from what it really says. For tests.
+    pub fn set_skew_ms(&self, skew: i64) {
+        self.skew_ms.store(skew, Ordering::Relaxed);
+    }
+}
+
+/// Returns a duration in whole milliseconds.
+pub fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jump_of_the_wall_clock_ends_nothing() {
+        let clock = Clock::new(5_000);
+        let until = clock.now().after(Duration::from_secs(3600));
+        assert!(!until.is_past(clock.now()));
+        clock.set_skew_ms(31 * 24 * 3_600_000);
+        assert!(!until.is_past(clock.now()), "31 days forward");
+        assert!(clock.now().before(Duration::from_secs(1)).is_past(clock.now()));
+    }
+}

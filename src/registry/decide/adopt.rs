@@ -1,0 +1,156 @@
+//! What a row of a cluster's list means.
+
+use livy_dialect::{BatchState, Observed, StateReading};
+
+use super::{Same, same};
+use crate::registry::{Phase, Row};
+
+/// The decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adopt {
+    /// It is the batch of this entry: note what the list says.
+    Known,
+    /// Somebody is on it already, or nothing tells whose it is.
+    Leave,
+    /// It is what a submission became after it was given up: `usize` is its place among the candidates.
+    Late(usize),
+    /// It was created outside the gateway. The entry that had its id, if any, has lost it.
+    New,
+}
+
+/// Decides. `holder` is the entry that has the upstream id; `candidates` are all entries of the cluster that went, or may have gone, under its key or
+/// name; `unnamed_on_its_way` says that a submission is under way that no name would tell.
+pub fn adopt(seen: &Observed, holder: Option<&Row>, candidates: &[Row], unnamed_on_its_way: bool) -> Adopt {
+    match holder.map(|row| same(&row.identity, &row.known, seen)) {
+        Some(Same::Yes) => return Adopt::Known,
+        Some(Same::CannotTell) => return Adopt::Leave,
+        Some(Same::No) | None => {}
+    }
+    for (at, row) in candidates.iter().enumerate() {
+        match relation(row, seen) {
+            Relation::OnItsWay => return Adopt::Leave,
+            Relation::Late => return Adopt::Late(at),
+            Relation::Over => return Adopt::Leave,
+            Relation::None => {}
+        }
+    }
+    if holder.is_none() && unnamed_on_its_way && !seen.name_shown && seen.upstream_id.parse::<u64>().is_ok() {
+        return Adopt::Leave;
+    }
+    Adopt::New
+}
+
+enum Relation {
+    None,
+    /// Whoever sent it will bind it.
+    OnItsWay,
+    /// It was given up, and here it is.
+    Late,
+    /// It was given up or deleted, and has ended.
+    Over,
+}
+
+fn relation(row: &Row, seen: &Observed) -> Relation {
+    let by_id = row.identity.lookup.key == seen.upstream_id && !row.identity.adopted;
+    let by_name = row.identity.lookup.sent_name.is_some() && row.identity.lookup.sent_name == seen.name;
+    let certain = by_id || (by_name && row.identity.lookup.is_made_up());
+    if !certain && !by_name {
+        return over_under_its_id(row, seen);
+    }
+    let ended = matches!(seen.state, StateReading::Known(state) if state.is_terminal());
+    match &row.known.phase {
+        Phase::Sending => Relation::OnItsWay,
+        // Another of the same name: only one can be, and this entry's is elsewhere.
+        Phase::Bound { .. } if certain && !row.known.state.is_terminal() => Relation::OnItsWay,
+        Phase::Bound { .. } if certain => Relation::Over,
+        Phase::Bound { .. } => Relation::None,
+        Phase::Refused | Phase::Detached { .. } | Phase::Deleted { .. } if certain && ended => Relation::Over,
+        // What ended well is not killed because its cluster, recovering, shows it as alive for a while.
+        Phase::Detached { .. } if certain && !gave_up(row) => Relation::Over,
+        Phase::Refused | Phase::Detached { .. } | Phase::Deleted { .. } if certain => Relation::Late,
+        Phase::Refused | Phase::Detached { .. } | Phase::Deleted { .. } => arrived_by_name(row, seen, ended),
+    }
+}
+
+fn gave_up(row: &Row) -> bool {
+    row.known.state == BatchState::Error
+}
+
+/// A client's own name may be anybody's. It is this submission only if the cluster was still to give out this id when it was sent, if it was given
+/// up without the cluster's word, and if the users agree.
+fn arrived_by_name(row: &Row, seen: &Observed, ended: bool) -> Relation {
+    let id = seen.upstream_id.parse::<i64>().ok();
+    let after = matches!((id, row.identity.above), (Some(id), Some(above)) if id > above);
+    let users = matches!((&row.known.proxy_user, &seen.proxy_user), (Some(ours), Some(theirs)) if ours != theirs);
+    match row.known.may_arrive && after && !users {
+        true if ended => Relation::Over,
+        true => Relation::Late,
+        false => over_under_its_id(row, seen),
+    }
+}
+
+/// Kyuubi goes on listing what was deleted, and Livy a ghost under its refused name; such a row must not come back under a new id.
+fn over_under_its_id(row: &Row, seen: &Observed) -> Relation {
+    let ended = matches!(seen.state, StateReading::Known(state) if state.is_terminal());
+    let was_here = row.known.phase.upstream_id() == Some(seen.upstream_id.as_str());
+    let gone = matches!(row.known.phase, Phase::Deleted { .. } | Phase::Detached { .. });
+    if was_here && gone && ended && (row.identity.adopted || same(&row.identity, &row.known, seen) == Same::Yes) {
+        return Relation::Over;
+    }
+    let ghost = seen.log.is_empty() && seen.app_id.is_none() && seen.name_shown;
+    let refused_name =
+        row.known.phase == Phase::Refused && row.identity.lookup.sent_name.is_some() && row.identity.lookup.sent_name == seen.name;
+    if refused_name && ghost { Relation::Over } else { Relation::None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::entry::tests::{identity, known, seen};
+
+    fn row(name: Option<&str>, phase: Phase, state: BatchState) -> Row {
+        let mut row = Row { identity: identity(name), known: known("3"), version: 1, key_until: None };
+        (row.known.phase, row.known.state) = (phase, state);
+        row.identity.above = Some(10);
+        row
+    }
+
+    fn ours(row: &Row, id: &str, state: BatchState) -> Observed {
+        seen(id, row.identity.lookup.sent_name.as_deref(), state)
+    }
+
+    #[test]
+    fn what_was_given_up_is_never_a_new_batch() {
+        let lost = Phase::Detached { upstream_id: None };
+        let unnamed = row(None, lost.clone(), BatchState::Error);
+        let found = ours(&unnamed, "12", BatchState::Running);
+        assert_eq!(adopt(&found, None, std::slice::from_ref(&unnamed), false), Adopt::Late(0));
+        let over = ours(&unnamed, "12", BatchState::Success);
+        assert_eq!(adopt(&over, None, std::slice::from_ref(&unnamed), false), Adopt::Leave);
+        let mut named = row(Some("nightly"), lost, BatchState::Error);
+        let found = seen("12", Some("nightly"), BatchState::Running);
+        assert_eq!(adopt(&found, None, std::slice::from_ref(&named), false), Adopt::New, "anybody may use a client's name");
+        named.known.may_arrive = true;
+        assert_eq!(adopt(&found, None, std::slice::from_ref(&named), false), Adopt::Late(0));
+        let older = seen("9", Some("nightly"), BatchState::Running);
+        assert_eq!(adopt(&older, None, std::slice::from_ref(&named), false), Adopt::New, "it was there before");
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_left_to_its_sender() {
+        let sending = row(None, Phase::Sending, BatchState::Starting);
+        assert_eq!(adopt(&ours(&sending, "12", BatchState::Running), None, std::slice::from_ref(&sending), false), Adopt::Leave);
+        let mut ibm = seen("12", None, BatchState::Running);
+        ibm.name_shown = false;
+        assert_eq!(adopt(&ibm, None, &[], true), Adopt::Leave);
+        assert_eq!(adopt(&ibm, None, &[], false), Adopt::New);
+        assert_eq!(adopt(&seen("12", Some("foreign"), BatchState::Running), None, &[], true), Adopt::New);
+    }
+
+    #[test]
+    fn an_unnamed_stranger_under_an_old_id_takes_it() {
+        let held = row(None, Phase::Bound { upstream_id: "3".into() }, BatchState::Running);
+        assert_eq!(adopt(&ours(&held, "3", BatchState::Running), Some(&held), &[], false), Adopt::Known);
+        assert_eq!(adopt(&seen("3", None, BatchState::Running), Some(&held), &[], false), Adopt::New);
+    }
+}

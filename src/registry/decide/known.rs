@@ -1,0 +1,145 @@
+//! How what is known of a batch goes on. Phases and ends only go forward.
+
+use livy_dialect::{BatchState, Observed, StateReading};
+
+use crate::clock::Moment;
+use crate::registry::{Known, Phase};
+
+/// What an observation changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The state, if it is a new one.
+    pub new_state: Option<BatchState>,
+    /// Whether the store should hear of it.
+    pub worth_saving: bool,
+}
+
+/// Notes that the submission exists.
+pub fn bind(known: &mut Known, seen: &Observed, now: Moment) -> Change {
+    let mut change = observe(known, seen, now);
+    if known.phase == Phase::Sending {
+        known.phase = Phase::Bound { upstream_id: seen.upstream_id.clone() };
+        known.echoed = seen.name.is_some();
+        known.may_arrive = false;
+        change.worth_saving = true;
+    }
+    change
+}
+
+/// Notes what a cluster says of the whole batch.
+pub fn observe(known: &mut Known, seen: &Observed, now: Moment) -> Change {
+    let mut change = observe_state(known, &seen.state, now);
+    let mut changed = false;
+    // What a cluster leaves out later (Kyuubi drops `appId` at the end) stays known.
+    let mut keep = |slot: &mut Option<String>, seen: &Option<String>| {
+        if seen.is_some() && slot != seen {
+            slot.clone_from(seen);
+            changed = true;
+        }
+    };
+    keep(&mut known.app_id, &seen.app_id);
+    keep(&mut known.proxy_user, &seen.proxy_user);
+    for (key, value) in &seen.app_info {
+        if known.app_info.get(key) != Some(value) {
+            known.app_info.insert(key.clone(), value.clone());
+            changed = true;
+        }
+    }
+    if !seen.log.is_empty() {
+        known.log.clone_from(&seen.log);
+    }
+    let completes = known.state.is_terminal() && !known.complete;
+    known.complete |= completes;
+    change.worth_saving |= changed || completes;
+    change
+}
+
+/// Notes a state that came without the rest of the batch.
+pub fn observe_state(known: &mut Known, reading: &StateReading, now: Moment) -> Change {
+    let first = known.seen_ms == 0;
+    let next = reading.settle((!first).then_some(known.state));
+    let changed = first || next != known.state;
+    known.seen_ms = now.wall_ms.max(1);
+    known.state = next;
+    if next.is_terminal() && known.ended.is_none() {
+        known.ended = Some(now);
+    }
+    Change { new_state: changed.then_some(next), worth_saving: changed }
+}
+
+/// Ends a batch of which nothing more can come. One that no client was told of and that never was anywhere vanishes; any other one that had not
+/// ended is an `error` that says why.
+pub fn give_up(known: &mut Known, reason: &str, may_arrive: bool, now: Moment) {
+    known.may_arrive |= may_arrive;
+    if !known.state.is_terminal() {
+        known.state = BatchState::Error;
+        known.ended = Some(now);
+        known.log.push(format!("livy-gateway: {reason}"));
+        known.app_info.insert("gatewayReason".to_owned(), Some(reason.to_owned()));
+    }
+    known.complete = true;
+    known.phase = match std::mem::replace(&mut known.phase, Phase::Refused) {
+        Phase::Sending => Phase::Detached { upstream_id: None },
+        Phase::Bound { upstream_id } => Phase::Detached { upstream_id: Some(upstream_id) },
+        other => other,
+    };
+}
+
+/// Returns what is to be known after a store, or another process, turned out to know more than the memory that was about to be written.
+pub fn forward(stored: &Known, wanted: &Known) -> Known {
+    let (mut next, other) = if stored.phase.rank() > wanted.phase.rank() { (stored.clone(), wanted) } else { (wanted.clone(), stored) };
+    let ended = match (&stored.ended, &wanted.ended) {
+        // The first end stands.
+        (Some(_), _) => Some(stored),
+        (None, Some(_)) => Some(wanted),
+        (None, None) => None,
+    };
+    if let Some(ended) = ended {
+        (next.state, next.ended, next.complete) = (ended.state, ended.ended, ended.complete || next.complete);
+    }
+    next.told |= other.told;
+    next.kill_asked |= other.kill_asked;
+    next.may_arrive |= other.may_arrive;
+    next.quiet_ms = next.quiet_ms.max(other.quiet_ms);
+    next.seen_ms = next.seen_ms.max(other.seen_ms);
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::entry::tests::{known, seen};
+
+    fn at(ms: i64) -> Moment {
+        Moment { wall_ms: ms, up_ms: ms }
+    }
+
+    #[test]
+    fn observations_only_go_forward() {
+        let mut known = known("3");
+        known.seen_ms = 0;
+        let first = observe(&mut known, &seen("3", Some("n"), BatchState::Running), at(10));
+        assert_eq!((first.new_state, first.worth_saving), (Some(BatchState::Running), true));
+        let same = observe(&mut known, &seen("3", Some("n"), BatchState::Starting), at(20));
+        assert_eq!((same.new_state, same.worth_saving), (None, false));
+        observe(&mut known, &seen("3", Some("n"), BatchState::Success), at(30));
+        observe(&mut known, &seen("3", Some("n"), BatchState::Running), at(40));
+        assert_eq!((known.state, known.ended, known.complete), (BatchState::Success, Some(at(30)), true));
+        give_up(&mut known, "too late", false, at(50));
+        assert_eq!(known.state, BatchState::Success, "an end is final");
+    }
+
+    #[test]
+    fn what_a_store_knows_more_of_wins() {
+        let mut stored = known("3");
+        stored.phase = Phase::Deleted { upstream_id: Some("3".into()) };
+        let merged = forward(&stored, &known("3"));
+        assert_eq!(merged.phase, stored.phase, "a late write brings nothing back");
+        let mut ended = known("3");
+        (ended.state, ended.ended) = (BatchState::Success, Some(at(5)));
+        let mut later = known("3");
+        (later.state, later.ended) = (BatchState::Error, Some(at(9)));
+        assert_eq!(forward(&ended, &later).state, BatchState::Success);
+        assert_eq!(forward(&known("3"), &ended).state, BatchState::Success);
+    }
+}

@@ -1,0 +1,19 @@
+//! What to do, decided by pure functions over what is known: no database, no clock, no cluster. Whoever waits calls them.
+//!
+//! - [`same`]: is what a cluster shows the batch that we mean?
+//! - [`observe`], [`bind`], [`give_up`], [`forward`]: how what is known goes on, and only ever forward.
+//! - [`claim`]: may a submission begin, or is it one that is here already?
+//! - [`adopt`]: what does a row of a cluster's list mean?
+//! - [`absence`]: have look-ups shown nothing for long enough?
+
+mod absence;
+mod adopt;
+mod claim;
+mod known;
+mod same;
+
+pub use absence::{Absence, Silence, absence};
+pub use adopt::{Adopt, adopt};
+pub use claim::{Claim, claim};
+pub use known::{Change, bind, forward, give_up, observe, observe_state};
+pub use same::{Same, same};

@@ -1,0 +1,104 @@
+//! What stands beside a database file: the lock of its one writer, the highest id that was ever given, and whether the file is still the one that
+//! was opened.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+/// How many ids may be given before the mark is forced to the disk; a loss of power can take back at most so many.
+const SYNC_EVERY: i64 = 64;
+
+/// The companions of a database file.
+#[derive(Debug)]
+pub(super) struct Guard {
+    path: PathBuf,
+    /// Held for as long as the database is open; the operating system lets go of it when the process ends, however it does.
+    _lock: File,
+    marks: File,
+    opened: Option<(u64, u64)>,
+    highest: i64,
+}
+
+impl Guard {
+    /// Takes the lock and reads the mark. The database must not be open yet.
+    pub(super) fn take(path: &Path) -> Result<Guard, String> {
+        let mut lock = open(&beside(path, "lock"))?;
+        if lock.try_lock().is_err() {
+            let mut holder = String::new();
+            let _ = lock.read_to_string(&mut holder);
+            return Err(format!(
+                "another gateway is using it ({}); one file has one writer: stop the other one, or give this one a file of its own",
+                holder.trim()
+            ));
+        }
+        let holder = format!("process {} on {}\n", std::process::id(), host());
+        // The content is for people; the lock is what counts.
+        let _ = lock.set_len(0).and_then(|()| lock.seek(SeekFrom::Start(0))).and_then(|_| lock.write_all(holder.as_bytes()));
+        let mut marks = open(&beside(path, "ids"))?;
+        let mut text = String::new();
+        marks.read_to_string(&mut text).map_err(|error| error.to_string())?;
+        let highest = text.trim().parse().unwrap_or(0);
+        Ok(Guard { path: path.to_owned(), _lock: lock, marks, opened: None, highest })
+    }
+
+    /// Notes which file was opened, and that its ids do not begin again.
+    pub(super) fn opened(&mut self, highest_id: i64) -> Result<(), String> {
+        self.opened = identity(&self.path);
+        if highest_id < self.highest {
+            return Err(format!(
+                "ids up to {} were given to clients, and this database knows only {highest_id}: it is new or an old copy, and would give ids a \
+                 second time. Restore the database; or, if nobody will ask for the old ids again, delete {}",
+                self.highest,
+                beside(&self.path, "ids").display()
+            ));
+        }
+        self.mark(highest_id);
+        Ok(())
+    }
+
+    /// Tells whether the file is still the one that was opened.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match (self.opened, identity(&self.path)) {
+            (Some(opened), Some(now)) if opened == now => Ok(()),
+            (_, None) => Err(format!("{} is gone; restore it and restart the gateway", self.path.display())),
+            _ => Err(format!("{} was replaced by another file; restart the gateway", self.path.display())),
+        }
+    }
+
+    /// Notes that an id was given.
+    pub(super) fn mark(&mut self, id: i64) {
+        if id <= self.highest && self.highest > 0 {
+            return;
+        }
+        // Digits at a fixed width: a mark is overwritten in place, never half.
+        let written = self.marks.write_all_at(format!("{id:>19}\n").as_bytes(), 0);
+        if let Err(error) = written {
+            tracing::warn!(%error, "the highest id could not be noted beside the database");
+        }
+        if id / SYNC_EVERY != self.highest / SYNC_EVERY {
+            let _ = self.marks.sync_data();
+        }
+        self.highest = id;
+    }
+}
+
+fn beside(path: &Path, what: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(what);
+    name.into()
+}
+
+fn open(path: &Path) -> Result<File, String> {
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    opened.map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "this host".to_owned(), |name| name.trim().to_owned())
+}

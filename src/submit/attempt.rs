@@ -1,0 +1,393 @@
+//! The task of one submission: one cluster after the other, each only after proof that the one before took nothing.
+
+use std::sync::Arc;
+
+use livy_dialect::proof::{self, Holder, Proof};
+use livy_dialect::{BatchSpec, FaultKind, LookupPlan, Operation, UpstreamFault};
+use tokio::time::Instant;
+
+use super::look::{self, Looked};
+use super::plan::{self, Plan};
+use super::resolve::{End, Open};
+use super::ticket::{Outcome, Ticket};
+use super::{Submission, registry_failed};
+use crate::api::error::{ApiError, Code};
+use crate::config::checked::{Ambiguous, Route};
+use crate::registry::{Entry, GatewayId, Intent, Intention, Replaced};
+use crate::runtime::Gateway;
+use crate::upstream::{AskError, Errand, SendError};
+
+pub(super) struct Run {
+    gateway: Arc<Gateway>,
+    route: Arc<Route>,
+    errand: Arc<Errand>,
+    submission: Arc<Submission>,
+    ticket: Arc<Ticket>,
+    body_hash: String,
+}
+
+/// What an attempt at one cluster came to.
+enum Attempt {
+    /// The submission has its answer.
+    Settled(Result<Outcome, ApiError>),
+    /// Proven: it was not accepted there. The entry, if there is one, is withdrawn and still holds key and name.
+    Next(ApiError, Option<Withdrawn>),
+}
+
+/// An attempt that came to nothing.
+struct Withdrawn {
+    entry: Arc<Entry>,
+    may_arrive: bool,
+}
+
+impl Run {
+    pub(super) fn new(
+        gateway: &Arc<Gateway>,
+        route: Arc<Route>,
+        errand: Arc<Errand>,
+        submission: Arc<Submission>,
+        ticket: Arc<Ticket>,
+    ) -> Run {
+        let body_hash = plan::hash(&submission);
+        Run { gateway: gateway.clone(), route, errand, submission, ticket, body_hash }
+    }
+
+    pub(super) async fn to_the_end(self, plans: Vec<Plan>) {
+        let answer = self.run(plans).await;
+        self.ticket.answer(answer);
+    }
+
+    async fn run(&self, plans: Vec<Plan>) -> Result<Outcome, ApiError> {
+        let mut last = ApiError::new(Code::ClusterUnavailable, "no cluster took the submission; nothing was submitted");
+        let mut before: Option<Withdrawn> = None;
+        let count = plans.len();
+        for (at, plan) in plans.into_iter().enumerate() {
+            let cluster = plan.upstream.config.name.clone();
+            self.errand.goes_to(&self.route.name, &cluster);
+            let labels = [self.route.name.as_str(), cluster.as_str(), plan.reason];
+            self.gateway.metrics.routing_decisions_total.with_label_values(&labels).inc();
+            match self.attempt(plan, before.as_ref(), at + 1 < count).await {
+                Attempt::Settled(answer) => return self.let_go(before, answer).await,
+                Attempt::Next(error, withdrawn) => {
+                    last = error;
+                    if withdrawn.is_some() {
+                        // The one before was replaced when this one was recorded.
+                        before = withdrawn;
+                    }
+                }
+            }
+        }
+        self.let_go(before, Err(last)).await
+    }
+
+    /// Stores the last attempt that came to nothing as such; only now key and name are free.
+    async fn let_go(&self, before: Option<Withdrawn>, answer: Result<Outcome, ApiError>) -> Result<Outcome, ApiError> {
+        if let (Some(Withdrawn { entry, may_arrive }), Err(error)) = (before, &answer) {
+            self.refuse(&entry, &error.message, may_arrive).await;
+        }
+        answer
+    }
+
+    async fn attempt(&self, plan: Plan, before: Option<&Withdrawn>, others: bool) -> Attempt {
+        let above = match self.look_before_recording(&plan).await {
+            Ok(above) => above,
+            Err(error) => return Attempt::Next(error, None),
+        };
+        if self.ticket.is_closed() {
+            return Attempt::Settled(Err(ApiError::new(Code::Draining, "nothing was submitted: nobody waited any more")));
+        }
+        let entry = match self.record(&plan, before, above).await {
+            Ok(Intention::New(entry)) => entry,
+            Ok(Intention::NameTaken(id)) => return Attempt::Settled(Err(self.duplicate_name(&plan, id).await)),
+            Ok(Intention::Same(entry)) => return Attempt::Settled(Ok(Outcome::Joined(entry))),
+            Ok(Intention::Conflict) => {
+                let message = "this Idempotency-Key was used with another submission";
+                return Attempt::Settled(Err(ApiError::new(Code::IdempotencyConflict, message)));
+            }
+            Err(error) => return Attempt::Settled(Err(registry_failed(&error))),
+        };
+        let _listed = self.gateway.board.put_up(entry.id, &self.ticket);
+        self.ticket.recorded(&entry);
+        if let Some(attempt) = self.look_for_the_name(&plan, &entry).await {
+            return attempt;
+        }
+        self.send(plan, entry, others).await
+    }
+
+    /// Where only what is new in a list can hint at a submission, what was there before must be known.
+    async fn look_before_recording(&self, plan: &Plan) -> Result<Option<i64>, ApiError> {
+        let (upstream, lookup) = (&plan.upstream, &plan.encoded.lookup);
+        let dialect = upstream.dialect();
+        if dialect.lookup(lookup) != LookupPlan::NewInList || !dialect.asks_first(lookup) {
+            return Ok(upstream.highest_id());
+        }
+        match look::read_list(upstream, &self.errand).await {
+            Ok(list) => Ok(Some(
+                list.iter().filter_map(|seen| seen.upstream_id.parse().ok()).max().unwrap_or(-1).max(upstream.highest_id().unwrap_or(-1)),
+            )),
+            Err(error) => Err(turned_away(plan, &error)),
+        }
+    }
+
+    async fn record(
+        &self,
+        plan: &Plan,
+        before: Option<&Withdrawn>,
+        above: Option<i64>,
+    ) -> Result<Intention, crate::registry::RegistryError> {
+        let key = self.submission.idempotency_key.clone().map(|key| (key, self.route.idempotency_ttl));
+        let keyed = key.is_some() && before.is_none();
+        let intent = Intent {
+            cluster: plan.upstream.config.name.clone(),
+            route: self.route.name.clone(),
+            lookup: plan.encoded.lookup.clone(),
+            owner: self.submission.principal.user.clone(),
+            name: plan.spec.name.clone(),
+            names_kept_by_cluster: plan.upstream.dialect().keeps_names(),
+            body_hash: self.body_hash.clone(),
+            key,
+            above,
+            replaces: before.map(|before| Replaced { id: before.entry.id, may_arrive: before.may_arrive }),
+        };
+        let result = self.gateway.registry.record(intent).await;
+        if keyed && matches!(result, Ok(Intention::New(_))) {
+            self.gateway.metrics.idempotency_total.with_label_values(&["new"]).inc();
+        }
+        result
+    }
+
+    /// A client's own name may be taken by a job that was created directly on the cluster: found there before the send, it is not this submission.
+    /// A cluster that does not answer this gets nothing sent.
+    async fn look_for_the_name(&self, plan: &Plan, entry: &Arc<Entry>) -> Option<Attempt> {
+        let dialect = plan.upstream.dialect();
+        if !dialect.asks_first(&entry.lookup) || dialect.lookup(&entry.lookup) == LookupPlan::NewInList {
+            return None;
+        }
+        match look::look(&plan.upstream, &entry.lookup, &self.errand).await {
+            Looked::Nothing => None,
+            Looked::Shows(_) => {
+                self.count(plan, "rejected_request");
+                let error = ApiError::new(Code::DuplicateName, plain_duplicate(&plan.spec));
+                self.refuse(entry, &error.message, false).await;
+                Some(Attempt::Settled(Err(error)))
+            }
+            // A Livy without names (0.5) can't be asked for one.
+            Looked::Unanswered(AskError::Fault(fault)) if fault.kind == FaultKind::Refused => None,
+            Looked::Unanswered(error) => {
+                self.count(plan, "failed");
+                Some(self.next(entry, turned_away(plan, &error), false).await)
+            }
+        }
+    }
+
+    /// Sends once, and reads what the answer proves.
+    async fn send(&self, plan: Plan, entry: Arc<Entry>, others: bool) -> Attempt {
+        let upstream = &plan.upstream;
+        let sent = upstream.send(Operation::CreateBatch, &plan.encoded.request, &self.errand).await;
+        let last_byte = Instant::now();
+        let (fault, holder) = match sent {
+            Ok(answer) => match proof::of_create(upstream.dialect(), &entry.lookup, &answer.as_response()) {
+                Proof::Created(seen) => {
+                    self.bind(&plan, &entry, &seen).await;
+                    return Attempt::Settled(Ok(self.created(&plan, entry)));
+                }
+                Proof::NotCreated(fault) => return self.not_created(&plan, entry, fault).await,
+                Proof::Unclear(fault, holder) => {
+                    upstream.count_fault(Operation::CreateBatch, &fault);
+                    (fault, holder)
+                }
+            },
+            Err(SendError::NotSent { reason, .. }) => {
+                self.count(&plan, "failed");
+                let message = format!("cluster '{}' can't be reached ({reason}); nothing was submitted", upstream.config.name);
+                return self.next(&entry, ApiError::new(Code::ClusterUnavailable, message), false).await;
+            }
+            Err(SendError::MaybeSent { reason, detail }) => {
+                let fault = UpstreamFault { kind: FaultKind::Unclear, status: 0, message: format!("{reason}: {detail}") };
+                (fault, Holder::Perhaps)
+            }
+        };
+        self.count(&plan, "ambiguous");
+        upstream.count_retry(Operation::CreateBatch, "unsafe");
+        self.gateway.registry.sent(&entry, holder == Holder::Nobody);
+        self.ticket.is_unclear();
+        tracing::warn!(cluster = %upstream.config.name, batch = %entry.id, %fault, "the outcome of a submission is unclear; asking the cluster");
+        self.resolve(plan, entry, fault, last_byte, others).await
+    }
+
+    async fn resolve(&self, plan: Plan, entry: Arc<Entry>, fault: UpstreamFault, last_byte: Instant, others: bool) -> Attempt {
+        let open = Open {
+            gateway: self.gateway.clone(),
+            upstream: plan.upstream.clone(),
+            entry: entry.clone(),
+            errand: self.errand.clone(),
+            last_byte,
+            quiet_before: std::time::Duration::ZERO,
+            longest_gap: std::time::Duration::ZERO,
+            leftovers: fault.status == 500 && plan.upstream.dialect().leaves_rows_after_500(),
+            gives_way: others && self.route.ambiguous == Ambiguous::Failover,
+        };
+        match open.settle(Some(plan.encoded.request.clone())).await {
+            End::Found | End::Ended | End::Stopped => Attempt::Settled(Ok(self.created(&plan, entry))),
+            End::Leftover => {
+                let message = format!("cluster '{}' refused the batch: {}", plan.upstream.config.name, fault.message);
+                let error = ApiError::new(Code::UpstreamRejected, message);
+                if self.refuse(&entry, &error.message, false).await {
+                    Attempt::Settled(Err(error))
+                } else {
+                    Attempt::Settled(Ok(self.created(&plan, entry)))
+                }
+            }
+            End::Absent => self.next(&entry, absent(&plan, &fault), true).await,
+            End::NoAnswer => {
+                let message =
+                    format!("cluster '{}' does not answer; it is not known whether it created the batch", plan.upstream.config.name);
+                self.next(&entry, ApiError::new(Code::ClusterUnavailable, message), true).await
+            }
+        }
+    }
+
+    /// Gives the submission to the next cluster, unless a client was given its id meanwhile: then it ends here, with the reason.
+    async fn next(&self, entry: &Arc<Entry>, error: ApiError, may_arrive: bool) -> Attempt {
+        if self.gateway.registry.withdraw(entry) {
+            return Attempt::Next(error, Some(Withdrawn { entry: entry.clone(), may_arrive }));
+        }
+        self.refuse(entry, &error.message, may_arrive).await;
+        Attempt::Settled(Ok(Outcome::Created { entry: entry.clone(), warnings: Vec::new() }))
+    }
+
+    async fn bind(&self, plan: &Plan, entry: &Entry, seen: &livy_dialect::Observed) {
+        self.count(plan, "accepted");
+        plan.upstream.gave_id(&seen.upstream_id);
+        if let Err(error) = self.gateway.registry.bind(entry, seen).await {
+            // It exists and is known in memory; the database still says `sending`, so the next start finds it by look-up.
+            tracing::error!(batch = %entry.id, %error, "a created batch could not be stored");
+        }
+        plan.upstream.handles.entered(entry.peek(|known| known.state));
+        self.check_effective_user(plan, seen);
+    }
+
+    /// A Livy with impersonation off answers `proxyUser: null` to a request that had one: said in the log and in a metric.
+    fn check_effective_user(&self, plan: &Plan, seen: &livy_dialect::Observed) {
+        let Some(asked) = &plan.spec.proxy_user else { return };
+        if seen.proxy_user.as_ref() != Some(asked) {
+            let labels = [plan.upstream.config.flavor.as_str(), "proxyUser", "dropped"];
+            self.gateway.metrics.translation_notes_total.with_label_values(&labels).inc();
+            tracing::debug!(cluster = %plan.upstream.config.name, "the cluster did not take proxyUser; the job runs as another account");
+        }
+    }
+
+    /// The cluster's own software refused it, in words that it has for exactly that.
+    async fn not_created(&self, plan: &Plan, entry: Arc<Entry>, fault: UpstreamFault) -> Attempt {
+        let cluster = &plan.upstream.config.name;
+        let error = match fault.kind {
+            FaultKind::Busy => {
+                self.count(plan, "rejected_upstream");
+                let message = format!("cluster '{cluster}' takes no more batches now: {}", fault.message);
+                return self.next(&entry, ApiError::new(Code::ClusterFull, message), false).await;
+            }
+            FaultKind::Unauthorized => {
+                self.count(plan, "failed");
+                return self.next(&entry, credentials_refused(plan, fault.status), false).await;
+            }
+            FaultKind::Forbidden => ApiError::new(Code::UpstreamForbidden, fault.message),
+            FaultKind::DuplicateName => ApiError::new(Code::DuplicateName, plain_duplicate(&plan.spec)),
+            _ => {
+                // Livy registers a batch before it looks at it, and keeps what it refuses; what runs all the same was no refusal.
+                if let Looked::Shows(seen) = look::look(&plan.upstream, &entry.lookup, &self.errand).await {
+                    if !plan.upstream.dialect().is_leftover(&seen) {
+                        self.bind(plan, &entry, &seen).await;
+                        return Attempt::Settled(Ok(self.created(plan, entry)));
+                    }
+                    look::remove_leftover(&plan.upstream, &seen, &self.errand).await;
+                }
+                ApiError::new(Code::UpstreamRejected, format!("cluster '{cluster}' refused the batch: {}", fault.message))
+            }
+        };
+        self.count(plan, "rejected_upstream");
+        if self.refuse(&entry, &error.message, false).await {
+            Attempt::Settled(Err(error))
+        } else {
+            Attempt::Settled(Ok(self.created(plan, entry)))
+        }
+    }
+
+    /// Stores a refusal. False when a client was given the id meanwhile: then the batch has ended as an error instead of vanishing.
+    async fn refuse(&self, entry: &Arc<Entry>, why: &str, may_arrive: bool) -> bool {
+        match self.gateway.registry.refuse(entry, why, may_arrive).await {
+            Ok(vanished) => vanished,
+            Err(error) => {
+                tracing::error!(batch = %entry.id, %error, "a refused submission could not be stored as such");
+                !entry.phase().is_visible()
+            }
+        }
+    }
+
+    async fn duplicate_name(&self, plan: &Plan, holder: GatewayId) -> ApiError {
+        self.count(plan, "rejected_request");
+        let visible = match self.gateway.registry.get(holder).await {
+            Ok(Some(entry)) => entry.owner.as_deref() == Some(self.submission.principal.user.as_str()),
+            _ => false,
+        };
+        // Livy's sentence; the id only where the caller may know it.
+        let of = if visible { format!(" for session {holder}") } else { String::new() };
+        ApiError::new(Code::DuplicateName, format!("{}{of}", plain_duplicate(&plan.spec)))
+    }
+
+    fn created(&self, plan: &Plan, entry: Arc<Entry>) -> Outcome {
+        let mut warnings: Vec<String> = plan.warnings().map(str::to_owned).collect();
+        let (seen, is_bound) = entry.peek(|known| (known.proxy_user.clone(), known.phase.upstream_id().is_some()));
+        if let Some(asked) = &plan.spec.proxy_user
+            && is_bound
+            && seen.as_ref() != Some(asked)
+        {
+            warnings.push("proxyUser: the cluster did not take it; the job runs as the cluster's own account".to_owned());
+        }
+        Outcome::Created { entry, warnings }
+    }
+
+    fn count(&self, plan: &Plan, outcome: &str) {
+        let labels = [self.route.name.as_str(), plan.upstream.config.name.as_str(), outcome];
+        self.gateway.metrics.submissions_total.with_label_values(&labels).inc();
+    }
+}
+
+/// Says why a cluster that was asked before anything was sent got nothing.
+fn turned_away(plan: &Plan, error: &AskError) -> ApiError {
+    let cluster = &plan.upstream.config.name;
+    match error {
+        AskError::Fault(fault) if matches!(fault.kind, FaultKind::Unauthorized | FaultKind::Forbidden) => {
+            credentials_refused(plan, fault.status)
+        }
+        AskError::Fault(fault) => {
+            let message = format!("cluster '{cluster}' turned a look-up away ({}); nothing was submitted", fault.status);
+            ApiError::new(Code::ClusterUnavailable, message)
+        }
+        AskError::Send(SendError::NotSent { reason, .. } | SendError::MaybeSent { reason, .. }) => {
+            ApiError::new(Code::ClusterUnavailable, format!("cluster '{cluster}' can't be reached ({reason}); nothing was submitted"))
+        }
+    }
+}
+
+fn credentials_refused(plan: &Plan, status: u16) -> ApiError {
+    let cluster = &plan.upstream.config.name;
+    tracing::error!(%cluster, status, "the cluster refused the gateway's credentials");
+    ApiError::new(Code::UpstreamCredentials, format!("cluster '{cluster}' refused the gateway's own credentials; nothing was submitted"))
+}
+
+/// Says what a submission that proved absent is to its client: what whoever stood in front said about it.
+fn absent(plan: &Plan, fault: &UpstreamFault) -> ApiError {
+    let cluster = &plan.upstream.config.name;
+    let (code, what) = match fault.status {
+        429 => (Code::ClusterFull, "takes no more batches now"),
+        401 | 407 => (Code::UpstreamCredentials, "refused the gateway's own credentials"),
+        403 => (Code::UpstreamForbidden, "refused the submission"),
+        400..=499 if fault.status != 404 && fault.status != 408 => (Code::UpstreamRejected, "turned the submission away"),
+        _ => (Code::ClusterUnavailable, "did not take the submission"),
+    };
+    ApiError::new(code, format!("cluster '{cluster}' {what} ({}); it was looked for and is not there", fault.message))
+}
+
+fn plain_duplicate(spec: &BatchSpec) -> String {
+    format!("Duplicate session name: {}", spec.name.as_deref().unwrap_or_default())
+}

@@ -1,0 +1,88 @@
+//! Looking for a submission on its cluster.
+
+use livy_dialect::{BatchRef, FaultKind, Lookup, LookupPlan, Observed, Operation, proof};
+
+use crate::upstream::{AskError, Errand, Upstream};
+
+/// Batches asked for at once.
+const PAGE: usize = 200;
+/// Pages read of one cluster; an HDInsight cluster may remember tens of thousands of ended batches.
+const MOST_PAGES: usize = 50;
+
+/// What a look-up brought.
+#[derive(Debug)]
+pub(super) enum Looked {
+    /// This is the batch.
+    Shows(Box<Observed>),
+    /// The cluster itself says that there is none.
+    Nothing,
+    /// No answer of the cluster's own.
+    Unanswered(AskError),
+}
+
+/// Looks a submission up under its key.
+pub(super) async fn look(upstream: &Upstream, lookup: &Lookup, errand: &Errand) -> Looked {
+    let dialect = upstream.dialect();
+    match dialect.lookup(lookup) {
+        LookupPlan::Item(request) => {
+            match upstream.ask(Operation::GetBatch, &request, errand, |response| dialect.decode_get(response)).await {
+                Ok(seen) if proof::shows(lookup, &seen) => Looked::Shows(Box::new(seen)),
+                // Another batch than was asked for: nothing was learnt about ours.
+                Ok(_) => in_list(upstream, lookup, errand).await,
+                Err(AskError::Fault(fault)) if fault.kind == FaultKind::NotFound => Looked::Nothing,
+                Err(error) => Looked::Unanswered(error),
+            }
+        }
+        LookupPlan::InList | LookupPlan::NewInList => in_list(upstream, lookup, errand).await,
+    }
+}
+
+async fn in_list(upstream: &Upstream, lookup: &Lookup, errand: &Errand) -> Looked {
+    match read_list(upstream, errand).await {
+        Ok(list) => match list.into_iter().find(|seen| proof::shows(lookup, seen)) {
+            Some(seen) => Looked::Shows(Box::new(seen)),
+            None => Looked::Nothing,
+        },
+        Err(error) => Looked::Unanswered(error),
+    }
+}
+
+/// Reads a cluster's whole list, page by page where it has pages. A page that is too large to be read is asked for in smaller ones.
+pub(crate) async fn read_list(upstream: &Upstream, errand: &Errand) -> Result<Vec<Observed>, AskError> {
+    let dialect = upstream.dialect();
+    let mut all = Vec::new();
+    let (mut from, mut size) = (0, PAGE);
+    for _ in 0..MOST_PAGES {
+        let request = dialect.list(from, size);
+        let read = upstream.ask(Operation::ListBatches, &request, errand, |response| dialect.decode_list(response)).await;
+        let seen = match read {
+            Err(AskError::Send(error)) if error.is_too_large() && size > 1 && dialect.list_is_paged() => {
+                size = (size / 8).max(1);
+                continue;
+            }
+            // One batch that is too large by itself must not hide the others.
+            Err(AskError::Send(error)) if error.is_too_large() && dialect.list_is_paged() => {
+                (from, size) = (from + 1, PAGE);
+                continue;
+            }
+            read => read?,
+        };
+        let full = seen.len() >= size;
+        from += size;
+        all.extend(seen);
+        if !full || !dialect.list_is_paged() {
+            return Ok(all);
+        }
+    }
+    tracing::warn!(cluster = %upstream.config.name, read = all.len(), "the cluster lists more batches than are read");
+    Ok(all)
+}
+
+/// Removes the ghost that Livy keeps of a submission that it refused; its name would be taken for ever.
+pub(super) async fn remove_leftover(upstream: &Upstream, ghost: &Observed, errand: &Errand) {
+    let dialect = upstream.dialect();
+    let request = dialect.delete(BatchRef { upstream_id: &ghost.upstream_id, sent_name: ghost.name.as_deref() });
+    if let Err(error) = upstream.ask(Operation::DeleteBatch, &request, errand, |response| dialect.decode_delete(response)).await {
+        tracing::warn!(cluster = %upstream.config.name, %error, "the ghost of a refused submission could not be removed");
+    }
+}

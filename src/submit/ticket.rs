@@ -1,0 +1,159 @@
+//! What everybody waits on who waits for one submission: its own client, and those who sent it again. All get the same answer.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use livy_dialect::UpstreamRequest;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::api::error::ApiError;
+use crate::registry::{Entry, GatewayId};
+
+/// How a submission ended.
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    /// There is a batch.
+    Created {
+        /// The batch.
+        entry: Arc<Entry>,
+        /// Sentences for `x-livy-gateway-warning`.
+        warnings: Vec<String>,
+    },
+    /// It is here already: somebody sent it before.
+    Joined(Arc<Entry>),
+}
+
+/// Where a submission is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress {
+    /// Its batch, once it is recorded.
+    pub(super) entry: Option<Arc<Entry>>,
+    /// Since when its outcome is unclear.
+    pub(super) unclear: Option<Instant>,
+    /// Its end.
+    pub(super) answer: Option<Result<Outcome, ApiError>>,
+    /// Nobody waits any more, and nothing was recorded: nothing may be.
+    closed: bool,
+}
+
+/// One submission under way.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    progress: watch::Sender<Progress>,
+}
+
+impl Ticket {
+    pub(super) fn new() -> Arc<Ticket> {
+        Arc::new(Ticket { progress: watch::Sender::default() })
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    pub(super) fn recorded(&self, entry: &Arc<Entry>) {
+        self.progress.send_modify(|progress| {
+            progress.entry = Some(entry.clone());
+            progress.unclear = None;
+        });
+    }
+
+    pub(super) fn is_unclear(&self) {
+        self.progress.send_modify(|progress| progress.unclear = progress.unclear.or_else(|| Some(Instant::now())));
+    }
+
+    pub(super) fn answer(&self, answer: Result<Outcome, ApiError>) {
+        self.progress.send_modify(|progress| progress.answer = Some(answer));
+    }
+
+    /// Ends a submission of which nothing is recorded yet; false if something is.
+    pub(super) fn close(&self) -> bool {
+        let mut closed = false;
+        self.progress.send_modify(|progress| {
+            closed = progress.entry.is_none();
+            progress.closed |= closed;
+        });
+        closed
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.progress.borrow().closed
+    }
+}
+
+/// The submissions that this process has under way.
+#[derive(Debug, Default)]
+pub struct Board {
+    tickets: Mutex<HashMap<GatewayId, Arc<Ticket>>>,
+    /// Those whose outcome is being asked for, with the request where it is at hand.
+    open: Mutex<HashMap<GatewayId, Option<UpstreamRequest>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Board {
+    pub(super) fn ticket(&self, id: GatewayId) -> Option<Arc<Ticket>> {
+        lock(&self.tickets).get(&id).cloned()
+    }
+
+    /// Puts a submission up; it is taken down when the guard ends, however that comes.
+    pub(super) fn put_up(self: &Arc<Self>, id: GatewayId, ticket: &Arc<Ticket>) -> Listed {
+        lock(&self.tickets).insert(id, ticket.clone());
+        Listed { board: self.clone(), id, what: What::Ticket }
+    }
+
+    /// Begins to ask for the outcome; `None` if somebody does already.
+    pub(super) fn begin_asking(self: &Arc<Self>, id: GatewayId, request: Option<UpstreamRequest>) -> Option<Listed> {
+        let mut open = lock(&self.open);
+        if open.contains_key(&id) {
+            return None;
+        }
+        open.insert(id, request);
+        Some(Listed { board: self.clone(), id, what: What::Open })
+    }
+
+    /// Hands over the request of a submission whose outcome is being asked for and whose own request is lost; false if that is not so.
+    pub(super) fn hand_over(&self, id: GatewayId, request: UpstreamRequest) -> bool {
+        match lock(&self.open).get_mut(&id) {
+            Some(slot) => {
+                slot.get_or_insert(request);
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(super) fn request(&self, id: GatewayId) -> Option<UpstreamRequest> {
+        lock(&self.open).get(&id).cloned().flatten()
+    }
+
+    pub(super) fn is_under_way(&self, id: GatewayId) -> bool {
+        lock(&self.tickets).contains_key(&id) || lock(&self.open).contains_key(&id)
+    }
+}
+
+#[derive(Debug)]
+enum What {
+    Ticket,
+    Open,
+}
+
+/// A place on the board.
+#[derive(Debug)]
+pub(super) struct Listed {
+    board: Arc<Board>,
+    id: GatewayId,
+    what: What,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        match self.what {
+            What::Ticket => drop(lock(&self.board.tickets).remove(&self.id)),
+            What::Open => drop(lock(&self.board.open).remove(&self.id)),
+        }
+    }
+}
