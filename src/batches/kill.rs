@@ -92,6 +92,8 @@ impl Call {
         };
         match self.fetch_item(entry, upstream, Operation::DeleteBatch).await {
             Ok(_) => {}
+            // Nothing of ours is left there: the cluster has begun to count again.
+            Err(Nothing::Another) => return Ok(()),
             Err(Nothing::Gone) => return self.nothing_there(entry, upstream).await,
             Err(Nothing::CannotTell) => {
                 let message = format!(
@@ -120,6 +122,7 @@ impl Call {
     async fn confirm(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<(), ApiError> {
         match self.fetch_item(entry, upstream, Operation::DeleteBatch).await {
             Err(Nothing::Gone) => self.nothing_there(entry, upstream).await,
+            Err(Nothing::Another) => Ok(()),
             Ok(seen) if matches!(seen.state, StateReading::Known(state) if state.is_terminal()) => Ok(()),
             _ => Err(unconfirmed(entry, "its cluster did not confirm the kill, which is remembered")),
         }

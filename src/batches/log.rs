@@ -76,7 +76,7 @@ impl Call {
                 self.registry().observe(entry, &seen).await;
                 Ok(())
             }
-            Err(Nothing::Gone) => Err("the cluster no longer has this batch".into()),
+            Err(Nothing::Gone | Nothing::Another) => Err("the cluster no longer has this batch".into()),
             Err(Nothing::CannotTell) => Err("the cluster shows a batch under its id that may be another one".into()),
             Err(Nothing::NoAnswer(_)) => Err("the cluster does not answer".into()),
         }

@@ -93,8 +93,10 @@ pub enum Want {
 enum Nothing {
     /// Its cluster, or somebody in front of it, gave no answer that can be used.
     NoAnswer(AskError),
-    /// Its cluster says that there is no such batch, or shows another one under its id.
+    /// Its cluster says that there is no such batch.
     Gone,
+    /// Its cluster shows another batch under its id: it counts anew.
+    Another,
     /// What its cluster shows may be this batch or another one: nothing tells.
     CannotTell,
 }
@@ -221,7 +223,7 @@ impl Call {
         }
         match self.fetch(entry, upstream, want).await {
             Ok(()) => Ok(Origin::Upstream),
-            Err(Nothing::Gone) => Box::pin(self.gone(entry, upstream)).await,
+            Err(Nothing::Gone | Nothing::Another) => Box::pin(self.gone(entry, upstream)).await,
             Err(Nothing::CannotTell) => self.stale(entry, Duration::MAX, "its cluster shows a batch under its id that may be another one"),
             Err(Nothing::NoAnswer(error)) => {
                 tracing::debug!(batch = %entry.id, cluster = %entry.cluster, %error, "a poll is answered from what is known");
@@ -284,7 +286,7 @@ impl Call {
         upstream.showed_id(&seen.upstream_id);
         match entry.same(&seen) {
             Same::Yes => Ok(seen),
-            Same::No => Err(Nothing::Gone),
+            Same::No => Err(Nothing::Another),
             Same::CannotTell => Err(Nothing::CannotTell),
         }
     }

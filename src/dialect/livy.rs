@@ -73,9 +73,9 @@ impl Dialect for LivyDialect {
     fn operation_support(&self, operation: Operation) -> Support {
         match operation {
             Operation::ListBatches => Support::Emulated("read in pages and merged with what the registry knows"),
-            Operation::GetState => {
-                Support::Emulated("asked by name where the gateway submitted it, so that an id that began again can't show another batch")
-            }
+            Operation::GetState => Support::Emulated(
+                "asked by the name that the gateway made up; anything else is compared as a whole item, so that an id that began again can't show another batch",
+            ),
             Operation::GetLog => Support::Emulated("`size` past the 32-bit range becomes -1, where Livy would return nothing"),
             Operation::CreateBatch | Operation::GetBatch | Operation::DeleteBatch | Operation::Other => Support::Native,
         }
@@ -193,6 +193,8 @@ impl LivyDialect {
                 400 if from_livy && message.contains("Duplicate session name") => FaultKind::DuplicateName,
                 400 if from_livy => FaultKind::Refused,
                 403 if from_livy && message.contains("not allowed to impersonate") => FaultKind::Forbidden,
+                // Another gateway that says so has sent nothing.
+                429 | 503 if from_livy && message.contains("nothing was submitted") => FaultKind::Busy,
                 // Livy's handler ended: whatever it left behind is a ghost. A 500 of Knox or IIS only means that it gave up waiting.
                 500 if from_livy => FaultKind::Refused,
                 _ => FaultKind::Unclear,
@@ -217,10 +219,15 @@ fn speaks_of_a_session(message: &str) -> bool {
 }
 
 /// Tells whether the body is one that Livy's servlet makes: a JSON string, or an object of `msg` alone. Jetty, Knox and load balancers make others.
+/// Another gateway of this kind adds three keys of its own.
 fn speaks_as_livy(response: &UpstreamResponse<'_>) -> bool {
+    const GATEWAY: [&str; 3] = ["code", "retryable", "requestId"];
     match serde_json::from_slice::<Value>(response.body) {
         Ok(Value::String(_)) => true,
-        Ok(Value::Object(map)) => map.len() == 1 && map.get("msg").is_some_and(Value::is_string),
+        Ok(Value::Object(map)) => {
+            let more = map.len() == 1 || (map.len() == 4 && GATEWAY.iter().all(|key| map.contains_key(*key)));
+            more && map.get("msg").is_some_and(Value::is_string)
+        }
         _ => false,
     }
 }

@@ -229,9 +229,6 @@ fn validate(spec: &BatchSpec) -> Result<(), RequestFault> {
         if name.chars().count() > LONGEST_NAME {
             return invalid(Field::Name, format!("a name has at most {LONGEST_NAME} characters."));
         }
-        if name.starts_with(crate::livy::NAME_PREFIX) {
-            return invalid(Field::Name, format!("names that begin with '{}' are the gateway's own.", crate::livy::NAME_PREFIX));
-        }
     }
     Ok(())
 }

@@ -8,6 +8,8 @@ use crate::upstream::{AskError, Errand, Upstream};
 const PAGE: usize = 200;
 /// Pages read of one cluster; an HDInsight cluster may remember tens of thousands of ended batches.
 const MOST_PAGES: usize = 50;
+/// Batches of one list that are passed over because they can't be read.
+const MOST_SKIPPED: usize = 3;
 
 /// What a look-up brought.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ async fn in_list(upstream: &Upstream, lookup: &Lookup, errand: &Errand) -> Looke
 pub(crate) async fn read_list(upstream: &Upstream, errand: &Errand) -> Result<Vec<Observed>, AskError> {
     let dialect = upstream.dialect();
     let mut all = Vec::new();
-    let (mut from, mut size) = (0, PAGE);
+    let (mut from, mut size, mut skipped) = (0, PAGE, 0);
     for _ in 0..MOST_PAGES {
         let request = dialect.list(from, size);
         let read = upstream.ask(Operation::ListBatches, &request, errand, |response| dialect.decode_list(response)).await;
@@ -61,8 +63,8 @@ pub(crate) async fn read_list(upstream: &Upstream, errand: &Errand) -> Result<Ve
                 continue;
             }
             // One batch that is too large by itself must not hide the others.
-            Err(AskError::Send(error)) if error.is_too_large() && dialect.list_is_paged() => {
-                (from, size) = (from + 1, PAGE);
+            Err(AskError::Send(error)) if error.is_too_large() && skipped < MOST_SKIPPED && dialect.list_is_paged() => {
+                (from, size, skipped) = (from + 1, PAGE, skipped + 1);
                 continue;
             }
             read => read?,

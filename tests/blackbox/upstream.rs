@@ -30,9 +30,9 @@ fn a_cluster_is_reached_over_tls_with_its_own_ca() {
     assert_eq!(gateway.get("/batches").json()["sessions"][0]["name"], "chained");
     assert_eq!(gateway.delete(&format!("/batches/{id}")).status, 200);
     behind.get("/batches/chained").error(404, "not_found");
-    // All of it went over kept connections: the probe and the submission may each have opened one, the test's own request another.
+    // Reads go over kept connections; the submission had one of its own, the probe may have opened one, the test's own request another.
     let handshakes = behind.metric(r#"livy_gateway_tls_handshakes_total{listener="127.0.0.1:0",outcome="ok",version="1.3"}"#);
-    assert!((2.0..=3.0).contains(&handshakes), "{handshakes} handshakes");
+    assert!((3.0..=4.0).contains(&handshakes), "{handshakes} handshakes");
     assert!(gateway.metric(r#"livy_gateway_upstream_connections{cluster="far",state="idle"}"#) >= 1.0);
 }
 
