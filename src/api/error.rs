@@ -34,7 +34,6 @@ pub enum Code {
     ClusterFull,
     UpstreamCredentials,
     UpstreamForbidden,
-    UpstreamInvalid,
     SubmissionUnknown,
     KillUnconfirmed,
     NoRoute,
@@ -59,7 +58,7 @@ pub struct Row {
 
 impl Code {
     /// Every code, in the order of the table.
-    pub const ALL: [Code; 29] = [
+    pub const ALL: [Code; 28] = [
         Code::BadRequest,
         Code::InvalidJson,
         Code::UnknownField,
@@ -81,7 +80,6 @@ impl Code {
         Code::ClusterFull,
         Code::UpstreamCredentials,
         Code::UpstreamForbidden,
-        Code::UpstreamInvalid,
         Code::SubmissionUnknown,
         Code::KillUnconfirmed,
         Code::NoRoute,
@@ -130,7 +128,6 @@ impl Code {
             Code::UpstreamForbidden => {
                 row("upstream_forbidden", 403, false, "the gateway's login may not do this on the cluster; nothing was submitted")
             }
-            Code::UpstreamInvalid => row("upstream_invalid", 502, true, "the cluster's answer to a read makes no sense"),
             Code::SubmissionUnknown => {
                 row("submission_unknown", 502, false, "it is not known whether the batch was created (only with `ambiguous: error`)")
             }
