@@ -186,7 +186,12 @@ impl Authenticators {
     /// # Errors
     /// The refusal to answer 401 with.
     pub async fn authenticate(&self, headers: &HeaderMap, metrics: &Metrics) -> Result<Arc<Principal>, Refusal> {
-        let header = headers.get(AUTHORIZATION);
+        let mut given = headers.get_all(AUTHORIZATION).iter();
+        let header = given.next();
+        // Two credentials in one request: no telling which of them another reader would believe.
+        if given.next().is_some() {
+            return Err(self.refuse_unrecognised(&Credential::Unreadable, metrics));
+        }
         let cache_key = header.map(|value| self.cache_key(value.as_bytes()));
         if let Some(hit) = cache_key.and_then(|key| self.verified.get(&key))
             && hit.until > Instant::now()
@@ -194,11 +199,7 @@ impl Authenticators {
             count(metrics, &hit.principal.authenticator, Outcome::Accepted);
             return Ok(hit.principal);
         }
-        let mut credential = read(header);
-        // Two credentials in one request: no telling which of them another reader would believe.
-        if headers.get_all(AUTHORIZATION).iter().count() > 1 {
-            credential = Credential::Unreadable;
-        }
+        let credential = read(header);
         let Some(authenticator) = self.choose(&credential) else {
             return Err(self.refuse_unrecognised(&credential, metrics));
         };

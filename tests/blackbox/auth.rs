@@ -35,6 +35,15 @@ fn a_401_names_every_scheme_and_reveals_nothing() {
 }
 
 #[test]
+fn two_credentials_are_refused_also_when_one_was_just_believed() {
+    let clusters = Clusters::start();
+    let gateway = Gateway::over(&clusters);
+    assert_eq!(gateway.get("/batches").status, 200);
+    gateway.send(&Request::get("/batches").basic(ALICE).basic(BOB)).error(401, "unauthenticated");
+    gateway.send(&Request::get("/batches").basic(ALICE).basic(ALICE)).error(401, "unauthenticated");
+}
+
+#[test]
 fn tokens_are_checked_claim_by_claim() {
     let clusters = Clusters::start();
     let gateway = Gateway::over(&clusters);
