@@ -28,6 +28,10 @@ const VERIFIED_FOR: Duration = Duration::from_secs(10);
 /// How many verified credentials are remembered; about 100 bytes each.
 const VERIFIED_CAPACITY: usize = 10_000;
 
+/// The longest password that is hashed, in bytes. Longer ones are nobody's, and some hashes take time with the square of their length:
+/// sha-crypt seconds for 20 kB.
+const LONGEST_PASSWORD: usize = 1024;
+
 /// Somebody, proven.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
@@ -247,6 +251,9 @@ impl Authenticators {
             (Check::Anonymous(user), _) => Ok((user.clone(), Vec::new(), VERIFIED_FOR)),
             (Check::Jwt(jwt), Credential::Bearer(token)) => jwt.verify(token).await,
             (Check::Basic(file), Credential::Basic { user, password }) => {
+                if password.len() > LONGEST_PASSWORD {
+                    return Err(Outcome::Rejected);
+                }
                 let Ok(_permit) = self.slow_checks.acquire().await else { return Err(Outcome::BackendError) };
                 let file = file.clone();
                 let check = move || file.verify(&user, &password).then_some(user);

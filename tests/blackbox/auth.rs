@@ -44,6 +44,21 @@ fn two_credentials_are_refused_also_when_one_was_just_believed() {
 }
 
 #[test]
+fn a_password_of_any_length_costs_no_more_than_another() {
+    let clusters = Clusters::start();
+    let scene = Scene::new(&clusters);
+    // sha-crypt's work grows with the length of the password; "secret" is the user's.
+    let hash = "$6$c9NG.amuZ.KN5Q.F$TABIyJZR3auz/SXvABrtUatz4dTxagjyfDvMyG05ni/qUM84NwQl7lzXnbm8h4dSzeQZZKaCyVjmQpljPkk0S0";
+    let gateway = scene.with_password_line(&format!("six:{hash}")).start();
+    assert_eq!(gateway.send(&Request::get("/version").basic(("six", "secret"))).status, 200);
+    let short = gateway.send(&Request::get("/version").basic(("six", "wrong")));
+    let begun = std::time::Instant::now();
+    let long = gateway.send(&Request::get("/version").basic(("six", &"x".repeat(20_000))));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!(long.error(401, "unauthenticated"), short.error(401, "unauthenticated"));
+}
+
+#[test]
 fn tokens_are_checked_claim_by_claim() {
     let clusters = Clusters::start();
     let gateway = Gateway::over(&clusters);
