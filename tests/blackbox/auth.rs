@@ -87,6 +87,9 @@ fn tokens_are_checked_claim_by_claim() {
     let [_, payload, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
     let none = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, br#"{"alg":"none"}"#);
     assert_eq!(status(&format!("{none}.{payload}.")), 401);
+    // RFC 7515 section 4.1.11: what is critical and not understood makes a token invalid, however well it is signed.
+    let critical = Header { crit: Some(vec!["exp".to_owned()]), ..Header::default() };
+    assert_eq!(status(&sign(json!({}), &critical, &EncodingKey::from_secret(JWT_SECRET.as_bytes()))), 401);
     assert_eq!(status(&format!("{none}.{payload}.{signature}")), 401);
     for outcome in ["expired", "wrong_audience", "bad_signature"] {
         assert!(gateway.metric(&format!("livy_gateway_auth_total{{authenticator=\"robots\",outcome=\"{outcome}\"}}")) >= 1.0, "{outcome}");
