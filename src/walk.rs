@@ -58,7 +58,7 @@ where
         Ok(reply) => reply.into_response(),
         Err(Failure::Api(error)) => respond::error(&error, &[], &request_id),
         Err(Failure::Refused(refusal)) => {
-            let error = ApiError::new(Code::Unauthenticated, refusal.message);
+            let error = ApiError::new(refusal.code, refusal.message);
             respond::error(&error, &refusal.challenges, &request_id)
         }
     };

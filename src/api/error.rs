@@ -38,6 +38,7 @@ pub enum Code {
     KillUnconfirmed,
     NoRoute,
     ClusterUnavailable,
+    AuthBackendUnavailable,
     RegistryUnavailable,
     Draining,
     Internal,
@@ -58,7 +59,7 @@ pub struct Row {
 
 impl Code {
     /// Every code, in the order of the table.
-    pub const ALL: [Code; 28] = [
+    pub const ALL: [Code; 29] = [
         Code::BadRequest,
         Code::InvalidJson,
         Code::UnknownField,
@@ -84,6 +85,7 @@ impl Code {
         Code::KillUnconfirmed,
         Code::NoRoute,
         Code::ClusterUnavailable,
+        Code::AuthBackendUnavailable,
         Code::RegistryUnavailable,
         Code::Draining,
         Code::Internal,
@@ -136,6 +138,12 @@ impl Code {
             Code::ClusterUnavailable => {
                 row("cluster_unavailable", 503, true, "the cluster can't be reached; on a submission, nothing was submitted")
             }
+            Code::AuthBackendUnavailable => row(
+                "auth_backend_unavailable",
+                503,
+                true,
+                "the credential can't be checked now, such as while an issuer's keys were never read",
+            ),
             Code::RegistryUnavailable => row("registry_unavailable", 503, true, "the gateway's own store failed; nothing was submitted"),
             Code::Draining => row("draining", 503, true, "this gateway is shutting down; nothing was submitted"),
             Code::Internal => row("internal", 500, true, "a bug in the gateway; the request id finds it in the log"),

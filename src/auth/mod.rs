@@ -17,6 +17,7 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
+use crate::api::error::Code;
 use crate::observe::metrics::Metrics;
 use htpasswd::Htpasswd;
 use jwt::JwtVerifier;
@@ -106,11 +107,11 @@ impl Outcome {
 /// A refusal, with the challenges for the 401.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    /// Why, for the metric.
-    pub outcome: Outcome,
+    /// What to answer with.
+    pub code: Code,
     /// Why, for the client.
     pub message: &'static str,
-    /// One `WWW-Authenticate` value for each scheme in force.
+    /// One `WWW-Authenticate` value for each scheme in force; none where the credential is not what is wrong.
     pub challenges: Vec<HeaderValue>,
 }
 
@@ -188,7 +189,7 @@ impl Authenticators {
     /// Says who is calling.
     ///
     /// # Errors
-    /// The refusal to answer 401 with.
+    /// The refusal to answer with.
     pub async fn authenticate(&self, headers: &HeaderMap, metrics: &Metrics) -> Result<Arc<Principal>, Refusal> {
         let mut given = headers.get_all(AUTHORIZATION).iter();
         let header = given.next();
@@ -280,7 +281,11 @@ impl Authenticators {
     }
 
     fn refusal(&self, outcome: Outcome) -> Refusal {
-        Refusal { outcome, message: outcome.sentence(), challenges: self.challenges.clone() }
+        match outcome {
+            // A 401 would tell a client that its credential is wrong, which nobody knows when nobody looked.
+            Outcome::BackendError => Refusal { code: Code::AuthBackendUnavailable, message: outcome.sentence(), challenges: Vec::new() },
+            _ => Refusal { code: Code::Unauthenticated, message: outcome.sentence(), challenges: self.challenges.clone() },
+        }
     }
 }
 

@@ -190,6 +190,25 @@ fn a_key_that_is_new_in_the_set_is_fetched() {
 }
 
 #[test]
+fn an_issuer_that_is_down_is_no_fault_of_the_token() {
+    let clusters = Clusters::start();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let port = listener.local_addr().expect("is bound").port();
+    // Nobody listens there any more, and nobody else gets the port of a listener that took no connection.
+    drop(listener);
+    let gateway = with_key_set(Scene::new(&clusters), &format!("url: \"http://127.0.0.1:{port}/keys\", refresh: 1h")).start();
+    let (_, algorithm, key) = key_pairs().remove(0);
+    let header = Header { kid: Some("rs".to_owned()), ..Header::new(algorithm) };
+    let reply = gateway.send(&Request::get("/version").bearer(&sign(json!({"iss": "https://sso.test"}), &header, &key)));
+    reply.error(503, "auth_backend_unavailable");
+    assert_eq!(reply.json()["retryable"], true);
+    assert!(reply.header("retry-after").is_some() && reply.header("www-authenticate").is_none());
+    assert!(gateway.metric(r#"livy_gateway_auth_total{authenticator="sso",outcome="backend_error"}"#) >= 1.0);
+    // Whoever needs no key set is served.
+    assert_eq!(gateway.get("/version").status, 200);
+}
+
+#[test]
 fn anonymous_is_only_where_it_is_written_down() {
     let clusters = Clusters::start();
     let mut scene = Scene::new(&clusters);
