@@ -32,6 +32,7 @@ pub enum Code {
     UnsupportedMediaType,
     IdempotencyConflict,
     ClusterFull,
+    TooManyLogins,
     UpstreamCredentials,
     UpstreamForbidden,
     SubmissionUnknown,
@@ -59,7 +60,7 @@ pub struct Row {
 
 impl Code {
     /// Every code, in the order of the table.
-    pub const ALL: [Code; 29] = [
+    pub const ALL: [Code; 30] = [
         Code::BadRequest,
         Code::InvalidJson,
         Code::UnknownField,
@@ -79,6 +80,7 @@ impl Code {
         Code::UnsupportedMediaType,
         Code::IdempotencyConflict,
         Code::ClusterFull,
+        Code::TooManyLogins,
         Code::UpstreamCredentials,
         Code::UpstreamForbidden,
         Code::SubmissionUnknown,
@@ -124,6 +126,7 @@ impl Code {
             }
             Code::IdempotencyConflict => row("idempotency_conflict", 422, false, "this Idempotency-Key was used with another body"),
             Code::ClusterFull => row("cluster_full", 429, true, "the cluster takes no more batches now; nothing was submitted"),
+            Code::TooManyLogins => row("too_many_logins", 429, true, "more passwords wait to be checked than the gateway can check soon"),
             Code::UpstreamCredentials => {
                 row("upstream_credentials", 503, true, "the cluster refused the gateway's own login; nothing was submitted")
             }

@@ -59,6 +59,58 @@ fn a_password_of_any_length_costs_no_more_than_another() {
 }
 
 #[test]
+fn a_flood_of_logins_is_bounded_and_told_to_come_back() {
+    let clusters = Clusters::start();
+    // A fifth of a second each: long enough that they pile up.
+    let slow = bcrypt::hash("secret", 12).expect("hashes");
+    let gateway = Scene::new(&clusters).with_password_line(&format!("slow:{slow}")).start();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = 4 * 16 * cores;
+    let replies: Vec<Reply> = std::thread::scope(|scope| {
+        let ask = |at: usize| gateway.send(&Request::get("/version").basic(("slow", &format!("wrong-{at}"))));
+        let asking: Vec<_> = (0..count).map(|at| scope.spawn(move || ask(at))).collect();
+        asking.into_iter().map(|one| one.join().expect("no panic")).collect()
+    });
+    let (full, refused): (Vec<&Reply>, Vec<&Reply>) = replies.iter().partition(|reply| reply.status == 429);
+    assert!(!full.is_empty() && !refused.is_empty(), "{} and {}", full.len(), refused.len());
+    for reply in full {
+        reply.error(429, "too_many_logins");
+        assert_eq!(reply.json()["retryable"], true);
+        assert!(reply.header("retry-after").is_some() && reply.header("www-authenticate").is_none());
+    }
+    for reply in refused {
+        reply.error(401, "unauthenticated");
+    }
+    assert!(gateway.metric(r#"livy_gateway_auth_total{authenticator="staff",outcome="backend_error"}"#) >= 1.0);
+    // Nobody is shut out for long.
+    assert_eq!(gateway.send(&Request::get("/version").basic(("slow", "secret"))).status, 200);
+}
+
+#[test]
+fn logins_that_nobody_waits_for_cost_no_more_threads() {
+    let clusters = Clusters::start();
+    let slow = bcrypt::hash("secret", 13).expect("hashes");
+    let gateway = Scene::new(&clusters).with_password_line(&format!("slow:{slow}")).start();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", gateway.process.id())).map_or(0, Iterator::count);
+    let before = threads();
+    let mut most = before;
+    for at in 0..20 * cores {
+        let mut hasty = gateway.tls(&[b"http/1.1"]);
+        let request = Request::get("/version").basic(("slow", &format!("wrong-{at}"))).to_bytes();
+        std::io::Write::write_all(&mut hasty, &request).expect("is sent");
+        std::io::Write::flush(&mut hasty).expect("is sent");
+        let in_flight = |gateway: &Gateway| gateway.metric(r#"livy_gateway_requests_in_flight{operation="other"}"#);
+        gateway.wait_until("it is being checked", |gateway| in_flight(gateway) == 1.0);
+        drop(hasty);
+        gateway.wait_until("the gateway noticed", |gateway| in_flight(gateway) == 0.0);
+        most = most.max(threads());
+    }
+    assert!(most <= before + cores + 4, "{before} threads became {most}");
+    gateway.wait_until("somebody gets in", |gateway| gateway.send(&Request::get("/version").basic(("slow", "secret"))).status == 200);
+}
+
+#[test]
 fn tokens_are_checked_claim_by_claim() {
     let clusters = Clusters::start();
     let gateway = Gateway::over(&clusters);

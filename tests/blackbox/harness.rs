@@ -100,6 +100,10 @@ impl Process {
         panic!("no line with {what}; there were:\n{}", self.seen.lock().expect("no panic holds it").join("\n"));
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
         assert!(status.success());
