@@ -17,7 +17,6 @@ use crate::runtime::{Gateway, Snapshot};
 const LAST_SUBMISSIONS: Duration = Duration::from_secs(5);
 
 pub(super) fn run(path: &Path) -> Result<(), String> {
-    super::start_log();
     super::runtime()?.block_on(async {
         let running = Running::start(path).await?;
         running.until_told().await;
