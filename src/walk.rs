@@ -58,7 +58,7 @@ where
         Ok(reply) => reply.into_response(),
         Err(Failure::Api(error)) => respond::error(&error, &[], &request_id),
         Err(Failure::Refused(refusal)) => {
-            let error = ApiError::new(Code::Unauthenticated, refusal.message);
+            let error = ApiError::new(refusal.code, refusal.message);
             respond::error(&error, &refusal.challenges, &request_id)
         }
     };
@@ -96,6 +96,10 @@ impl<'a> Ending<'a> {
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         let walk = self.walk;
+        if std::thread::panicking() {
+            // A bug is ending this walk; the listener answers for it.
+            self.status = Code::Internal.row().status;
+        }
         let metrics = &walk.gateway.metrics;
         let seen = walk.errand.whereabouts();
         let route = seen.route.as_deref().unwrap_or(NO_ROUTE);
@@ -116,7 +120,7 @@ impl Drop for Ending<'_> {
 }
 
 /// Takes the client's request id if it is sane, else makes one.
-fn request_id(headers: &HeaderMap) -> String {
+pub(crate) fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok());
     let sane = |id: &&str| {
         !id.is_empty() && id.len() <= LONGEST_REQUEST_ID && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))

@@ -32,13 +32,14 @@ pub enum Code {
     UnsupportedMediaType,
     IdempotencyConflict,
     ClusterFull,
+    TooManyLogins,
     UpstreamCredentials,
     UpstreamForbidden,
-    UpstreamInvalid,
     SubmissionUnknown,
     KillUnconfirmed,
     NoRoute,
     ClusterUnavailable,
+    AuthBackendUnavailable,
     RegistryUnavailable,
     Draining,
     Internal,
@@ -59,7 +60,7 @@ pub struct Row {
 
 impl Code {
     /// Every code, in the order of the table.
-    pub const ALL: [Code; 29] = [
+    pub const ALL: [Code; 30] = [
         Code::BadRequest,
         Code::InvalidJson,
         Code::UnknownField,
@@ -79,13 +80,14 @@ impl Code {
         Code::UnsupportedMediaType,
         Code::IdempotencyConflict,
         Code::ClusterFull,
+        Code::TooManyLogins,
         Code::UpstreamCredentials,
         Code::UpstreamForbidden,
-        Code::UpstreamInvalid,
         Code::SubmissionUnknown,
         Code::KillUnconfirmed,
         Code::NoRoute,
         Code::ClusterUnavailable,
+        Code::AuthBackendUnavailable,
         Code::RegistryUnavailable,
         Code::Draining,
         Code::Internal,
@@ -124,13 +126,13 @@ impl Code {
             }
             Code::IdempotencyConflict => row("idempotency_conflict", 422, false, "this Idempotency-Key was used with another body"),
             Code::ClusterFull => row("cluster_full", 429, true, "the cluster takes no more batches now; nothing was submitted"),
+            Code::TooManyLogins => row("too_many_logins", 429, true, "more passwords wait to be checked than the gateway can check soon"),
             Code::UpstreamCredentials => {
                 row("upstream_credentials", 503, true, "the cluster refused the gateway's own login; nothing was submitted")
             }
             Code::UpstreamForbidden => {
                 row("upstream_forbidden", 403, false, "the gateway's login may not do this on the cluster; nothing was submitted")
             }
-            Code::UpstreamInvalid => row("upstream_invalid", 502, true, "the cluster's answer to a read makes no sense"),
             Code::SubmissionUnknown => {
                 row("submission_unknown", 502, false, "it is not known whether the batch was created (only with `ambiguous: error`)")
             }
@@ -139,6 +141,12 @@ impl Code {
             Code::ClusterUnavailable => {
                 row("cluster_unavailable", 503, true, "the cluster can't be reached; on a submission, nothing was submitted")
             }
+            Code::AuthBackendUnavailable => row(
+                "auth_backend_unavailable",
+                503,
+                true,
+                "the credential can't be checked now, such as while an issuer's keys were never read",
+            ),
             Code::RegistryUnavailable => row("registry_unavailable", 503, true, "the gateway's own store failed; nothing was submitted"),
             Code::Draining => row("draining", 503, true, "this gateway is shutting down; nothing was submitted"),
             Code::Internal => row("internal", 500, true, "a bug in the gateway; the request id finds it in the log"),

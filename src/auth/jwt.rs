@@ -53,6 +53,10 @@ impl JwtVerifier {
     /// The outcome to count and to tell.
     pub async fn verify(&self, token: &str) -> Result<(String, Vec<String>, Duration), Outcome> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| Outcome::Malformed)?;
+        // RFC 7515 section 4.1.11: no extension is understood here, so a token that must not be read without one is invalid.
+        if header.crit.is_some() {
+            return Err(Outcome::Rejected);
+        }
         let Some(algorithm) = self.algorithms.iter().copied().find(|one| *one == header.alg) else {
             return Err(Outcome::Rejected);
         };

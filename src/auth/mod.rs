@@ -6,6 +6,7 @@
 pub mod htpasswd;
 pub mod jwks;
 pub mod jwt;
+mod passwords;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,11 +16,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use quick_cache::sync::Cache;
-use tokio::sync::Semaphore;
 
+use crate::api::error::Code;
 use crate::observe::metrics::Metrics;
 use htpasswd::Htpasswd;
 use jwt::JwtVerifier;
+use passwords::{Passwords, Unchecked};
 
 /// How long a verified credential is believed without another look. Seconds, so that a removed user is out soon; long enough that
 /// a scheduler's polls don't pay bcrypt each time.
@@ -27,6 +29,10 @@ const VERIFIED_FOR: Duration = Duration::from_secs(10);
 
 /// How many verified credentials are remembered; about 100 bytes each.
 const VERIFIED_CAPACITY: usize = 10_000;
+
+/// The longest password that is hashed, in bytes. Longer ones are nobody's, and some hashes take time with the square of their length:
+/// sha-crypt seconds for 20 kB.
+const LONGEST_PASSWORD: usize = 1024;
 
 /// Somebody, proven.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,14 +105,54 @@ impl Outcome {
     }
 }
 
+/// Why a credential was not believed.
+#[derive(Clone, Copy, Debug)]
+enum Failed {
+    /// It was looked at, or could not be.
+    As(Outcome),
+    /// Too many others are being looked at.
+    Crowded,
+}
+
+impl From<Outcome> for Failed {
+    fn from(outcome: Outcome) -> Self {
+        Failed::As(outcome)
+    }
+}
+
+impl Failed {
+    fn outcome(self) -> Outcome {
+        match self {
+            Failed::As(outcome) => outcome,
+            Failed::Crowded => Outcome::BackendError,
+        }
+    }
+
+    /// Returns what to answer with: a 401 would tell a client that its credential is wrong, which nobody knows when nobody looked.
+    fn code(self) -> Code {
+        match self {
+            Failed::Crowded => Code::TooManyLogins,
+            Failed::As(Outcome::BackendError) => Code::AuthBackendUnavailable,
+            Failed::As(_) => Code::Unauthenticated,
+        }
+    }
+
+    fn sentence(self) -> &'static str {
+        match self {
+            Failed::As(outcome) => outcome.sentence(),
+            Failed::Crowded => "too many logins are being checked at the moment",
+        }
+    }
+}
+
 /// A refusal, with the challenges for the 401.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    /// Why, for the metric.
-    pub outcome: Outcome,
+    /// What to answer with.
+    pub code: Code,
     /// Why, for the client.
     pub message: &'static str,
-    /// One `WWW-Authenticate` value for each scheme in force.
+    /// One `WWW-Authenticate` value for each scheme in force; none where the credential is not what is wrong.
     pub challenges: Vec<HeaderValue>,
 }
 
@@ -138,8 +184,7 @@ pub struct Authenticators {
     verified: Cache<[u8; 32], Verified>,
     /// Makes the cache's keys useless to whoever reads memory without it, and different in every process.
     key: hmac::Key,
-    /// Password hashes are slow by intent; as many at once as there are cores, so that they never starve the polls.
-    slow_checks: Semaphore,
+    passwords: Passwords,
 }
 
 #[derive(Clone, Debug)]
@@ -178,27 +223,28 @@ impl Authenticators {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let random = uuid::Uuid::new_v4().into_bytes().into_iter().chain(uuid::Uuid::new_v4().into_bytes());
         let key = hmac::Key::new(hmac::HMAC_SHA256, &random.collect::<Vec<u8>>());
-        Authenticators { chain, challenges, verified: Cache::new(VERIFIED_CAPACITY), key, slow_checks: Semaphore::new(cores) }
+        Authenticators { chain, challenges, verified: Cache::new(VERIFIED_CAPACITY), key, passwords: Passwords::new(cores) }
     }
 
     /// Says who is calling.
     ///
     /// # Errors
-    /// The refusal to answer 401 with.
+    /// The refusal to answer with.
     pub async fn authenticate(&self, headers: &HeaderMap, metrics: &Metrics) -> Result<Arc<Principal>, Refusal> {
-        let header = headers.get(AUTHORIZATION);
-        let cache_key = header.map(|value| self.cache_key(value.as_bytes()));
+        let mut given = headers.get_all(AUTHORIZATION).iter();
+        let header = given.next();
+        // Two credentials in one request: no telling which of them another reader would believe.
+        if given.next().is_some() {
+            return Err(self.refuse_unrecognised(&Credential::Unreadable, metrics));
+        }
+        let cache_key = header.map(|value| self.keyed_hash(&[value.as_bytes()]));
         if let Some(hit) = cache_key.and_then(|key| self.verified.get(&key))
             && hit.until > Instant::now()
         {
             count(metrics, &hit.principal.authenticator, Outcome::Accepted);
             return Ok(hit.principal);
         }
-        let mut credential = read(header);
-        // Two credentials in one request: no telling which of them another reader would believe.
-        if headers.get_all(AUTHORIZATION).iter().count() > 1 {
-            credential = Credential::Unreadable;
-        }
+        let credential = read(header);
         let Some(authenticator) = self.choose(&credential) else {
             return Err(self.refuse_unrecognised(&credential, metrics));
         };
@@ -215,17 +261,18 @@ impl Authenticators {
                 }
                 Ok(principal)
             }
-            Err(outcome) => {
-                count(metrics, &authenticator.name, outcome);
-                Err(self.refusal(outcome))
+            Err(failed) => {
+                count(metrics, &authenticator.name, failed.outcome());
+                Err(self.refusal(failed))
             }
         }
     }
 
-    fn cache_key(&self, credential: &[u8]) -> [u8; 32] {
-        let tag = hmac::sign(&self.key, credential);
+    fn keyed_hash(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut tag = hmac::Context::with_key(&self.key);
+        parts.iter().for_each(|part| tag.update(part));
         let mut key = [0; 32];
-        key.copy_from_slice(tag.as_ref());
+        key.copy_from_slice(tag.sign().as_ref());
         key
     }
 
@@ -241,21 +288,25 @@ impl Authenticators {
         self.chain.iter().find(fits).or_else(|| self.chain.iter().find(same_scheme))
     }
 
-    async fn check(&self, authenticator: &Authenticator, credential: Credential<'_>) -> Result<(String, Vec<String>, Duration), Outcome> {
+    async fn check(&self, authenticator: &Authenticator, credential: Credential<'_>) -> Result<(String, Vec<String>, Duration), Failed> {
         match (&authenticator.check, credential) {
             (Check::Anonymous(user), _) => Ok((user.clone(), Vec::new(), VERIFIED_FOR)),
-            (Check::Jwt(jwt), Credential::Bearer(token)) => jwt.verify(token).await,
+            (Check::Jwt(jwt), Credential::Bearer(token)) => Ok(jwt.verify(token).await?),
             (Check::Basic(file), Credential::Basic { user, password }) => {
-                let Ok(_permit) = self.slow_checks.acquire().await else { return Err(Outcome::BackendError) };
-                let file = file.clone();
-                let check = move || file.verify(&user, &password).then_some(user);
-                match tokio::task::spawn_blocking(check).await {
-                    Ok(Some(user)) => Ok((user, Vec::new(), VERIFIED_FOR)),
-                    Ok(None) => Err(Outcome::Rejected),
-                    Err(_) => Err(Outcome::BackendError),
+                if password.len() > LONGEST_PASSWORD {
+                    return Err(Outcome::Rejected.into());
+                }
+                // The first authenticator of a kind gets all credentials of that kind, and a user's name can't hold a colon.
+                let key = self.keyed_hash(&[user.as_bytes(), b":", password.as_bytes()]);
+                let (file, name) = (file.clone(), user.clone());
+                match self.passwords.check(key, move || file.verify(&name, &password)).await {
+                    Ok(true) => Ok((user, Vec::new(), VERIFIED_FOR)),
+                    Ok(false) => Err(Outcome::Rejected.into()),
+                    Err(Unchecked::TooMany) => Err(Failed::Crowded),
+                    Err(Unchecked::Broken) => Err(Outcome::BackendError.into()),
                 }
             }
-            _ => Err(Outcome::Rejected),
+            _ => Err(Outcome::Rejected.into()),
         }
     }
 
@@ -268,11 +319,13 @@ impl Authenticators {
         if let Some(first) = self.chain.first() {
             count(metrics, &first.name, outcome);
         }
-        self.refusal(outcome)
+        self.refusal(outcome.into())
     }
 
-    fn refusal(&self, outcome: Outcome) -> Refusal {
-        Refusal { outcome, message: outcome.sentence(), challenges: self.challenges.clone() }
+    fn refusal(&self, failed: Failed) -> Refusal {
+        let code = failed.code();
+        let challenges = if code == Code::Unauthenticated { self.challenges.clone() } else { Vec::new() };
+        Refusal { code, message: failed.sentence(), challenges }
     }
 }
 

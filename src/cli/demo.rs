@@ -22,7 +22,6 @@ const AUDIENCE: &str = "livy-gateway";
 const TOKEN_LIFE_S: u64 = 12 * 3600;
 
 pub(super) fn run(listen: SocketAddr) -> Result<(), String> {
-    super::start_log();
     super::runtime()?.block_on(async {
         let folder = Folder::new()?;
         let clusters = sandbox::start(SocketAddr::from(([127, 0, 0, 1], 0)), &[]).await.map_err(|error| error.to_string())?;

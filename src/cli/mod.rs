@@ -14,6 +14,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use livy_dialect::Flavor;
 
+use crate::observe::log::Log;
+
 /// One stable Apache Livy batch endpoint in front of Livy, Knox, HDInsight, IBM Analytics Engine and Kyuubi clusters.
 #[derive(Debug, Parser)]
 #[command(name = "livy-gateway", version, arg_required_else_help = true)]
@@ -102,8 +104,15 @@ impl From<FlavorArg> for Flavor {
 
 /// Runs the command line. Exit status: 0 fine, 1 the thing asked for failed, 2 wrong usage (clap's own).
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let result = match cli.command {
+    let command = Cli::parse().command;
+    let log = match command.keeps_a_log().then(start_log).transpose() {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("the log can't be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = match command {
         Command::Serve(config) => serve::run(&config.path),
         Command::Check { config, probe, format } => check::run(&config.path, probe, format),
         Command::Certify(certify) => certify.run(),
@@ -115,25 +124,38 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             // A report that was printed already says why.
-            if !why.is_empty() {
-                eprintln!("{}", why.trim_end());
+            match &log {
+                _ if why.is_empty() => {}
+                // Behind the lines that are still waiting, and with their bound: stderr may be a pipe that nobody reads.
+                Some(log) => log.lines().say(why.trim_end()),
+                None => eprintln!("{}", why.trim_end()),
             }
             ExitCode::FAILURE
         }
     }
 }
 
-/// Sets the log up: JSON lines on stderr, plain text on a terminal; the level from `LIVY_GATEWAY_LOG`, as in `RUST_LOG`.
-fn start_log() {
+impl Command {
+    /// Tells whether it runs until it is told to stop, and writes a log meanwhile.
+    fn keeps_a_log(&self) -> bool {
+        matches!(self, Command::Serve(_) | Command::Demo { .. } | Command::Sandbox { .. })
+    }
+}
+
+/// Sets the log up: JSON lines on stderr, plain text on a terminal; the level from `LIVY_GATEWAY_LOG`, as in `RUST_LOG`. Panics go there too.
+fn start_log() -> std::io::Result<Log> {
     use std::io::IsTerminal as _;
+    let log = Log::to_stderr()?;
     let filter =
         tracing_subscriber::EnvFilter::try_from_env("LIVY_GATEWAY_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.lines());
     if std::io::stderr().is_terminal() {
         builder.init();
     } else {
         builder.json().flatten_event(true).init();
     }
+    crate::observe::log::take_panics();
+    Ok(log)
 }
 
 /// Makes the runtime that every command that waits runs on.

@@ -8,7 +8,6 @@ use livy_dialect::{Flavor, Settings};
 use crate::sandbox::{self, INSTANCE, PASSWORD, TOKEN, USER};
 
 pub(super) fn run(listen: SocketAddr, flavors: Vec<Flavor>) -> Result<(), String> {
-    super::start_log();
     let flavors = if flavors.is_empty() { Flavor::ALL.to_vec() } else { flavors };
     super::runtime()?.block_on(async {
         let address = sandbox::start(listen, &flavors).await.map_err(|error| format!("can't bind {listen}: {error}"))?;

@@ -20,7 +20,6 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const LAST_SUBMISSIONS: Duration = Duration::from_secs(5);
 
 pub(super) fn run(path: &Path) -> Result<(), String> {
-    super::start_log();
     super::runtime()?.block_on(async {
         let running = Running::start(path).await?;
         running.until_told().await;

@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::HeaderValue;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
@@ -22,7 +23,7 @@ use tokio_rustls::server::TlsStream;
 use super::Server;
 use super::activity::{Activity, Expired, Watched};
 use crate::api::error::{ApiError, Code};
-use crate::api::respond::{self, Body};
+use crate::api::respond::{self, Body, REQUEST_ID};
 use crate::runtime::Gateway;
 use crate::walk;
 
@@ -146,20 +147,41 @@ async fn answer(
     gateway: Arc<Gateway>,
     activity: Arc<Activity>,
     peer: SocketAddr,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let _busy = Busy::new(activity);
-    let mut walk = Box::pin(walk::serve(gateway, peer, request));
-    // A panic must cost one request, not the connection with all its other streams.
-    let guarded = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| walk.as_mut().poll(cx))) {
+    let request_id = name(&mut request);
+    Ok(guarded(&request_id, walk::serve(gateway, peer, request)).await)
+}
+
+/// Gives a request its id before the walk begins: whoever answers for a walk that broke needs it too.
+fn name<B>(request: &mut Request<B>) -> String {
+    let request_id = walk::request_id(request.headers());
+    // An id is visible ASCII.
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        request.headers_mut().insert(REQUEST_ID, value);
+    }
+    request_id
+}
+
+/// Answers 500 for a walk that panics: a bug must cost one request, not the connection with all its other streams.
+async fn guarded(request_id: &str, walk: impl Future<Output = Response<Body>>) -> Response<Body> {
+    let mut walk = Box::pin(walk);
+    let caught = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| walk.as_mut().poll(cx))) {
         Ok(Poll::Pending) => Poll::Pending,
         Ok(Poll::Ready(response)) => Poll::Ready(Some(response)),
         Err(_) => Poll::Ready(None),
     });
-    Ok(match guarded.await {
-        Some(response) => response,
-        None => respond::error(&ApiError::new(Code::Internal, "the gateway met a bug; its log has it"), &[], ""),
-    })
+    if let Some(response) = caught.await {
+        return response;
+    }
+    // What and where it was is in the line that the panic itself wrote; this one ties it to the request.
+    tracing::error!(request_id, "a request met a bug and was answered 500");
+    let mut response = respond::error(&ApiError::new(Code::Internal, "the gateway met a bug; its log has it"), &[], request_id);
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
 }
 
 /// Marks a request as being served, whatever way it ends.
@@ -194,4 +216,86 @@ where
         .serve_connection(TokioIo::new(tcp), service);
     // How a connection of the admin listener ends is of no interest to anybody.
     let _ = connection.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::{Mutex, PoisonError};
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::config;
+    use crate::observe::metrics::{Metrics, NO_ROUTE};
+    use crate::registry::{Registry, SqliteStore};
+    use crate::runtime::Snapshot;
+
+    /// A body that breaks whoever reads it.
+    struct Broken;
+
+    impl http_body::Body for Broken {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+            panic!("a bug on purpose")
+        }
+    }
+
+    fn gateway() -> Arc<Gateway> {
+        let yaml = "server: {listen: \"127.0.0.1:0\", plaintext: true}\nadmin: {listen: \"127.0.0.1:0\"}\nregistry: {memory: {}}\n\
+             authenticators: {open: {anonymous: {user: guest}}}\nclusters: {a: {flavor: livy, url: \"http://127.0.0.1:9\"}}\n\
+             routes: [{name: all, targets: [{cluster: a}]}]\n";
+        let metrics = Arc::new(Metrics::new());
+        let config = config::parse("routes.yaml", yaml.to_owned(), Path::new(".")).expect("is right").config;
+        let snapshot = Snapshot::build(config, &metrics).expect("can be built");
+        Gateway::new(snapshot, Registry::new(Arc::new(SqliteStore::in_memory().expect("opens"))), metrics)
+    }
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_like_any_other_answer() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let _log = tracing::subscriber::set_default(tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish());
+        let gateway = gateway();
+        let mut request = Request::post("/batches").header("content-type", "application/json").body(Broken).expect("a request");
+        let id = name(&mut request);
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let response = guarded(&id, walk::serve(gateway.clone(), peer, request)).await;
+        assert_eq!(response.status(), 500);
+        assert!(!id.is_empty() && response.headers()[REQUEST_ID] == id.as_str());
+        let body = response.into_body().collect().await.expect("is whole").to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!((body["code"].as_str(), body["requestId"].as_str()), (Some("internal"), Some(id.as_str())));
+        assert_eq!(gateway.metrics.requests_total.with_label_values(&[NO_ROUTE, "create_batch", "500"]).get(), 1);
+        assert_eq!(gateway.metrics.requests_total.with_label_values(&[NO_ROUTE, "create_batch", "499"]).get(), 0);
+        assert_eq!(gateway.metrics.requests_in_flight.with_label_values(&["create_batch"]).get(), 0);
+        let log = String::from_utf8(lines.0.lock().unwrap_or_else(PoisonError::into_inner).clone()).expect("is text");
+        let of_request = |level: &str| log.lines().any(|line| line.contains(&id) && line.contains(level));
+        assert!(of_request("\"level\":\"ERROR\"") && of_request("\"status\":500"), "{log}");
+    }
+
+    #[tokio::test]
+    async fn a_request_keeps_the_id_that_it_brings() {
+        let mut request = Request::get("/batches").header("x-request-id", "mine").body(()).expect("a request");
+        assert_eq!(name(&mut request), "mine");
+        let mut request = Request::get("/batches").header("x-request-id", "not sane").body(()).expect("a request");
+        let made = name(&mut request);
+        assert!(made.len() == 36 && request.headers()[REQUEST_ID] == made.as_str(), "{made}");
+    }
 }

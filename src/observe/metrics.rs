@@ -67,6 +67,7 @@ pub struct Metrics {
     pub config_last_reload_success: IntGauge,
     pub config_last_reload_timestamp: Gauge,
     pub build_info: IntGaugeVec,
+    pub log_records_dropped_total: IntCounter,
 }
 
 /// Makes families of one registry; the names and label names below are constants, so registering can only fail by a bug here.
@@ -199,6 +200,8 @@ impl Metrics {
                 "When the configuration in force was read, Unix time.",
             )),
             build_info: m.gauge("build_info", "1; version and revision of this binary.", &["version", "revision"]),
+            // Counted where lines are left, which is before and after any configuration.
+            log_records_dropped_total: m.register(Ok(super::log::DROPPED.clone())),
             registry: registry.clone(),
         };
         metrics.create_closed_sets();

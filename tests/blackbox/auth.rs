@@ -35,6 +35,82 @@ fn a_401_names_every_scheme_and_reveals_nothing() {
 }
 
 #[test]
+fn two_credentials_are_refused_also_when_one_was_just_believed() {
+    let clusters = Clusters::start();
+    let gateway = Gateway::over(&clusters);
+    assert_eq!(gateway.get("/batches").status, 200);
+    gateway.send(&Request::get("/batches").basic(ALICE).basic(BOB)).error(401, "unauthenticated");
+    gateway.send(&Request::get("/batches").basic(ALICE).basic(ALICE)).error(401, "unauthenticated");
+}
+
+#[test]
+fn a_password_of_any_length_costs_no_more_than_another() {
+    let clusters = Clusters::start();
+    let scene = Scene::new(&clusters);
+    // sha-crypt's work grows with the length of the password; "secret" is the user's.
+    let hash = "$6$c9NG.amuZ.KN5Q.F$TABIyJZR3auz/SXvABrtUatz4dTxagjyfDvMyG05ni/qUM84NwQl7lzXnbm8h4dSzeQZZKaCyVjmQpljPkk0S0";
+    let gateway = scene.with_password_line(&format!("six:{hash}")).start();
+    assert_eq!(gateway.send(&Request::get("/version").basic(("six", "secret"))).status, 200);
+    let short = gateway.send(&Request::get("/version").basic(("six", "wrong")));
+    let begun = std::time::Instant::now();
+    let long = gateway.send(&Request::get("/version").basic(("six", &"x".repeat(20_000))));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!(long.error(401, "unauthenticated"), short.error(401, "unauthenticated"));
+}
+
+#[test]
+fn a_flood_of_logins_is_bounded_and_told_to_come_back() {
+    let clusters = Clusters::start();
+    // A fifth of a second each: long enough that they pile up.
+    let slow = bcrypt::hash("secret", 12).expect("hashes");
+    let gateway = Scene::new(&clusters).with_password_line(&format!("slow:{slow}")).start();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = 4 * 16 * cores;
+    let replies: Vec<Reply> = std::thread::scope(|scope| {
+        let ask = |at: usize| gateway.send(&Request::get("/version").basic(("slow", &format!("wrong-{at}"))));
+        let asking: Vec<_> = (0..count).map(|at| scope.spawn(move || ask(at))).collect();
+        asking.into_iter().map(|one| one.join().expect("no panic")).collect()
+    });
+    let (full, refused): (Vec<&Reply>, Vec<&Reply>) = replies.iter().partition(|reply| reply.status == 429);
+    assert!(!full.is_empty() && !refused.is_empty(), "{} and {}", full.len(), refused.len());
+    for reply in full {
+        reply.error(429, "too_many_logins");
+        assert_eq!(reply.json()["retryable"], true);
+        assert!(reply.header("retry-after").is_some() && reply.header("www-authenticate").is_none());
+    }
+    for reply in refused {
+        reply.error(401, "unauthenticated");
+    }
+    assert!(gateway.metric(r#"livy_gateway_auth_total{authenticator="staff",outcome="backend_error"}"#) >= 1.0);
+    // Nobody is shut out for long.
+    assert_eq!(gateway.send(&Request::get("/version").basic(("slow", "secret"))).status, 200);
+}
+
+#[test]
+fn logins_that_nobody_waits_for_cost_no_more_threads() {
+    let clusters = Clusters::start();
+    let slow = bcrypt::hash("secret", 13).expect("hashes");
+    let gateway = Scene::new(&clusters).with_password_line(&format!("slow:{slow}")).start();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", gateway.process.id())).map_or(0, Iterator::count);
+    let before = threads();
+    let mut most = before;
+    for at in 0..20 * cores {
+        let mut hasty = gateway.tls(&[b"http/1.1"]);
+        let request = Request::get("/version").basic(("slow", &format!("wrong-{at}"))).to_bytes();
+        std::io::Write::write_all(&mut hasty, &request).expect("is sent");
+        std::io::Write::flush(&mut hasty).expect("is sent");
+        let in_flight = |gateway: &Gateway| gateway.metric(r#"livy_gateway_requests_in_flight{operation="other"}"#);
+        gateway.wait_until("it is being checked", |gateway| in_flight(gateway) == 1.0);
+        drop(hasty);
+        gateway.wait_until("the gateway noticed", |gateway| in_flight(gateway) == 0.0);
+        most = most.max(threads());
+    }
+    assert!(most <= before + cores + 4, "{before} threads became {most}");
+    gateway.wait_until("somebody gets in", |gateway| gateway.send(&Request::get("/version").basic(("slow", "secret"))).status == 200);
+}
+
+#[test]
 fn tokens_are_checked_claim_by_claim() {
     let clusters = Clusters::start();
     let gateway = Gateway::over(&clusters);
@@ -63,6 +139,9 @@ fn tokens_are_checked_claim_by_claim() {
     let [_, payload, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
     let none = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, br#"{"alg":"none"}"#);
     assert_eq!(status(&format!("{none}.{payload}.")), 401);
+    // RFC 7515 section 4.1.11: what is critical and not understood makes a token invalid, however well it is signed.
+    let critical = Header { crit: Some(vec!["exp".to_owned()]), ..Header::default() };
+    assert_eq!(status(&sign(json!({}), &critical, &EncodingKey::from_secret(JWT_SECRET.as_bytes()))), 401);
     assert_eq!(status(&format!("{none}.{payload}.{signature}")), 401);
     for outcome in ["expired", "wrong_audience", "bad_signature"] {
         assert!(gateway.metric(&format!("livy_gateway_auth_total{{authenticator=\"robots\",outcome=\"{outcome}\"}}")) >= 1.0, "{outcome}");
@@ -160,6 +239,25 @@ fn a_key_that_is_new_in_the_set_is_fetched() {
     // An issuer that sends nonsense takes no key away.
     *served.lock().expect("no panic") = "<html>down</html>".to_owned();
     assert_eq!(gateway.send(&Request::get("/version").bearer(&rs)).status, 200);
+}
+
+#[test]
+fn an_issuer_that_is_down_is_no_fault_of_the_token() {
+    let clusters = Clusters::start();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let port = listener.local_addr().expect("is bound").port();
+    // Nobody listens there any more, and nobody else gets the port of a listener that took no connection.
+    drop(listener);
+    let gateway = with_key_set(Scene::new(&clusters), &format!("url: \"http://127.0.0.1:{port}/keys\", refresh: 1h")).start();
+    let (_, algorithm, key) = key_pairs().remove(0);
+    let header = Header { kid: Some("rs".to_owned()), ..Header::new(algorithm) };
+    let reply = gateway.send(&Request::get("/version").bearer(&sign(json!({"iss": "https://sso.test"}), &header, &key)));
+    reply.error(503, "auth_backend_unavailable");
+    assert_eq!(reply.json()["retryable"], true);
+    assert!(reply.header("retry-after").is_some() && reply.header("www-authenticate").is_none());
+    assert!(gateway.metric(r#"livy_gateway_auth_total{authenticator="sso",outcome="backend_error"}"#) >= 1.0);
+    // Whoever needs no key set is served.
+    assert_eq!(gateway.get("/version").status, 200);
 }
 
 #[test]

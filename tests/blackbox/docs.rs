@@ -36,6 +36,28 @@ fn errors_page_is_true() {
     assert_generated("docs/errors.md", &livy_gateway::api::error::markdown());
 }
 
+/// Adds up the text of all source files below a folder.
+fn sources(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).expect("a folder").filter_map(Result::ok).map(|entry| entry.path());
+    entries
+        .map(|path| match path.is_dir() {
+            true => sources(&path),
+            false if path.extension().is_some_and(|end| end == "rs") => std::fs::read_to_string(&path).expect("is text"),
+            false => String::new(),
+        })
+        .collect()
+}
+
+#[test]
+fn every_documented_code_can_be_met() {
+    let text = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    for code in livy_gateway::api::error::Code::ALL {
+        let name = format!("Code::{code:?}");
+        // The list and the table of `api/error.rs`; whatever answers with it is a third place.
+        assert!(text.matches(&name).count() > 2, "nothing answers with {name}");
+    }
+}
+
 #[test]
 fn metrics_page_names_exactly_what_is_served() {
     let clusters = Clusters::start();

@@ -100,6 +100,10 @@ impl Process {
         panic!("no line with {what}; there were:\n{}", self.seen.lock().expect("no panic holds it").join("\n"));
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
         assert!(status.success());
@@ -205,6 +209,8 @@ pub(crate) struct Scene {
     pub(crate) server: String,
     pub(crate) top: String,
     pub(crate) authenticators: String,
+    /// More lines of the password file.
+    pub(crate) passwords: String,
 }
 
 /// bcrypt at its least cost: the tests are about logins, not about slowness.
@@ -225,6 +231,7 @@ impl Scene {
             server: String::new(),
             top: String::new(),
             authenticators: String::new(),
+            passwords: String::new(),
         }
     }
 
@@ -246,6 +253,11 @@ impl Scene {
         self
     }
 
+    pub(crate) fn with_password_line(mut self, line: &str) -> Scene {
+        self.passwords.push_str(&format!("{line}\n"));
+        self
+    }
+
     pub(crate) fn with_routes(mut self, lines: &str) -> Scene {
         self.routes = lines.to_owned();
         self
@@ -258,7 +270,7 @@ impl Scene {
             write("tls.crt", &made.cert.pem());
             write("tls.key", &made.signing_key.serialize_pem());
         }
-        write("users.htpasswd", htpasswd());
+        write("users.htpasswd", &format!("{}{}", htpasswd(), self.passwords));
         let yaml = format!(
             "allow_inline_secrets: true\nserver:\n  listen: 127.0.0.1:0\n  tls: {{cert_file: tls.crt, key_file: tls.key}}\n{}\
              admin: {{listen: \"127.0.0.1:0\"}}\nadmin_users: [root]\n{}authenticators:\n  staff: {{basic: {{htpasswd_file: users.htpasswd}}}}\n  \
@@ -323,6 +335,7 @@ impl Gateway {
             server: String::new(),
             top: String::new(),
             authenticators: String::new(),
+            passwords: String::new(),
         };
         let scene = std::mem::replace(&mut self.scene, nothing);
         drop(self);

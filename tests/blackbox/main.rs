@@ -10,6 +10,7 @@ mod doubles;
 mod errors;
 mod harness;
 mod listener;
+mod logs;
 mod metrics;
 mod mutants;
 mod ownership;
