@@ -109,6 +109,10 @@ impl Process {
         assert!(status.success());
     }
 
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("is a child").is_none()
+    }
+
     /// Waits for the end, and returns the exit status.
     pub(crate) fn ended(&mut self) -> Option<i32> {
         let until = Instant::now() + PATIENCE;
@@ -326,8 +330,10 @@ impl Gateway {
 
     /// Kills it as `kill -9` does, and starts another one on the same files.
     pub(crate) fn killed_and_restarted(mut self) -> Gateway {
-        self.process.signal("-KILL");
-        self.process.ended();
+        if self.process.is_running() {
+            self.process.signal("-KILL");
+            self.process.ended();
+        }
         let nothing = Scene {
             folder: tempfile::tempdir().expect("a folder"),
             clusters: String::new(),

@@ -14,6 +14,7 @@ mod logs;
 mod metrics;
 mod mutants;
 mod ownership;
+mod promise;
 mod proxy;
 mod registry;
 mod scenario;
