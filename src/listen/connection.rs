@@ -243,14 +243,15 @@ mod tests {
         }
     }
 
-    fn gateway() -> Arc<Gateway> {
+    async fn gateway() -> Arc<Gateway> {
         let yaml = "server: {listen: \"127.0.0.1:0\", plaintext: true}\nadmin: {listen: \"127.0.0.1:0\"}\nregistry: {memory: {}}\n\
              authenticators: {open: {anonymous: {user: guest}}}\nclusters: {a: {flavor: livy, url: \"http://127.0.0.1:9\"}}\n\
              routes: [{name: all, targets: [{cluster: a}]}]\n";
         let metrics = Arc::new(Metrics::new());
         let config = config::parse("routes.yaml", yaml.to_owned(), Path::new(".")).expect("is right").config;
         let snapshot = Snapshot::build(config, &metrics).expect("can be built");
-        Gateway::new(snapshot, Registry::new(Arc::new(SqliteStore::in_memory().expect("opens"))), metrics)
+        let registry = Registry::open(Arc::new(SqliteStore::in_memory().expect("opens"))).await.expect("opens");
+        Gateway::new(snapshot, registry, metrics)
     }
 
     #[derive(Clone, Default)]
@@ -272,7 +273,7 @@ mod tests {
         let lines = Lines::default();
         let writer = lines.clone();
         let _log = tracing::subscriber::set_default(tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish());
-        let gateway = gateway();
+        let gateway = gateway().await;
         let mut request = Request::post("/batches").header("content-type", "application/json").body(Broken).expect("a request");
         let id = name(&mut request);
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));

@@ -52,7 +52,7 @@ impl Run {
         Run { gateway: gateway.clone(), route, errand, submission, ticket, body_hash }
     }
 
-    pub(super) async fn to_the_end(self, plans: Vec<Plan>) {
+    pub(super) async fn run_to_the_end(self, plans: Vec<Plan>) {
         let answer = self.run(plans).await;
         self.ticket.answer(answer);
     }

@@ -124,7 +124,7 @@ impl Client<'_> {
         let ambiguous = route.ambiguous;
         let run = attempt::Run::new(self.gateway, route, self.errand.clone(), self.submission.clone(), ticket.clone());
         // From here on a client that hangs up changes nothing.
-        self.gateway.tasks.spawn(run.to_the_end(plans));
+        self.gateway.tasks.spawn(run.run_to_the_end(plans));
         let outcome = self.wait(&ticket, ambiguous).await?;
         Ok((outcome, ticket))
     }

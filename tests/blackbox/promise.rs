@@ -105,9 +105,11 @@ fn a_job_that_comes_late_is_killed() {
         gateway.wait_until("it was on its way", |_| clusters.submissions(flavor) > before);
         let gateway = gateway.killed_and_restarted();
         let list = || gateway.send(&Request::get(&format!("{path}?size=100")).basic(ROOT)).json();
-        gateway.wait_until("it is given up", |_| list()["sessions"].as_array().is_some_and(|all| all.iter().all(|one| one["state"] == "error")));
+        gateway.wait_until("it is given up", |_| {
+            list()["sessions"].as_array().is_some_and(|all| all.iter().all(|one| one["state"] == "error"))
+        });
         // Now it arrives: something in between had held it.
-        let held = clusters.requests(flavor).into_iter().filter(|one| one["method"] == "POST").next_back().expect("a submission");
+        let held = clusters.requests(flavor).into_iter().rfind(|one| one["method"] == "POST").expect("a submission");
         let body: Value = serde_json::from_str(held["body"].as_str().expect("a body")).expect("JSON");
         let at = if flavor == "livy" { "/batches" } else { "/api/v1/batches" };
         let account = (livy_gateway::sandbox::USER, livy_gateway::sandbox::PASSWORD);
@@ -232,11 +234,13 @@ fn a_key_is_answered_before_any_cluster_is_considered() {
 fn whoever_waits_on_the_same_key_gets_the_same_answer() {
     let clusters = Clusters::start();
     let gateway = gateway(&clusters, "livy");
-    let full = json!({"status": 400, "content_type": "application/json", "body": r#"{"msg":"Rejected, too many sessions are being created!"}"#});
+    let full =
+        json!({"status": 400, "content_type": "application/json", "body": r#"{"msg":"Rejected, too many sessions are being created!"}"#});
     clusters.fault("livy", json!({"operation": "create_batch", "delay_ms": 500, "answer": full}));
     let answers: Vec<(u16, String)> = std::thread::scope(|scope| {
         let post = || {
-            let request = Request::post("/clusters/livy/batches", &json!({"file": "hdfs:///x.py"})).header("Idempotency-Key", "k").basic(ALICE);
+            let request =
+                Request::post("/clusters/livy/batches", &json!({"file": "hdfs:///x.py"})).header("Idempotency-Key", "k").basic(ALICE);
             let reply = gateway.send(&request);
             (reply.status, reply.json()["msg"].to_string())
         };
