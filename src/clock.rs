@@ -60,6 +60,11 @@ impl Clock {
         }
     }
 
+    /// Tells whether a moment lies in the last `span` of this process.
+    pub fn is_recent(&self, moment: Moment, span: Duration) -> bool {
+        moment.up_ms >= self.up_before_ms && self.now().up_ms.saturating_sub(moment.up_ms) < millis(span)
+    }
+
     /// Makes the wall clock jump, in milliseconds from what it really says. For tests.
     pub fn set_skew_ms(&self, skew: i64) {
         self.skew_ms.store(skew, Ordering::Relaxed);

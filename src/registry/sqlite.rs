@@ -323,12 +323,12 @@ fn save(tx: &Connection, row: &Row) -> rusqlite::Result<Saved> {
     Ok(newest.map_or(Saved::Stored(row.version), |newest| Saved::Older(Box::new(newest))))
 }
 
-/// Takes an upstream id away from whoever holds it. An adopted entry that turns out to be the submission itself vanishes; any other one
-/// keeps its last known state, and one that had not ended is an `error` that says why.
-fn detach(tx: &Transaction<'_>, holder: &Row, since_ms: Option<i64>, now: Moment) -> rusqlite::Result<Row> {
+/// Takes an upstream id away from whoever holds it. An entry that was adopted after the submission had been recorded is the submission itself, and
+/// vanishes; any other one keeps its last known state, and one that had not ended is an `error` that says why.
+fn detach(tx: &Transaction<'_>, holder: &Row, by: Option<GatewayId>, now: Moment) -> rusqlite::Result<Row> {
     let mut row = holder.clone();
     decide::give_up(&mut row.known, "the cluster gave this batch's id to another one: it was restarted", false, now);
-    if row.identity.adopted && since_ms.is_some_and(|since| row.identity.created.wall_ms >= since) {
+    if row.identity.adopted && by.is_some_and(|submission| row.identity.id > submission) {
         row.known.phase = Phase::Deleted { upstream_id: None };
     }
     save(tx, &row)?;
@@ -340,7 +340,7 @@ const HOLDER: &str = "cluster = ?1 AND upstream_id = ?2 AND phase = 'bound'";
 fn bind(tx: &Transaction<'_>, row: &Row, now: Moment) -> rusqlite::Result<(Saved, Vec<Row>)> {
     let holder =
         one(tx, &format!("{HOLDER} AND id <> ?3"), params![row.identity.cluster, row.known.phase.upstream_id(), row.identity.id.0])?;
-    let lost = holder.map(|holder| detach(tx, &holder, Some(row.identity.created.wall_ms), now)).transpose()?;
+    let lost = holder.map(|holder| detach(tx, &holder, Some(row.identity.id), now)).transpose()?;
     Ok((save(tx, row)?, lost.into_iter().collect()))
 }
 

@@ -300,7 +300,9 @@ pub async fn take_up(gateway: &Arc<Gateway>) {
         Err(error) => return tracing::error!(%error, "open submissions can't be read"),
     };
     let snapshot = gateway.snapshot.load_full();
-    for entry in pending.into_iter().filter(|entry| !gateway.board.is_under_way(entry.id)) {
+    // One that was recorded a moment ago is just being put on the board by whoever sends it.
+    let is_young = |entry: &Arc<Entry>| gateway.registry.clock().is_recent(entry.created, TAKE_UP);
+    for entry in pending.into_iter().filter(|entry| !gateway.board.is_under_way(entry.id) && !is_young(entry)) {
         let Some(upstream) = snapshot.upstream_of(&entry) else {
             tracing::warn!(batch = %entry.id, cluster = %entry.cluster, "a submission is open at a cluster that is not configured");
             continue;
