@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, checked};
@@ -60,9 +59,9 @@ impl Running {
         for address in &server_config.listen {
             listeners.push(Listener::bind(*address).await.map_err(|error| format!("server.listen: can't bind {address}: {error}"))?);
         }
-        let admin = TcpListener::bind(admin_listen).await.map_err(|error| format!("admin.listen: can't bind {admin_listen}: {error}"))?;
+        let admin = Listener::bind(admin_listen).await.map_err(|error| format!("admin.listen: can't bind {admin_listen}: {error}"))?;
         let broken = |error: std::io::Error| error.to_string();
-        let admin_address = admin.local_addr().map_err(broken)?;
+        let admin_address = admin.address().map_err(broken)?;
         let addresses = listeners.iter().map(Listener::address).collect::<Result<Vec<_>, _>>().map_err(broken)?;
         let server = Server::new(gateway.clone(), tls);
         tokio::spawn(crate::admin::serve(gateway.clone(), admin, loaded.masked()));
