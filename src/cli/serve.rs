@@ -50,6 +50,7 @@ impl Running {
         let registry = open_registry(&loaded.config.registry)?;
         let snapshot = Snapshot::build(loaded.config.clone(), &metrics).map_err(|problems| loaded.locate(problems).render())?;
         warn_of_danger(&snapshot);
+        listen::warn_of_few(server_config.limits.connections);
         metrics.config_info.with_label_values(&[&loaded.hash()]).set(1);
         metrics.config_last_reload_success.set(1);
         metrics.config_last_reload_timestamp.set(unix_now());

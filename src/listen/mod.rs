@@ -10,6 +10,7 @@ mod plain;
 
 pub mod tls;
 
+pub use descriptors::warn_of_few;
 pub use listener::Listener;
 pub(crate) use plain::serve_plain;
 

@@ -193,3 +193,20 @@ fn silent_connections_do_not_lock_the_probes_out() {
     }
     drop(silent);
 }
+
+#[test]
+fn too_few_descriptors_are_said_at_start() {
+    let folder = plain_folder("limits: {connections: 3000}");
+    let (process, ..) = serve_with_files(folder.path(), 2048);
+    let warning = |process: &Process| {
+        let seen = process.seen.lock().expect("no panic holds it");
+        seen.iter().find(|line| line.contains("\"level\":\"WARN\"") && line.contains("open files")).cloned()
+    };
+    let line: serde_json::Value = serde_json::from_str(&warning(&process).expect("a warning")).expect("JSON");
+    assert_eq!((line["soft_limit"].as_u64(), line["connections"].as_u64()), (Some(2048), Some(3000)));
+    assert!(line["message"].as_str().is_some_and(|text| text.contains("LimitNOFILE") && text.contains("server.limits.connections")));
+    drop(process);
+    let folder = plain_folder("limits: {connections: 1000}");
+    let (process, ..) = serve_with_files(folder.path(), 2048);
+    assert_eq!(warning(&process), None);
+}
