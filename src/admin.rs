@@ -9,29 +9,15 @@ use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
-use crate::listen::serve_plain;
+use crate::listen::{Listener, serve_plain};
 use crate::runtime::Gateway;
 
 /// Serves until the gateway stops.
-pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, masked_config: Value) {
+pub async fn serve(gateway: Arc<Gateway>, listener: Listener, masked_config: Value) {
     let masked_config: Arc<str> = serde_json::to_string_pretty(&masked_config).unwrap_or_default().into();
-    loop {
-        let accepted = tokio::select! {
-            () = gateway.stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((tcp, _)) = accepted else {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            continue;
-        };
-        let (gateway, config) = (gateway.clone(), masked_config.clone());
-        tokio::spawn(serve_plain(tcp, move |request| {
-            let response = answer(&gateway, &config, &request);
-            async move { response }
-        }));
-    }
+    let stop = gateway.stop.clone();
+    serve_plain(listener, stop, move |request| answer(&gateway, &masked_config, request)).await;
 }
 
 fn answer<B>(gateway: &Gateway, config: &str, request: &Request<B>) -> Response<Full<Bytes>> {

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, checked};
@@ -54,6 +53,7 @@ impl Running {
         let registry = open_registry(&loaded.config.registry).await?;
         let snapshot = Snapshot::build(loaded.config.clone(), &metrics).map_err(|problems| loaded.locate(problems).render())?;
         warn_of_danger(&snapshot);
+        listen::warn_of_few(server_config.limits.connections);
         metrics.config_info.with_label_values(&[&loaded.hash()]).set(1);
         metrics.config_last_reload_success.set(1);
         metrics.config_last_reload_timestamp.set(unix_now());
@@ -63,9 +63,9 @@ impl Running {
         for address in &server_config.listen {
             listeners.push(Listener::bind(*address).await.map_err(|error| format!("server.listen: can't bind {address}: {error}"))?);
         }
-        let admin = TcpListener::bind(admin_listen).await.map_err(|error| format!("admin.listen: can't bind {admin_listen}: {error}"))?;
+        let admin = Listener::bind(admin_listen).await.map_err(|error| format!("admin.listen: can't bind {admin_listen}: {error}"))?;
         let broken = |error: std::io::Error| error.to_string();
-        let admin_address = admin.local_addr().map_err(broken)?;
+        let admin_address = admin.address().map_err(broken)?;
         let addresses = listeners.iter().map(Listener::address).collect::<Result<Vec<_>, _>>().map_err(broken)?;
         let server = Server::new(gateway.clone(), tls);
         tokio::spawn(crate::admin::serve(gateway.clone(), admin, loaded.masked()));

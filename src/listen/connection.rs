@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -19,9 +18,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 
 use super::Server;
-use super::activity::{Activity, Expired, Watched};
+use super::activity::{Activity, Busy, Expired, Patience, Watched};
 use crate::api::error::{ApiError, Code};
 use crate::api::respond::{self, Body, REQUEST_ID};
 use crate::runtime::Gateway;
@@ -39,7 +39,7 @@ pub(super) async fn run(server: &Server, tcp: TcpStream, peer: SocketAddr, label
         return http_1(server, TokioIo::new(tcp), peer).await;
     };
     // Boxed: the handshake's state is large and lives for moments, the connection's is small and lives for hours.
-    let handshake = Box::pin(tokio::time::timeout(server.timeouts.request_head, acceptor.accept(tcp))).await;
+    let handshake = Box::pin(tokio::time::timeout(server.patience.head, acceptor.accept(tcp))).await;
     match handshake {
         Ok(Ok(stream)) => {
             server.count(label, "ok");
@@ -87,7 +87,7 @@ async fn http_1<I: Read + Write + Unpin + Send + 'static>(server: &Server, io: I
         .serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let close = |connection: Pin<&mut http1::Connection<_, _>>| connection.graceful_shutdown();
-    watch(server, &activity, &mut connection, close).await;
+    watch(|| server.patience, server.patience.look(), &server.closing, &activity, &mut connection, close).await;
 }
 
 async fn http_2<I: Read + Write + Unpin + Send + 'static>(server: &Server, io: I, peer: SocketAddr) {
@@ -106,17 +106,23 @@ async fn http_2<I: Read + Write + Unpin + Send + 'static>(server: &Server, io: I
         .serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let close = |connection: Pin<&mut http2::Connection<_, _, _>>| connection.graceful_shutdown();
-    watch(server, &activity, &mut connection, close).await;
+    watch(|| server.patience, server.patience.look(), &server.closing, &activity, &mut connection, close).await;
 }
 
 /// Drives a connection until it ends, its patience does, or the drain closes it.
-async fn watch<C>(server: &Server, activity: &Activity, connection: &mut Pin<&mut C>, close: impl Fn(Pin<&mut C>))
-where
+///
+/// It is looked at every `look`, and `patience` is asked each time: it may shrink when places are scarce.
+pub(super) async fn watch<C>(
+    patience: impl Fn() -> Patience,
+    look: Duration,
+    stop: &CancellationToken,
+    activity: &Activity,
+    connection: &mut Pin<&mut C>,
+    close: impl Fn(Pin<&mut C>),
+) where
     C: Future<Output = hyper::Result<()>>,
 {
-    let shortest = server.timeouts.request_head.min(server.timeouts.idle);
-    // Looked at twice in the shortest patience, so that none is overrun by more than half of itself.
-    let mut look = tokio::time::interval((shortest / 2).max(Duration::from_millis(10)));
+    let mut look = tokio::time::interval(look);
     let mut closing = false;
     loop {
         tokio::select! {
@@ -126,12 +132,12 @@ where
                 }
                 return;
             }
-            () = server.closing.cancelled(), if !closing => {
+            () = stop.cancelled(), if !closing => {
                 closing = true;
                 close(connection.as_mut());
             }
-            _ = look.tick() => match activity.expired(&server.timeouts) {
-                Some(Expired::Head) => return,
+            _ = look.tick() => match activity.expired(&patience()) {
+                Some(Expired::Stalled) => return,
                 Some(Expired::Idle) if closing => return,
                 Some(Expired::Idle) => {
                     closing = true;
@@ -184,45 +190,12 @@ async fn guarded(request_id: &str, walk: impl Future<Output = Response<Body>>) -
     response
 }
 
-/// Marks a request as being served, whatever way it ends.
-struct Busy(Arc<Activity>);
-
-impl Busy {
-    fn new(activity: Arc<Activity>) -> Self {
-        activity.request_begins();
-        Busy(activity)
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.request_ends();
-    }
-}
-
-/// Serves plain HTTP/1 with a handler of one's own: the admin listener.
-pub(crate) async fn serve_plain<H, F>(tcp: TcpStream, handler: H)
-where
-    H: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Response<http_body_util::Full<Bytes>>>,
-{
-    let service = service_fn(|request| {
-        let response = handler(request);
-        async move { Ok::<_, Infallible>(response.await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(75))
-        .serve_connection(TokioIo::new(tcp), service);
-    // How a connection of the admin listener ends is of no interest to anybody.
-    let _ = connection.await;
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
     use std::sync::{Mutex, PoisonError};
 
+    use bytes::Bytes;
     use http_body_util::BodyExt as _;
 
     use super::*;

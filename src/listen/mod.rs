@@ -1,61 +1,39 @@
 //! Sockets, TLS and HTTP limits: everything before a request is a request.
 //!
-//! Owns accepting, the deadlines of a connection's life (handshake, head, idle) and the drain. Leaves requests to `walk`.
+//! Owns accepting, the deadlines of a connection's life (handshake, head, sending, idle) and the drain. Leaves requests to `walk`.
 
 mod activity;
 mod connection;
+mod descriptors;
+mod listener;
+mod plain;
 
 pub mod tls;
 
-pub(crate) use connection::serve_plain;
+pub use descriptors::warn_of_few;
+pub use listener::Listener;
+pub(crate) use plain::serve_plain;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::checked::{Limits, ServerTimeouts};
+use crate::config::checked::Limits;
 use crate::runtime::Gateway;
-
-/// How long to wait after `accept` failed, for instance because no file descriptor is left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// A bound listener that is not accepting yet.
-#[derive(Debug)]
-pub struct Listener {
-    socket: TcpListener,
-    /// Its configured address: the `listener` label.
-    label: String,
-}
-
-impl Listener {
-    /// Binds an address.
-    ///
-    /// # Errors
-    /// Why not.
-    pub async fn bind(address: SocketAddr) -> std::io::Result<Listener> {
-        Ok(Listener { socket: TcpListener::bind(address).await?, label: address.to_string() })
-    }
-
-    /// Returns the address that was really bound.
-    ///
-    /// # Errors
-    /// The socket is broken.
-    pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-}
+use activity::Patience;
+use listener::Arrival;
 
 /// What every connection of a server shares.
 pub struct Server {
     gateway: Arc<Gateway>,
     tls: Option<tokio_rustls::TlsAcceptor>,
     limits: Limits,
-    timeouts: ServerTimeouts,
+    patience: Patience,
     room: Arc<Semaphore>,
     connections: TaskTracker,
     closing: CancellationToken,
@@ -77,7 +55,7 @@ impl Server {
             gateway,
             tls,
             limits,
-            timeouts,
+            patience: timeouts.into(),
             room: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             connections: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -85,19 +63,21 @@ impl Server {
     }
 
     /// Accepts connections until the drain.
-    pub async fn accept(self: Arc<Self>, listener: Listener) {
-        let label: Arc<str> = listener.label.into();
+    pub async fn accept(self: Arc<Self>, mut listener: Listener) {
+        let label: Arc<str> = listener.label.as_str().into();
         self.create_series(&label);
         loop {
-            let accepted = tokio::select! {
+            let arrival = tokio::select! {
                 () = self.closing.cancelled() => return,
-                accepted = listener.socket.accept() => accepted,
+                arrival = listener.accept() => arrival,
             };
-            match accepted {
-                Ok((tcp, peer)) => self.admit(tcp, peer, &label),
-                Err(error) => {
-                    tracing::warn!(%error, listener = %label, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+            match arrival {
+                // A client never takes the last descriptor: that one is for the probe that comes next.
+                Arrival::Usual(tcp, peer) if descriptors::one_left() => self.admit(tcp, peer, &label),
+                // Closed at once, so that it does not wait in the kernel's queue for somebody who can't come.
+                Arrival::Usual(..) | Arrival::Last(_) => {
+                    listener.tell("no descriptor was left for it");
+                    self.count(&label, "limit");
                 }
             }
         }

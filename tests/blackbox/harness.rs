@@ -291,6 +291,38 @@ impl Scene {
     }
 }
 
+/// Makes a folder for a gateway without TLS and logins, for what needs neither; `server` goes into its keys.
+pub(crate) fn plain_folder(server: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let yaml = "server: {listen: \"127.0.0.1:0\", plaintext: true, MORE}\nadmin: {listen: \"127.0.0.1:0\"}\nregistry: {memory: {}}\n\
+         authenticators: {open: {anonymous: {user: guest}}}\nclusters: {a: {flavor: livy, url: \"http://127.0.0.1:9\"}}\n\
+         routes: [{name: all, targets: [{cluster: a}]}]\n";
+    std::fs::write(folder.path().join("routes.yaml"), yaml.replace("MORE", server)).expect("is writable");
+    folder
+}
+
+/// Runs `serve` on a folder's `routes.yaml` with a limit of open files; returns the addresses that it and its admin listener listen on.
+pub(crate) fn serve_with_files(folder: &Path, files: u32) -> (Process, SocketAddr, SocketAddr) {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" serve"), binary()]).current_dir(folder);
+    let process = Process::start(command, false);
+    let (listen, admin) = process.wait_for("the listening addresses", addresses);
+    (process, listen, admin)
+}
+
+/// Reads the line that says where a gateway listens, and where its admin listener does.
+pub(crate) fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    Some((line["listen"].as_str()?.parse().ok()?, line["admin"].as_str()?.parse().ok()?))
+}
+
+/// Gets something of an admin listener; status 0 if it did not answer.
+pub(crate) fn admin(address: SocketAddr, path: &str) -> Reply {
+    let stream = TcpStream::connect(address).expect("the admin listener listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("is a socket");
+    exchange(stream, &Request::get(path).to_bytes())
+}
+
 /// Runs `serve` on a folder's `routes.yaml`; returns the address that it listens on.
 pub(crate) fn serve(folder: &Path) -> (Process, SocketAddr) {
     let mut command = Command::new(binary());
@@ -316,10 +348,7 @@ impl Gateway {
         let mut command = Command::new(binary());
         command.args(["serve", "-c"]).arg(config).env("LIVY_GATEWAY_LOG", "debug");
         let process = Process::start(command, false);
-        let (address, admin) = process.wait_for("the listening addresses", |line| {
-            let line: Value = serde_json::from_str(line).ok()?;
-            Some((line["listen"].as_str()?.parse().ok()?, line["admin"].as_str()?.parse().ok()?))
-        });
+        let (address, admin) = process.wait_for("the listening addresses", addresses);
         Gateway { process, scene, address, admin }
     }
 
@@ -447,8 +476,7 @@ impl Gateway {
 
     /// Gets something of the admin listener.
     pub(crate) fn admin(&self, path: &str) -> Reply {
-        let stream = TcpStream::connect(self.admin).expect("the admin listener listens");
-        exchange(stream, &Request::get(path).to_bytes())
+        admin(self.admin, path)
     }
 
     /// Returns the value of one series, 0 if there is none.

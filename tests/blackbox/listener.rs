@@ -15,6 +15,12 @@ fn closed_after(stream: &mut impl std::io::Read) -> Duration {
     started.elapsed()
 }
 
+/// Tells whether the other side has closed a connection on which it says nothing.
+fn is_closed(mut stream: &std::net::TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("is a socket");
+    !matches!(stream.read(&mut [0; 16]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
 #[test]
 fn silent_and_slow_peers_are_shown_the_door() {
     let clusters = Clusters::start();
@@ -139,4 +145,68 @@ fn plain_http_only_when_the_file_says_so() {
     let (_process, address) = serve(folder.path());
     let stream = std::net::TcpStream::connect(address).expect("connects");
     assert_eq!(exchange(stream, &Request::get("/batches").to_bytes()).status, 200);
+}
+
+#[test]
+fn probes_are_answered_when_descriptors_run_out() {
+    // Nobody leaves by himself meanwhile.
+    let folder = plain_folder("timeouts: {request_head: 10m, idle: 10m}");
+    let (process, address, admin_address) = serve_with_files(folder.path(), 64);
+    assert_eq!(admin(admin_address, "/livez").status, 200);
+    let connect = || std::net::TcpStream::connect(address).expect("connects");
+    let crowd: Vec<_> = (0..200).map(|_| connect()).collect();
+    let until = Instant::now() + PATIENCE;
+    // Those for whom there was no descriptor are told so; the others have taken all that there were.
+    while crowd.iter().filter(|&one| is_closed(one)).count() < 136 {
+        assert!(Instant::now() < until, "too few were sent away");
+        std::thread::yield_now();
+    }
+    let kept = crowd.iter().filter(|&one| !is_closed(one)).count();
+    assert!(kept > 10, "{kept} are still there");
+    for _ in 0..20 {
+        let reply = admin(admin_address, "/livez");
+        assert_eq!((reply.status, reply.text().as_str()), (200, "ok\n"));
+    }
+    let metrics = admin(admin_address, "/metrics").text();
+    assert!(metrics.contains("livy_gateway_connections_total{listener=\"127.0.0.1:0\",outcome=\"limit\"}"), "{metrics}");
+    process.wait_for("the reason", |line| line.contains("a connection could not be accepted").then_some(()));
+    drop(crowd);
+    while exchange(connect(), &Request::get("/batches").to_bytes()).status != 200 {
+        assert!(Instant::now() < until, "it never served again");
+    }
+}
+
+#[test]
+fn silent_connections_do_not_lock_the_probes_out() {
+    let folder = plain_folder("");
+    let (_process, _, admin_address) = serve_with_files(folder.path(), 1024);
+    let begun = Instant::now();
+    let silent: Vec<_> = (0..70).map(|_| std::net::TcpStream::connect(admin_address).expect("connects")).collect();
+    // Who says nothing has 10 seconds, but not when all places are taken.
+    let in_time = || assert!(begun.elapsed() < Duration::from_secs(9), "only patience with the silent ones helped");
+    while silent.iter().filter(|&one| is_closed(one)).count() < 6 {
+        in_time();
+        std::thread::yield_now();
+    }
+    while admin(admin_address, "/livez").status != 200 {
+        in_time();
+    }
+    drop(silent);
+}
+
+#[test]
+fn too_few_descriptors_are_said_at_start() {
+    let folder = plain_folder("limits: {connections: 3000}");
+    let (process, ..) = serve_with_files(folder.path(), 2048);
+    let warning = |process: &Process| {
+        let seen = process.seen.lock().expect("no panic holds it");
+        seen.iter().find(|line| line.contains("\"level\":\"WARN\"") && line.contains("open files")).cloned()
+    };
+    let line: serde_json::Value = serde_json::from_str(&warning(&process).expect("a warning")).expect("JSON");
+    assert_eq!((line["soft_limit"].as_u64(), line["connections"].as_u64()), (Some(2048), Some(3000)));
+    assert!(line["message"].as_str().is_some_and(|text| text.contains("LimitNOFILE") && text.contains("server.limits.connections")));
+    drop(process);
+    let folder = plain_folder("limits: {connections: 1000}");
+    let (process, ..) = serve_with_files(folder.path(), 2048);
+    assert_eq!(warning(&process), None);
 }

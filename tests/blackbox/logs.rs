@@ -1,40 +1,26 @@
 //! The log's way out, and readers that stall.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
-
-use serde_json::Value;
 
 use crate::harness::*;
 
-fn plain_folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    let yaml = "server: {listen: \"127.0.0.1:0\", plaintext: true}\nadmin: {listen: \"127.0.0.1:0\"}\nregistry: {memory: {}}\n\
-         authenticators: {open: {anonymous: {user: guest}}}\nclusters: {a: {flavor: livy, url: \"http://127.0.0.1:9\"}}\n\
-         routes: [{name: all, targets: [{cluster: a}]}]\n";
-    std::fs::write(folder.path().join("routes.yaml"), yaml).expect("is writable");
-    folder
-}
-
 #[test]
 fn a_log_that_nobody_reads_stops_nobody() {
-    let folder = plain_folder();
+    let folder = plain_folder("");
     let mut child = Child(Command::new(binary()).arg("serve").current_dir(folder.path()).stderr(Stdio::piped()).spawn().expect("starts"));
     // Read as far as the addresses, and never again.
     let mut log = BufReader::new(child.0.stderr.take().expect("is piped"));
-    let (address, admin) = loop {
+    let (address, admin_address) = loop {
         let mut line = String::new();
         assert!(log.read_line(&mut line).expect("is text") > 0, "no line with the addresses");
-        let line: Value = serde_json::from_str(&line).expect("JSON");
-        let address = |key: &str| line[key].as_str().and_then(|text| text.parse::<SocketAddr>().ok());
-        if let (Some(listen), Some(admin)) = (address("listen"), address("admin")) {
-            break (listen, admin);
+        if let Some(found) = addresses(&line) {
+            break found;
         }
     };
-    let metrics = || exchange(TcpStream::connect(admin).expect("listens"), &Request::get("/metrics").to_bytes()).text();
     let dropped = || {
-        let text = metrics();
+        let text = admin(admin_address, "/metrics").text();
         let value = text.lines().find_map(|line| line.strip_prefix("livy_gateway_log_records_dropped_total{sink=\"stderr\"} "));
         value.and_then(|value| value.parse::<u64>().ok()).expect("the counter is there from the beginning")
     };
@@ -68,7 +54,7 @@ fn a_reason_to_fail_that_nobody_reads_delays_no_end() {
 
 #[test]
 fn the_reason_to_fail_is_the_last_line() {
-    let folder = plain_folder();
+    let folder = plain_folder("");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
     let address = taken.local_addr().expect("is bound").to_string();
     let path = folder.path().join("routes.yaml");
