@@ -26,6 +26,15 @@ pub(super) struct Run {
     body_hash: String,
 }
 
+/// Answers whoever waits when the task ends without an answer: a bug must not leave them waiting. What was sent is taken up by `resolve`.
+struct Unanswered(Arc<Ticket>);
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.answer_if_none(ApiError::new(Code::Internal, "the gateway met a bug; what was sent will be looked up"));
+    }
+}
+
 /// What an attempt at one cluster came to.
 enum Attempt {
     /// The submission has its answer.
@@ -53,8 +62,9 @@ impl Run {
     }
 
     pub(super) async fn run_to_the_end(self, plans: Vec<Plan>) {
+        let unanswered = Unanswered(self.ticket.clone());
         let answer = self.run(plans).await;
-        self.ticket.answer(answer);
+        unanswered.0.answer(answer);
     }
 
     async fn run(&self, plans: Vec<Plan>) -> Result<Outcome, ApiError> {

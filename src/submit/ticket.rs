@@ -67,6 +67,16 @@ impl Ticket {
         self.progress.send_modify(|progress| progress.answer = Some(answer));
     }
 
+    pub(super) fn answer_if_none(&self, error: ApiError) {
+        self.progress.send_if_modified(|progress| {
+            let none = progress.answer.is_none();
+            if none {
+                progress.answer = Some(Err(error));
+            }
+            none
+        });
+    }
+
     /// Ends a submission of which nothing is recorded yet; false if something is.
     pub(super) fn close(&self) -> bool {
         let mut closed = false;
