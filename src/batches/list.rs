@@ -64,6 +64,7 @@ impl Call {
     }
 
     async fn read_list(&self, upstream: &Arc<Upstream>) -> bool {
+        let asked = self.registry().clock().now();
         let seen = match submit::read_list(upstream, &self.errand).await {
             Ok(seen) => seen,
             Err(error) => {
@@ -72,7 +73,7 @@ impl Call {
             }
         };
         seen.iter().for_each(|seen| upstream.showed_id(&seen.upstream_id));
-        match self.registry().adopt(&upstream.config.name, seen).await {
+        match self.registry().adopt(&upstream.config.name, seen, asked).await {
             Ok((entered, late)) => {
                 entered.into_iter().for_each(|state| upstream.handles.entered(state));
                 for (entry, seen) in late {

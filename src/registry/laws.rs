@@ -86,13 +86,13 @@ async fn lists_adopt_what_is_new_and_nothing_that_is_on_its_way() {
     let entry = new(&registry, intent(None)).await;
     let ours = shown(&entry, "5", BatchState::Running);
     let list = vec![ours.clone(), seen("6", Some("foreign"), BatchState::Running)];
-    registry.adopt("c", list.clone()).await.expect("is stored");
+    registry.adopt("c", list.clone(), registry.clock().now()).await.expect("is stored");
     assert_eq!(total(&registry).await, 2, "the one on its way, and the foreign one");
     registry.bind(&entry, &ours).await.expect("is stored");
-    registry.adopt("c", list).await.expect("is stored");
+    registry.adopt("c", list, registry.clock().now()).await.expect("is stored");
     assert_eq!(total(&registry).await, 2);
     registry.delete(&entry).await.expect("is stored");
-    registry.adopt("c", vec![shown(&entry, "5", BatchState::Killed)]).await.expect("is stored");
+    registry.adopt("c", vec![shown(&entry, "5", BatchState::Killed)], registry.clock().now()).await.expect("is stored");
     assert_eq!(total(&registry).await, 1, "what was deleted stays away, though its cluster goes on listing it");
 }
 
@@ -105,7 +105,7 @@ async fn what_was_given_up_is_never_a_new_batch() {
     assert!(!registry.refuse(&told, "absent", true).await.expect("is stored"), "an id that was handed out stays answerable");
     assert_eq!((told.known().state, total(&registry).await), (BatchState::Error, 1));
     let list = vec![shown(&untold, "8", BatchState::Running), shown(&told, "9", BatchState::Running)];
-    let (_, late) = registry.adopt("c", list).await.expect("is stored");
+    let (_, late) = registry.adopt("c", list, registry.clock().now()).await.expect("is stored");
     assert_eq!(late.iter().map(|(entry, _)| entry.id).collect::<Vec<_>>(), [untold.id, told.id]);
     assert_eq!(total(&registry).await, 1, "no twin");
     registry.adopt_late(&untold, &late[0].1).await.expect("is stored");
@@ -118,8 +118,8 @@ async fn a_batch_that_gets_its_name_later_is_still_the_same() {
     let registry = registry().await;
     let id = "0e0b6f5e-0000-4000-8000-000000000000";
     let with_user = |name: Option<&str>, state| Observed { proxy_user: Some("ann".into()), ..seen(id, name, state) };
-    registry.adopt("c", vec![with_user(None, BatchState::Starting)]).await.expect("is stored");
-    registry.adopt("c", vec![with_user(Some("the app's own"), BatchState::Running)]).await.expect("is stored");
+    registry.adopt("c", vec![with_user(None, BatchState::Starting)], registry.clock().now()).await.expect("is stored");
+    registry.adopt("c", vec![with_user(Some("the app's own"), BatchState::Running)], registry.clock().now()).await.expect("is stored");
     let (total, entries) = registry.list(Visible::OwnedBy("ann".into()), None, |total| 0..total).await.expect("is read");
     assert_eq!((total, entries[0].known().state), (1, BatchState::Running));
 }
@@ -128,7 +128,7 @@ async fn a_batch_that_gets_its_name_later_is_still_the_same() {
 async fn the_internal_name_is_shown_to_nobody() {
     let registry = registry().await;
     let another_gateways = seen("5", Some("livy-gateway-0e0b6f5e-0000-4000-8000-00000000000f"), BatchState::Running);
-    registry.adopt("c", vec![another_gateways]).await.expect("is stored");
+    registry.adopt("c", vec![another_gateways], registry.clock().now()).await.expect("is stored");
     let (_, entries) = registry.list(Visible::All, None, |total| 0..total).await.expect("is read");
     assert_eq!(entries[0].batch().name, None);
 }

@@ -24,7 +24,7 @@ use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::clock::{Clock, millis};
+use crate::clock::{Clock, Moment, millis};
 pub use decide::Same;
 pub use entry::{Entry, Identity, Known, Phase};
 pub use sqlite::SqliteStore;
@@ -390,6 +390,21 @@ impl Registry {
         self.save_soon(entry);
     }
 
+    /// Notes that an absent submission is about to be sent again: the silence that proved it absent proves nothing any more. Stored first.
+    ///
+    /// # Errors
+    /// The database failed; nothing may be sent.
+    pub async fn send_again(&self, entry: &Arc<Entry>) -> Result<(), RegistryError> {
+        let now = self.clock.now();
+        let begin_anew = |known: &mut Known| {
+            known.let_go = false;
+            known.quiet_ms = 0;
+            known.looked_ms = now.wall_ms;
+        };
+        entry.change(begin_anew);
+        self.write(entry, begin_anew).await
+    }
+
     /// Marks a bound batch as presumed: nothing proves that it is this submission.
     ///
     /// # Errors
@@ -507,12 +522,18 @@ impl Registry {
     }
 
     /// Gives ids to batches of a list that were created outside the gateway, and notes what the list says about the others. Returns the
-    /// states that batches are seen in for the first time, and the submissions that had been given up and came late.
+    /// states that batches are seen in for the first time, and the submissions that had been given up and came late. `asked`: when the list was asked
+    /// for; what ended after that may still stand in it.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn adopt(&self, cluster: &str, seen: Vec<Observed>) -> Result<(Vec<BatchState>, Vec<(Arc<Entry>, Observed)>), RegistryError> {
-        let adoption = self.noted(self.store.adopt(cluster.to_owned(), seen, self.clock.now()).await)?;
+    pub async fn adopt(
+        &self,
+        cluster: &str,
+        seen: Vec<Observed>,
+        asked: Moment,
+    ) -> Result<(Vec<BatchState>, Vec<(Arc<Entry>, Observed)>), RegistryError> {
+        let adoption = self.noted(self.store.adopt(cluster.to_owned(), seen, asked, self.clock.now()).await)?;
         adoption.lost.into_iter().for_each(|row| self.absorb(row));
         let mut entered = Vec::new();
         for (row, seen) in adoption.known {

@@ -344,7 +344,7 @@ fn bind(tx: &Transaction<'_>, row: &Row, now: Moment) -> rusqlite::Result<(Saved
     Ok((save(tx, row)?, lost.into_iter().collect()))
 }
 
-fn adopt(tx: &Transaction<'_>, cluster: &str, seen: Vec<Observed>, now: Moment) -> rusqlite::Result<Adoption> {
+fn adopt(tx: &Transaction<'_>, cluster: &str, seen: Vec<Observed>, asked: Moment, now: Moment) -> rusqlite::Result<Adoption> {
     let mut adoption = Adoption::default();
     let unnamed = "SELECT count(*) FROM batches WHERE phase = 'sending' AND cluster = ?1 AND sent_name IS NULL";
     let unnamed_on_its_way = tx.prepare_cached(unnamed)?.query_row([cluster], |row| row.get::<_, i64>(0))? > 0;
@@ -354,7 +354,7 @@ fn adopt(tx: &Transaction<'_>, cluster: &str, seen: Vec<Observed>, now: Moment) 
             "cluster = ?1 AND (lookup_key = ?2 AND adopted = 0 OR sent_name = ?3 OR upstream_id = ?2 AND phase IN ('deleted', 'detached'))
             ORDER BY id DESC LIMIT 20";
         let candidates = all(tx, related, params![cluster, observed.upstream_id, observed.name])?;
-        match decide::adopt(&observed, holder.as_ref(), &candidates, unnamed_on_its_way) {
+        match decide::adopt(&observed, holder.as_ref(), &candidates, unnamed_on_its_way, asked) {
             Adopt::Known => adoption.known.extend(holder.map(|row| (row, observed))),
             Adopt::Leave => {}
             Adopt::Late(at) => adoption.late.extend(candidates.into_iter().nth(at).map(|row| (row, observed))),
@@ -436,8 +436,8 @@ impl Store for SqliteStore {
         self.write(move |tx| rows.iter().map(|row| save(tx, row)).collect())
     }
 
-    fn adopt(&self, cluster: String, seen: Vec<Observed>, now: Moment) -> StoreFuture<'_, Adoption> {
-        self.write_ids(move |tx| adopt(tx, &cluster, seen, now))
+    fn adopt(&self, cluster: String, seen: Vec<Observed>, asked: Moment, now: Moment) -> StoreFuture<'_, Adoption> {
+        self.write_ids(move |tx| adopt(tx, &cluster, seen, asked, now))
     }
 
     fn get(&self, id: GatewayId) -> StoreFuture<'_, Option<Row>> {

@@ -117,7 +117,7 @@ pub trait Store: Send + Sync + Debug {
     /// Stores the part of rows that changes, each if its version is the one that the writer saw. What never came to be lets go of its key.
     fn save(&self, rows: Vec<Row>) -> StoreFuture<'_, Vec<Saved>>;
     /// Gives ids to batches that have none.
-    fn adopt(&self, cluster: String, seen: Vec<Observed>, now: Moment) -> StoreFuture<'_, Adoption>;
+    fn adopt(&self, cluster: String, seen: Vec<Observed>, asked: Moment, now: Moment) -> StoreFuture<'_, Adoption>;
     /// Reads one row.
     fn get(&self, id: GatewayId) -> StoreFuture<'_, Option<Row>>;
     /// Reads the newest row of a name.

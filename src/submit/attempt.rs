@@ -1,6 +1,6 @@
 //! The task of one submission: one cluster after the other, each only after proof that the one before took nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use livy_dialect::proof::{self, Holder, Proof};
 use livy_dialect::{BatchSpec, FaultKind, LookupPlan, Operation, UpstreamFault};
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::look::{self, Looked};
 use super::plan::{self, Plan};
 use super::resolve::{End, Open};
-use super::ticket::{Outcome, Ticket};
+use super::ticket::{Listed, Outcome, Ticket};
 use super::{Submission, registry_failed};
 use crate::api::error::{ApiError, Code};
 use crate::config::checked::{Ambiguous, Route};
@@ -24,6 +24,8 @@ pub(super) struct Run {
     submission: Arc<Submission>,
     ticket: Arc<Ticket>,
     body_hash: String,
+    /// The ticket's places on the board, one for each cluster tried: whoever sends it again finds it at any time until its end.
+    listed: Mutex<Vec<Listed>>,
 }
 
 /// Answers whoever waits when the task ends without an answer: a bug must not leave them waiting. What was sent is taken up by `resolve`.
@@ -58,7 +60,7 @@ impl Run {
         ticket: Arc<Ticket>,
     ) -> Run {
         let body_hash = plan::hash(&submission);
-        Run { gateway: gateway.clone(), route, errand, submission, ticket, body_hash }
+        Run { gateway: gateway.clone(), route, errand, submission, ticket, body_hash, listed: Mutex::default() }
     }
 
     pub(super) async fn run_to_the_end(self, plans: Vec<Plan>) {
@@ -116,7 +118,8 @@ impl Run {
             }
             Err(error) => return Attempt::Settled(Err(registry_failed(&error))),
         };
-        let _listed = self.gateway.board.put_up(entry.id, &self.ticket);
+        let listed = self.gateway.board.put_up(entry.id, &self.ticket);
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner).push(listed);
         self.ticket.recorded(&entry);
         if let Some(attempt) = self.look_for_the_name(&plan, &entry).await {
             return attempt;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use livy_dialect::{BatchRef, Observed, Operation, StateReading};
+use livy_dialect::{BatchRef, Observed, Operation, StateReading, proof};
 
 use super::look::{self, Looked};
 use crate::registry::{Entry, Phase};
@@ -44,7 +44,7 @@ pub async fn watch(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>) {
 /// Kills a late job, or binds it.
 pub async fn deal_with(gateway: &Arc<Gateway>, upstream: &Upstream, entry: &Arc<Entry>, seen: &Observed) {
     let ended = matches!(seen.state, StateReading::Known(state) if state.is_terminal());
-    if ended || entry.is_open() || matches!(entry.phase(), Phase::Bound { .. }) {
+    if ended || entry.is_open() || matches!(entry.phase(), Phase::Bound { .. }) || !still_runs(upstream, entry, seen).await {
         return;
     }
     let adopts = gateway.snapshot.load().routes.iter().any(|route| route.name == entry.route && route.adopts_late_jobs);
@@ -66,10 +66,21 @@ pub async fn deal_with(gateway: &Arc<Gateway>, upstream: &Upstream, entry: &Arc<
     gateway.metrics.late_jobs_total.with_label_values(&[entry.cluster.as_str(), action]).inc();
 }
 
+/// Looks again: a list that was on its way for a while may show what was killed meanwhile.
+async fn still_runs(upstream: &Upstream, entry: &Entry, seen: &Observed) -> bool {
+    let dialect = upstream.dialect();
+    let request = dialect.get(BatchRef { upstream_id: &seen.upstream_id, sent_name: seen.name.as_deref() });
+    let now = upstream.ask(Operation::GetBatch, &request, &Errand::default(), |response| dialect.decode_get(response)).await;
+    now.is_ok_and(|now| {
+        let alive = !matches!(now.state, StateReading::Known(state) if state.is_terminal());
+        alive && now.upstream_id == seen.upstream_id && proof::shows(&entry.lookup, &now)
+    })
+}
+
 async fn kill(upstream: &Upstream, entry: &Entry, seen: &Observed) -> &'static str {
     let dialect = upstream.dialect();
-    let request = dialect.delete(BatchRef { upstream_id: &seen.upstream_id, sent_name: seen.name.as_deref() });
     let errand = Errand::default();
+    let request = dialect.delete(BatchRef { upstream_id: &seen.upstream_id, sent_name: seen.name.as_deref() });
     match upstream.ask(Operation::DeleteBatch, &request, &errand, |response| dialect.decode_delete(response)).await {
         Ok(_) => "killed",
         Err(error) => {

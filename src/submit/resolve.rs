@@ -248,6 +248,10 @@ impl Open {
     async fn send_again(&mut self, request: &UpstreamRequest) -> Option<End> {
         let dialect = self.upstream.dialect();
         self.leftovers = false;
+        if let Err(error) = self.gateway.registry.send_again(&self.entry).await {
+            tracing::error!(batch = %self.entry.id, %error, "an absent submission is not sent again: that could not be stored");
+            return None;
+        }
         let sent = self.upstream.send(Operation::CreateBatch, request, &self.errand).await;
         (self.last_byte, self.quiet_before) = (Instant::now(), Duration::ZERO);
         let Ok(answer) = sent else {

@@ -3,6 +3,7 @@
 use livy_dialect::{BatchState, Observed, StateReading};
 
 use super::{Same, same};
+use crate::clock::Moment;
 use crate::registry::{Phase, Row};
 
 /// The decision.
@@ -19,15 +20,15 @@ pub enum Adopt {
 }
 
 /// Decides. `holder` is the entry that has the upstream id; `candidates` are all entries of the cluster that went, or may have gone, under its key or
-/// name; `unnamed_on_its_way` says that a submission is under way that no name would tell.
-pub fn adopt(seen: &Observed, holder: Option<&Row>, candidates: &[Row], unnamed_on_its_way: bool) -> Adopt {
+/// name; `unnamed_on_its_way` says that a submission is under way that no name would tell; `asked` is when the list was asked for.
+pub fn adopt(seen: &Observed, holder: Option<&Row>, candidates: &[Row], unnamed_on_its_way: bool, asked: Moment) -> Adopt {
     match holder.map(|row| same(&row.identity, &row.known, seen)) {
         Some(Same::Yes) => return Adopt::Known,
         Some(Same::CannotTell) => return Adopt::Leave,
         Some(Same::No) | None => {}
     }
     for (at, row) in candidates.iter().enumerate() {
-        match relation(row, seen) {
+        match relation(row, seen, asked) {
             Relation::OnItsWay => return Adopt::Leave,
             Relation::Late => return Adopt::Late(at),
             Relation::Over => return Adopt::Leave,
@@ -50,7 +51,12 @@ enum Relation {
     Over,
 }
 
-fn relation(row: &Row, seen: &Observed) -> Relation {
+fn relation(row: &Row, seen: &Observed, asked: Moment) -> Relation {
+    // It ended, or was deleted, while the list was on its way.
+    let was_here = row.known.phase.upstream_id() == Some(seen.upstream_id.as_str());
+    if was_here && row.known.ended.is_some_and(|ended| ended.up_ms >= asked.up_ms) {
+        return Relation::Over;
+    }
     let by_id = row.identity.lookup.key == seen.upstream_id && !row.identity.adopted;
     let by_name = row.identity.lookup.sent_name.is_some() && row.identity.lookup.sent_name == seen.name;
     let certain = by_id || (by_name && row.identity.lookup.is_made_up());
@@ -108,6 +114,8 @@ mod tests {
     use super::*;
     use crate::registry::entry::tests::{identity, known, seen};
 
+    const LATER: Moment = Moment { wall_ms: 1000, up_ms: 1000 };
+
     fn row(name: Option<&str>, phase: Phase, state: BatchState) -> Row {
         let mut row = Row { identity: identity(name), known: known("3"), version: 1, key_until: None };
         (row.known.phase, row.known.state) = (phase, state);
@@ -124,33 +132,44 @@ mod tests {
         let lost = Phase::Detached { upstream_id: None };
         let unnamed = row(None, lost.clone(), BatchState::Error);
         let found = ours(&unnamed, "12", BatchState::Running);
-        assert_eq!(adopt(&found, None, std::slice::from_ref(&unnamed), false), Adopt::Late(0));
+        assert_eq!(adopt(&found, None, std::slice::from_ref(&unnamed), false, LATER), Adopt::Late(0));
         let over = ours(&unnamed, "12", BatchState::Success);
-        assert_eq!(adopt(&over, None, std::slice::from_ref(&unnamed), false), Adopt::Leave);
+        assert_eq!(adopt(&over, None, std::slice::from_ref(&unnamed), false, LATER), Adopt::Leave);
         let mut named = row(Some("nightly"), lost, BatchState::Error);
         let found = seen("12", Some("nightly"), BatchState::Running);
-        assert_eq!(adopt(&found, None, std::slice::from_ref(&named), false), Adopt::New, "anybody may use a client's name");
+        assert_eq!(adopt(&found, None, std::slice::from_ref(&named), false, LATER), Adopt::New, "anybody may use a client's name");
         named.known.may_arrive = true;
-        assert_eq!(adopt(&found, None, std::slice::from_ref(&named), false), Adopt::Late(0));
+        assert_eq!(adopt(&found, None, std::slice::from_ref(&named), false, LATER), Adopt::Late(0));
         let older = seen("9", Some("nightly"), BatchState::Running);
-        assert_eq!(adopt(&older, None, std::slice::from_ref(&named), false), Adopt::New, "it was there before");
+        assert_eq!(adopt(&older, None, std::slice::from_ref(&named), false, LATER), Adopt::New, "it was there before");
     }
 
     #[test]
     fn what_is_on_its_way_is_left_to_its_sender() {
         let sending = row(None, Phase::Sending, BatchState::Starting);
-        assert_eq!(adopt(&ours(&sending, "12", BatchState::Running), None, std::slice::from_ref(&sending), false), Adopt::Leave);
+        assert_eq!(adopt(&ours(&sending, "12", BatchState::Running), None, std::slice::from_ref(&sending), false, LATER), Adopt::Leave);
         let mut ibm = seen("12", None, BatchState::Running);
         ibm.name_shown = false;
-        assert_eq!(adopt(&ibm, None, &[], true), Adopt::Leave);
-        assert_eq!(adopt(&ibm, None, &[], false), Adopt::New);
-        assert_eq!(adopt(&seen("12", Some("foreign"), BatchState::Running), None, &[], true), Adopt::New);
+        assert_eq!(adopt(&ibm, None, &[], true, LATER), Adopt::Leave);
+        assert_eq!(adopt(&ibm, None, &[], false, LATER), Adopt::New);
+        assert_eq!(adopt(&seen("12", Some("foreign"), BatchState::Running), None, &[], true, LATER), Adopt::New);
+    }
+
+    #[test]
+    fn what_was_deleted_while_the_list_was_on_its_way_is_not_new() {
+        let mut deleted = row(Some("n"), Phase::Deleted { upstream_id: Some("3".into()) }, BatchState::Killed);
+        deleted.identity.adopted = true;
+        deleted.known.ended = Some(Moment { wall_ms: 2000, up_ms: 2000 });
+        let seen = seen("3", Some("n"), BatchState::Running);
+        assert_eq!(adopt(&seen, None, std::slice::from_ref(&deleted), false, LATER), Adopt::Leave);
+        deleted.known.ended = Some(Moment { wall_ms: 900, up_ms: 900 });
+        assert_eq!(adopt(&seen, None, std::slice::from_ref(&deleted), false, LATER), Adopt::New, "the cluster counts anew");
     }
 
     #[test]
     fn an_unnamed_stranger_under_an_old_id_takes_it() {
         let held = row(None, Phase::Bound { upstream_id: "3".into() }, BatchState::Running);
-        assert_eq!(adopt(&ours(&held, "3", BatchState::Running), Some(&held), &[], false), Adopt::Known);
-        assert_eq!(adopt(&seen("3", None, BatchState::Running), Some(&held), &[], false), Adopt::New);
+        assert_eq!(adopt(&ours(&held, "3", BatchState::Running), Some(&held), &[], false, LATER), Adopt::Known);
+        assert_eq!(adopt(&seen("3", None, BatchState::Running), Some(&held), &[], false, LATER), Adopt::New);
     }
 }
