@@ -9,6 +9,7 @@ mod docs;
 mod doubles;
 mod errors;
 mod harness;
+mod knobs;
 mod listener;
 mod metrics;
 mod mutants;
