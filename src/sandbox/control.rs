@@ -5,8 +5,10 @@
 //! | `POST faults` with a [`Fault`] | the next `times` requests of that operation misbehave |
 //! | `DELETE faults` | good behaviour again |
 //! | `POST collect` | what has ended is forgotten, as Livy's garbage collection does |
-//! | `POST restart` | everything is forgotten, ids begin at 0 again |
+//! | `POST restart`, with a [`Restart`] or nothing | the cluster goes down and comes back |
+//! | `POST options` with [`Options`] | switches what the cluster shows |
 //! | `GET requests` | every request so far: method, path, headers, body |
+//! | `GET books` | every job that ever was, also before a restart |
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +18,7 @@ use livy_dialect::{Flavor, Operation};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Asked, Double, HungUp, Told};
+use super::{Asked, Double, HungUp, Told, books};
 
 /// One way to misbehave.
 #[derive(Clone, Debug, Deserialize)]
@@ -66,10 +68,56 @@ fn once() -> u32 {
     1
 }
 
+/// How a cluster goes down and comes back. Without anything said it is back at once, has killed and forgotten everything, and counts from
+/// its first number again.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Restart {
+    /// Jobs go on, and the cluster finds them again.
+    recover: bool,
+    /// How long connections are closed without an answer.
+    away_ms: u64,
+    /// With recovery: how long, from then on, look-ups and lists don't have the old jobs. Their names stay taken.
+    unknown_ms: u64,
+    /// With recovery: how long, from then on, a Livy shows the old jobs as `recovering`.
+    recovering_ms: u64,
+}
+
+impl Restart {
+    pub(super) fn recovers(&self) -> bool {
+        self.recover
+    }
+
+    pub(super) fn away(&self) -> Duration {
+        Duration::from_millis(self.away_ms)
+    }
+
+    pub(super) fn unknown(&self) -> Duration {
+        Duration::from_millis(self.unknown_ms)
+    }
+
+    pub(super) fn recovering(&self) -> Duration {
+        Duration::from_millis(self.recovering_ms)
+    }
+}
+
+/// What a cluster shows. What is not named stays as it is.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Livy kinds: whether jobs have application ids, as on YARN (no, as on a local master).
+    app_ids: Option<bool>,
+    /// IBM: whether the application API is served, and shows the jobs that came through Livy (no).
+    applications: Option<bool>,
+    /// Whether requests are remembered (yes). A long run does without: they are kept in memory, whole.
+    requests: Option<bool>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Control {
     faults: Mutex<Vec<Fault>>,
     requests: Mutex<Vec<Value>>,
+    options: Mutex<Options>,
 }
 
 impl Control {
@@ -86,7 +134,33 @@ impl Control {
         Some(fault)
     }
 
+    fn options(&self) -> Options {
+        *self.options.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: Options) {
+        let mut options = self.options.lock().unwrap_or_else(PoisonError::into_inner);
+        *options = Options {
+            app_ids: change.app_ids.or(options.app_ids),
+            applications: change.applications.or(options.applications),
+            requests: change.requests.or(options.requests),
+        };
+    }
+
+    /// Tells whether a Livy shows application ids.
+    pub(super) fn shows_app_ids(&self) -> bool {
+        self.options().app_ids.unwrap_or(false)
+    }
+
+    /// Tells whether IBM's application API is there.
+    pub(super) fn has_applications(&self) -> bool {
+        self.options().applications.unwrap_or(false)
+    }
+
     pub(super) fn remember(&self, asked: &Asked) {
+        if !self.options().requests.unwrap_or(true) {
+            return;
+        }
         let headers: Vec<Value> =
             asked.headers.iter().map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())])).collect();
         let query: Vec<String> = asked.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -133,17 +207,33 @@ pub(super) fn answer(doubles: &[Double], path: &str, method: &Method, body: &[u8
             done
         }
         ("POST", "collect") => {
-            double.jobs().list.retain(|job| !job.state().is_terminal());
+            double.jobs().forget(|job| job.state().is_terminal());
             done
         }
-        ("POST", "restart") => {
-            double.restart();
-            done
-        }
+        ("POST", "restart") => match read(body) {
+            Ok(how) => {
+                double.restart(&how);
+                done
+            }
+            Err(error) => Told::json(400, &json!({"msg": error.to_string()})),
+        },
+        ("POST", "options") => match read(body) {
+            Ok(change) => {
+                control.change(change);
+                done
+            }
+            Err(error) => Told::json(400, &json!({"msg": error.to_string()})),
+        },
+        ("GET", "books") => Told::json(200, &books::of(double)),
         ("GET", "requests") => {
             let requests = control.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
             Told::json(200, &Value::Array(requests))
         }
-        _ => Told::json(404, &json!({"msg": "there is: POST faults, DELETE faults, POST collect, POST restart, GET requests"})),
+        _ => Told::json(404, &json!({"msg": "there is: POST or DELETE faults, POST collect, restart or options, GET requests or books"})),
     }
+}
+
+/// Reads a body that may be absent.
+fn read<T: Default + serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
+    if body.is_empty() { Ok(T::default()) } else { serde_json::from_slice(body) }
 }

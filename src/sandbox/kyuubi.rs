@@ -3,7 +3,7 @@
 use livy_dialect::BatchState;
 use serde_json::{Map, Value, json};
 
-use super::job::Job;
+use super::job::{Job, Taken};
 use super::{Asked, Double, PASSWORD, Told, basic, says_json};
 
 pub(super) fn answer(double: &Double, asked: &Asked) -> Told {
@@ -23,7 +23,7 @@ pub(super) fn answer(double: &Double, asked: &Asked) -> Told {
         ("POST", ["batches"]) => create(double, asked, &user),
         ("GET", ["batches", id]) => with_job(double, id, |job| told(200, &batch(job))),
         ("GET", ["batches", id, "localLog"]) => local_log(double, asked, id),
-        ("DELETE", ["batches", id]) => delete(double, id),
+        ("DELETE", ["batches", id]) => delete(double, asked, id),
         ("OPTIONS", ["batches"]) => Told::new(200, "application/json", "").with("allow", "HEAD,POST,GET,OPTIONS"),
         ("GET", ["ping"]) => message(406, "HTTP 406 Not Acceptable"),
         (_, ["batches"] | ["batches", _]) => message(405, "HTTP 405 Method Not Allowed"),
@@ -48,7 +48,7 @@ fn jetty(status: u16, text: &str) -> Told {
 }
 
 fn with_job(double: &Double, id: &str, read: impl FnOnce(&mut Job) -> Told) -> Told {
-    double.jobs().list.iter_mut().find(|job| job.uuid == id).map_or_else(|| message(404, &format!("Invalid batchId: {id}")), read)
+    double.jobs().by_uuid(id).map_or_else(|| message(404, &format!("Invalid batchId: {id}")), read)
 }
 
 fn states(job: &Job) -> (&'static str, Option<&'static str>) {
@@ -62,14 +62,14 @@ fn states(job: &Job) -> (&'static str, Option<&'static str>) {
 }
 
 fn kind_of(job: &Job) -> &'static str {
-    if job.python { "PYSPARK" } else { "SPARK" }
+    if job.file.ends_with(".py") { "PYSPARK" } else { "SPARK" }
 }
 
 fn batch(job: &Job) -> Value {
     let (state, app_state) = states(job);
     json!({
         "id": job.uuid, "user": job.user, "batchType": kind_of(job), "name": job.name,
-        "appStartTime": if job.app_id().is_some() { job.created_ms } else { 0 }, "appId": job.app_id(), "appUrl": null,
+        "appStartTime": job.started_ms().unwrap_or(0), "appId": job.app_id(), "appUrl": null,
         "appState": app_state, "appDiagnostic": null, "kyuubiInstance": "127.0.0.1:10099", "state": state,
         "createTime": job.created_ms, "endTime": job.ended_ms(), "batchInfo": {},
     })
@@ -96,7 +96,7 @@ fn list(double: &Double, asked: &Asked) -> Told {
             && asked.parameter("batchUser").is_none_or(|user| job.user.as_deref() == Some(user))
     };
     let jobs = double.jobs();
-    let mut found: Vec<&Job> = jobs.list.iter().filter(fits).collect();
+    let mut found: Vec<&Job> = jobs.shown().filter(fits).collect();
     if asked.parameter("desc") == Some("true") {
         found.reverse();
     }
@@ -126,18 +126,19 @@ fn local_log(double: &Double, asked: &Asked, id: &str) -> Told {
     })
 }
 
-fn delete(double: &Double, id: &str) -> Told {
+fn delete(double: &Double, asked: &Asked, id: &str) -> Told {
     with_job(double, id, |job| {
-        if job.state() == BatchState::Killed {
+        let before = job.state();
+        job.delete(asked);
+        if before == BatchState::Killed {
             // The real one shows the whole record here, configuration values included.
             let dump = format!("The batch[Metadata({},BATCH,{})] has been terminated.", job.uuid, job.submission);
             return told(200, &json!({"success": false, "msg": dump}));
         }
-        if job.state().is_terminal() {
+        if before.is_terminal() {
             let why = format!("batch {} is already terminal so can not kill it.", job.uuid);
             return told(200, &json!({"success": false, "msg": why}));
         }
-        job.kill();
         told(200, &json!({"success": true, "msg": format!("Succeeded to terminate: {}", job.submission)}))
     })
 }
@@ -177,16 +178,11 @@ fn create(double: &Double, asked: &Asked, caller: &str) -> Told {
     let user = conf("kyuubi.session.proxy.user").or_else(|| conf("hive.server2.proxy.user")).unwrap_or(caller).to_owned();
     let wanted = wanted.map(str::to_owned);
     let mut jobs = double.jobs();
-    if let Some(known) = wanted.as_ref().and_then(|id| jobs.list.iter().find(|job| job.uuid == *id)) {
+    if let Some(known) = wanted.as_ref().and_then(|id| jobs.holder(|job| job.uuid == *id)) {
         let mut shown = batch(known);
         shown["batchInfo"] = json!({"kyuubi.batch.duplicated": "true"});
         return told(200, &shown);
     }
-    jobs.add(&submission, false);
-    let Some(job) = jobs.list.last_mut() else { return message(500, "no job") };
-    job.user = Some(user);
-    if let Some(id) = wanted {
-        job.uuid = id;
-    }
-    told(200, &batch(job))
+    let job = jobs.add(Taken { uuid: wanted, user: Some(user), ..Taken::of(&submission, asked) });
+    told(200, &batch(&job))
 }

@@ -3,6 +3,7 @@
 //! Each is a double of its contract, quirks and ghosts included, at the path that its flavor has by default; so all five fit behind one
 //! address. `POST /_sandbox/{flavor}/faults` and its neighbours are the knobs, for tests: see [`control`].
 
+mod books;
 pub mod control;
 mod ibm;
 mod job;
@@ -27,7 +28,7 @@ use serde_json::Value;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 
-use control::{Control, Moment};
+use control::{Control, Moment, Restart};
 use job::Jobs;
 
 /// The account that the doubles of Knox, HDInsight and Kyuubi know.
@@ -68,6 +69,11 @@ pub(crate) struct Asked {
 impl Asked {
     fn parameter(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the `X-Request-Id`, by which a test finds out which request did something.
+    fn request_id(&self) -> Option<String> {
+        self.headers.get("x-request-id").and_then(|value| value.to_str().ok()).map(str::to_owned)
     }
 
     /// Returns the segments as texts, for matching.
@@ -126,27 +132,32 @@ impl Double {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets everything and counts from 0 again, as a Livy without recovery does.
-    fn restart(&self) {
-        *self.jobs() = Jobs::new(self.flavor);
+    fn restart(&self, how: &Restart) {
+        self.jobs().restart(how);
     }
 
     async fn answer(&self, asked: Asked) -> Result<Told, HungUp> {
         let operation = asked.operation();
+        let generation = self.jobs().generation().ok_or(HungUp)?;
         self.control.remember(&asked);
         let fault = self.control.next(operation);
         if let Some(answer) = control::act(fault.as_ref(), Moment::Before).await? {
             return Ok(answer);
         }
+        self.is_still(generation)?;
         let told = match self.flavor {
             Flavor::Livy | Flavor::Knox | Flavor::Hdinsight => livy::answer(self, &asked),
             Flavor::Ibm => ibm::answer(self, &asked),
             Flavor::Kyuubi => kyuubi::answer(self, &asked),
         };
-        match control::act(fault.as_ref(), Moment::After).await? {
-            Some(answer) => Ok(answer),
-            None => Ok(told),
-        }
+        let made_up = control::act(fault.as_ref(), Moment::After).await?;
+        self.is_still(generation)?;
+        Ok(made_up.unwrap_or(told))
+    }
+
+    /// A restart cuts every connection: no request lives through one.
+    fn is_still(&self, generation: u32) -> Result<(), HungUp> {
+        if self.jobs().generation() == Some(generation) { Ok(()) } else { Err(HungUp) }
     }
 }
 
@@ -209,6 +220,8 @@ impl Sandbox {
             ("/gateway/default/livy/v1", Flavor::Knox),
             ("/gateway/default/livy", Flavor::Knox),
             ("/v3/analytics_engines/11111111-2222-3333-4444-555555555555/livy", Flavor::Ibm),
+            // Beside its Livy: the application API.
+            ("/v3/analytics_engines/11111111-2222-3333-4444-555555555555", Flavor::Ibm),
             ("/api/v1", Flavor::Kyuubi),
             ("/livy", Flavor::Hdinsight),
             ("", Flavor::Livy),

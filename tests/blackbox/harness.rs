@@ -176,6 +176,37 @@ impl Clusters {
         self.control("POST", &format!("{flavor}/restart"), None);
     }
 
+    /// Restarts a cluster as `sandbox::control::Restart` says.
+    pub(crate) fn restart_with(&self, flavor: &str, how: &Value) {
+        self.control("POST", &format!("{flavor}/restart"), Some(how));
+    }
+
+    /// Switches what a cluster shows, as `sandbox::control::Options` says.
+    pub(crate) fn options(&self, flavor: &str, options: &Value) {
+        self.control("POST", &format!("{flavor}/options"), Some(options));
+    }
+
+    /// Returns every job that a cluster ever had.
+    pub(crate) fn books(&self, flavor: &str) -> Vec<Value> {
+        self.control("GET", &format!("{flavor}/books"), None).as_array().cloned().unwrap_or_default()
+    }
+
+    /// Sends a request to a cluster itself, past the gateway, with the login that it wants. `path` is below the base of the flavor's API.
+    pub(crate) fn direct(&self, flavor: &str, method: &str, path: &str, body: Option<&Value>) -> Reply {
+        let stream = TcpStream::connect(self.address).expect("the clusters listen");
+        let path = format!("{}{path}", base_of(flavor));
+        let body = body.map(|body| body.to_string().into_bytes());
+        let request = Request { method, path: &path, body, ..Request::default() }
+            .header("Content-Type", "application/json")
+            .header("X-Requested-By", "a test");
+        let request = match flavor {
+            "livy" => request,
+            "ibm" => request.bearer(TOKEN),
+            _ => request.basic((USER, PASSWORD)),
+        };
+        exchange(stream, &request.to_bytes())
+    }
+
     /// Makes a cluster forget what has ended.
     pub(crate) fn collect(&self, flavor: &str) {
         self.control("POST", &format!("{flavor}/collect"), None);
@@ -202,6 +233,18 @@ impl Clusters {
              \x20 ibm: {{flavor: ibm, url: \"http://{at}\", instance_id: {INSTANCE}, credentials: {{bearer: {{token: {TOKEN}}}}}}}\n\
              \x20 kyuubi: {{flavor: kyuubi, url: \"http://{at}\", {basic}}}\n"
         )
+    }
+}
+
+/// Returns the path below which a simulated cluster serves its batches.
+pub(crate) fn base_of(flavor: &str) -> String {
+    match flavor {
+        "livy" => String::new(),
+        "knox" => "/gateway/default/livy/v1".to_owned(),
+        "hdinsight" => "/livy".to_owned(),
+        "ibm" => format!("/v3/analytics_engines/{INSTANCE}/livy"),
+        "kyuubi" => "/api/v1".to_owned(),
+        other => panic!("{other} is no flavor"),
     }
 }
 

@@ -3,12 +3,19 @@
 mod api;
 mod auth;
 mod certify;
+#[expect(dead_code, reason = "shared with the other suites, which draw more")]
+#[path = "../support/chance.rs"]
+mod chance;
 mod clients;
 mod config;
 mod docs;
 mod doubles;
 mod errors;
+#[path = "../support/fault_proxy.rs"]
+mod fault_proxy;
+mod fault_proxy_tests;
 mod harness;
+mod knobs;
 mod listener;
 mod logs;
 mod metrics;

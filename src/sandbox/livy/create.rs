@@ -3,8 +3,9 @@
 use livy_dialect::Field;
 use serde_json::{Map, Value};
 
+use super::key::is_number;
 use super::{batch, message};
-use crate::sandbox::job::Jobs;
+use crate::sandbox::job::{Jobs, Taken};
 use crate::sandbox::{Asked, Double, Told, says_form};
 
 const LISTS: [&str; 5] = ["args", "jars", "pyFiles", "files", "archives"];
@@ -26,12 +27,12 @@ pub(super) fn create(double: &Double, asked: &Asked) -> Told {
     }
     // And from here on a refusal leaves a ghost.
     if let Some(refusal) = refuse(&submission) {
-        jobs.add(&submission, true);
+        jobs.add(Taken { ghost: true, ..Taken::of(&submission, asked) });
         return refusal;
     }
-    let job = jobs.add(&submission, false);
+    let job = jobs.add(Taken::of(&submission, asked));
     let location = format!("/batches/{}", job.id);
-    Told::json(201, &batch(&job)).with("location", location)
+    Told::json(201, &batch(double, &job)).with("location", location)
 }
 
 /// Livy's answer for what its JSON reader or its handler threw: the exception, as a JSON string.
@@ -108,11 +109,11 @@ fn refuse_before_registering(jobs: &mut Jobs, submission: &Map<String, Value>) -
         return Some(bare(500, "java.lang.NullPointerException"));
     }
     let name = submission.get("name").and_then(Value::as_str)?;
-    if name.is_empty() || name.bytes().all(|b| b.is_ascii_digit()) {
+    if is_number(name) {
         jobs.skip_id();
         return Some(message(400, &format!("Invalid session name: {name}")));
     }
-    if jobs.find(name).is_some() {
+    if jobs.holder(|job| job.name.as_deref() == Some(name)).is_some() {
         let id = jobs.skip_id();
         return Some(message(400, &format!("Duplicate session name: Some({name}) for session {id}")));
     }

@@ -4,14 +4,16 @@
 
 mod create;
 mod front;
+mod key;
 
 use http::header::ACCEPT;
 use livy_dialect::window::DEFAULT_SIZE;
 use livy_dialect::{Flavor, ListWindow, LogWindow};
 use serde_json::{Value, json};
 
-use super::job::Job;
+use super::job::{Job, Jobs};
 use super::{Asked, Double, Told};
+use key::Key;
 
 pub(super) fn answer(double: &Double, asked: &Asked) -> Told {
     match double.flavor {
@@ -41,10 +43,10 @@ fn livy(double: &Double, asked: &Asked) -> Told {
         ("POST", ["batches"]) => create::create(double, asked),
         (_, ["batches"]) => empty(405).with("allow", "POST, GET, HEAD"),
         (_, ["batches", ..]) if asked.slash => empty(404),
-        ("GET", ["batches", key]) => with_job(double, key, |job| Told::json(200, &batch(job))),
-        ("GET", ["batches", key, "state"]) => with_job(double, key, |job| Told::json(200, &json!({"id": job.id, "state": job.state()}))),
+        ("GET", ["batches", key]) => with_job(double, key, |job| Told::json(200, &batch(double, job))),
+        ("GET", ["batches", key, "state"]) => with_job(double, key, |job| Told::json(200, &json!({"id": job.id, "state": word(job)}))),
         ("GET", ["batches", key, "log"]) => log(double, asked, key),
-        ("DELETE", ["batches", key]) => delete(double, key),
+        ("DELETE", ["batches", key]) => delete(double, asked, key),
         (_, ["batches", _]) => empty(405).with("allow", "DELETE, GET, HEAD"),
         (_, ["batches", ..]) => empty(404),
         _ => Told::new(404, "text/html;charset=utf-8", ""),
@@ -85,10 +87,16 @@ fn version() -> Told {
     )
 }
 
-fn batch(job: &Job) -> Value {
+/// Returns the state as Livy calls it. What it recovers is `recovering` until it was found, also what has ended.
+fn word(job: &Job) -> &'static str {
+    if job.is_recovering() { "recovering" } else { job.state().as_str() }
+}
+
+fn batch(double: &Double, job: &Job) -> Value {
     let log = job.livy_log();
     let tail = &log[log.len().saturating_sub(10)..];
-    json!({"id": job.id, "name": job.name, "owner": null, "proxyUser": null, "state": job.state(), "appId": null,
+    let app_id = job.app_id().filter(|_| double.control.shows_app_ids());
+    json!({"id": job.id, "name": job.name, "owner": null, "proxyUser": null, "state": word(job), "appId": app_id,
         "appInfo": {"driverLogUrl": null, "sparkUiUrl": null}, "log": tail})
 }
 
@@ -97,15 +105,17 @@ fn not_found(key: &str) -> Told {
 }
 
 fn with_job(double: &Double, key: &str, read: impl FnOnce(&Job) -> Told) -> Told {
-    if let Some(refusal) = bad_integer(key) {
-        return refusal;
+    match Key::read(key) {
+        Ok(found) => find(&mut double.jobs(), &found).map_or_else(|| not_found(key), |job| read(job)),
+        Err(refusal) => refusal,
     }
-    double.jobs().find(key).map_or_else(|| not_found(key), |job| read(job))
 }
 
-fn bad_integer(text: &str) -> Option<Told> {
-    let digits = text.bytes().all(|b| b.is_ascii_digit());
-    (digits && text.parse::<i32>().is_err()).then(|| message(400, &format!("For input string: \"{text}\"")))
+fn find<'a>(jobs: &'a mut Jobs, key: &Key<'_>) -> Option<&'a mut Job> {
+    match key {
+        Key::Id(id) => u32::try_from(*id).ok().and_then(|id| jobs.by_id(id)),
+        Key::Name(name) => jobs.by_name(name),
+    }
 }
 
 fn integer(asked: &Asked, name: &str) -> Result<Option<i32>, Told> {
@@ -121,11 +131,12 @@ fn list(double: &Double, asked: &Asked) -> Told {
         (Err(refusal), _) | (_, Err(refusal)) => return refusal,
     };
     let jobs = double.jobs();
+    let shown: Vec<&Job> = jobs.shown().collect();
     // As in Livy: the sum overflows 32 bits, and then the window is empty.
     let overflows = from > 0 && from.checked_add(size).is_none();
     let window = ListWindow { from, size: if overflows { 0 } else { size } };
-    let sessions: Vec<Value> = jobs.list[window.range(jobs.list.len())].iter().map(batch).collect();
-    Told::json(200, &json!({"from": from, "total": jobs.list.len(), "sessions": sessions}))
+    let sessions: Vec<Value> = shown[window.range(shown.len())].iter().map(|job| batch(double, job)).collect();
+    Told::json(200, &json!({"from": from, "total": shown.len(), "sessions": sessions}))
 }
 
 fn log(double: &Double, asked: &Asked, key: &str) -> Told {
@@ -142,9 +153,15 @@ fn log(double: &Double, asked: &Asked, key: &str) -> Told {
     })
 }
 
-fn delete(double: &Double, key: &str) -> Told {
+fn delete(double: &Double, asked: &Asked, key: &str) -> Told {
+    let found = match Key::read(key) {
+        Ok(found) => found,
+        Err(refusal) => return refusal,
+    };
     let mut jobs = double.jobs();
-    let Some(id) = jobs.find(key).map(|job| job.id) else { return not_found(key) };
-    jobs.remove(id);
+    let Some(job) = find(&mut jobs, &found) else { return not_found(key) };
+    job.delete(asked);
+    let id = job.id;
+    jobs.forget(|job| job.id == id);
     message(200, "deleted")
 }

@@ -1,10 +1,12 @@
 //! A double of IBM Analytics Engine serverless: `not_started` first, `app_info` in the answer to a POST, no log, no paging, no names.
 
+mod applications;
+
 use http::header::AUTHORIZATION;
 use livy_dialect::BatchState;
 use serde_json::{Map, Value, json};
 
-use super::job::Job;
+use super::job::{Job, Taken};
 use super::{Asked, Double, TOKEN, Told};
 
 pub(super) fn answer(double: &Double, asked: &Asked) -> Told {
@@ -15,16 +17,18 @@ pub(super) fn answer(double: &Double, asked: &Asked) -> Told {
     match (asked.method.as_str(), asked.path().as_slice()) {
         ("GET", ["batches"]) => {
             let jobs = double.jobs();
-            let sessions: Vec<Value> = jobs.list.iter().map(batch).collect();
+            let sessions: Vec<Value> = jobs.shown().map(batch).collect();
             Told::json(200, &json!({"from": 0, "sessions": sessions, "total": sessions.len()}))
         }
         ("POST", ["batches"]) => create(double, asked),
         ("GET", ["batches", key]) => with_job(double, key, |job| Told::json(200, &batch(job))),
         ("GET", ["batches", key, "state"]) => with_job(double, key, |job| Told::json(200, &json!({"id": job.id, "state": word(job)}))),
         ("DELETE", ["batches", key]) => with_job(double, key, |job| {
-            job.kill();
+            job.delete(asked);
             Told::json(200, &json!({"msg": "deleted"}))
         }),
+        ("GET", ["spark_applications"]) if double.control.has_applications() => applications::list(double, asked),
+        ("GET", ["spark_applications", id]) if double.control.has_applications() => applications::item(double, id),
         _ => error(404, "not_found", "The resource was not found."),
     }
 }
@@ -37,7 +41,7 @@ fn error(status: u16, code: &str, text: &str) -> Told {
 
 fn with_job(double: &Double, key: &str, read: impl FnOnce(&mut Job) -> Told) -> Told {
     let mut jobs = double.jobs();
-    match jobs.find(key) {
+    match jobs.by_digits(key) {
         Some(job) => read(job),
         None => error(404, "not_found", &format!("Batch {key} was not found.")),
     }
@@ -64,6 +68,6 @@ fn create(double: &Double, asked: &Asked) -> Told {
     if !submission.get("file").is_some_and(Value::is_string) {
         return error(400, "missing_field", "The field file is required.");
     }
-    let job = double.jobs().add(&submission, false);
+    let job = double.jobs().add(Taken::of(&submission, asked));
     Told::json(201, &json!({"id": job.id, "app_info": {}, "state": "not_started"}))
 }
