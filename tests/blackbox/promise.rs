@@ -19,9 +19,7 @@ fn foreign(clusters: &Clusters, name: Option<&str>) {
     if let Some(name) = name {
         body["name"] = name.into();
     }
-    let direct = Request { method: "POST", path: "/batches", body: Some(body.to_string().into_bytes()), ..Request::default() };
-    let direct = direct.header("X-Requested-By", "me");
-    assert_eq!(exchange(std::net::TcpStream::connect(clusters.address).expect("connects"), &direct.to_bytes()).status, 201);
+    assert_eq!(clusters.direct("livy", "POST", "/batches", Some(&body)).status, 201);
 }
 
 fn count(clusters: &Clusters, flavor: &str, method: &str) -> usize {
@@ -111,10 +109,7 @@ fn a_job_that_comes_late_is_killed() {
         // Now it arrives: something in between had held it.
         let held = clusters.requests(flavor).into_iter().rfind(|one| one["method"] == "POST").expect("a submission");
         let body: Value = serde_json::from_str(held["body"].as_str().expect("a body")).expect("JSON");
-        let at = if flavor == "livy" { "/batches" } else { "/api/v1/batches" };
-        let account = (livy_gateway::sandbox::USER, livy_gateway::sandbox::PASSWORD);
-        let late = Request::post(at, &body).basic(account).header("X-Requested-By", "me");
-        let arrived = exchange(std::net::TcpStream::connect(clusters.address).expect("connects"), &late.to_bytes());
+        let arrived = clusters.direct(flavor, "POST", "/batches", Some(&body));
         assert!(arrived.status < 300, "{flavor}: {}", arrived.text());
         gateway.wait_until("it came all the same, and was killed", |gateway| {
             gateway.metric(&format!("livy_gateway_late_jobs_total{{action=\"killed\",cluster=\"{flavor}\"}}")) >= 1.0
@@ -322,4 +317,43 @@ fn who_waits_for_anothers_question_shares_its_failure() {
     });
     // Not a measure of speed: one after the other they would need six deadlines.
     assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+}
+
+/// IBM's own application API shows `conf`: the marker in it finds a submission among others, and nothing is presumed.
+#[test]
+fn a_lost_submission_is_found_by_the_marker_in_its_conf() {
+    let clusters = Clusters::start();
+    let gateway = gateway(&clusters, "ibm");
+    clusters.options("ibm", &json!({"applications": true}));
+    clusters.fault("ibm", json!({"operation": "create_batch", "moment": "after", "hang_up": true}));
+    let id = std::thread::scope(|scope| {
+        let client = scope.spawn(|| gateway.submit("ibm", &json!({})));
+        gateway.wait_until("it was submitted", |_| clusters.submissions("ibm") == 1);
+        let foreign = json!({"file": "cos://b.s/foreign.py", "args": ["600"]});
+        assert!(clusters.direct("ibm", "POST", "/batches", Some(&foreign)).status < 300);
+        client.join().expect("no panic")
+    });
+    gateway.wait_for_state(id, "running");
+    let batch = gateway.get(&format!("/batches/{id}"));
+    assert_eq!(batch.header("x-livy-gateway-upstream-id"), Some("1"), "{}", batch.text());
+    assert!(batch.json()["appInfo"].get("gatewayReason").is_none(), "{}", batch.text());
+}
+
+/// A client's own name may be used again by somebody else, under the same number: the application tells.
+#[test]
+fn a_job_of_the_same_name_and_number_is_told_by_its_application() {
+    let clusters = Clusters::start();
+    clusters.options("livy", &json!({"app_ids": true}));
+    let gateway = gateway(&clusters, "livy");
+    let mine = gateway.submit("livy", &json!({"name": "nightly"}));
+    gateway.wait_for_state(mine, "running");
+    gateway.wait_until("its application is known", |gateway| gateway.get(&format!("/batches/{mine}")).json()["appId"].is_string());
+    clusters.restart("livy");
+    foreign(&clusters, Some("nightly"));
+    gateway.wait_until("the foreign one has an application", |gateway| {
+        gateway.get(&format!("/batches/{mine}")).header("x-livy-gateway-stale") == Some("true")
+    });
+    let before = count(&clusters, "livy", "DELETE");
+    gateway.delete(&format!("/batches/{mine}"));
+    assert_eq!(count(&clusters, "livy", "DELETE"), before, "the foreign one was not killed");
 }
