@@ -1,0 +1,50 @@
+//! Many seeds side by side: one thread each for as many as there are processors.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::run::{Report, run};
+
+/// Runs so many seeds from a first one on; returns how many promises were broken.
+pub(crate) fn all(first: u64, count: u64) -> usize {
+    let next = AtomicU64::new(first);
+    let reports: Mutex<Vec<Report>> = Mutex::default();
+    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let began = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    let report = run(seed, false);
+                    if !report.broken.is_empty() {
+                        eprintln!("seed {seed} ({}): {}", report.scene, report.broken[0]);
+                        for more in &report.broken[1..] {
+                            eprintln!("    {more}");
+                        }
+                    }
+                    reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(report);
+                }
+            });
+        }
+    });
+    let reports = reports.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for report in &reports {
+        report.counts.iter().for_each(|(what, count)| *counts.entry(what).or_default() += count);
+    }
+    for (what, count) in counts {
+        eprintln!("{count:>8} {what}");
+    }
+    let mut failed: Vec<u64> = reports.iter().filter(|report| !report.broken.is_empty()).map(|report| report.seed).collect();
+    failed.sort_unstable();
+    eprintln!("{count} seeds from {first} in {:.1} s: {} broke a promise", began.elapsed().as_secs_f64(), failed.len());
+    if let Some(seed) = failed.first() {
+        eprintln!("to see one: SEED={seed} cargo test --test simulation");
+    }
+    failed.len()
+}

@@ -1,0 +1,402 @@
+//! Clients as they are: some send an `Idempotency-Key` and the same again until they are answered, some a name, some neither and never twice. They
+//! poll, list, kill, and write down all that they are told.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use livy_dialect::BatchState;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::chance::Chance;
+use crate::house::{Heard, House, Unheard};
+use crate::world::{Tag, World};
+
+/// How a client makes its submission one of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It does not, and sends it once.
+    Plain,
+    /// By a key.
+    Keyed,
+    /// By a name of its own.
+    Named,
+    /// By a name that others use as well.
+    SharedName,
+    /// Both.
+    KeyedAndNamed,
+}
+
+/// What a client knows of its submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It has an id.
+    Created,
+    /// It was told that nothing was submitted.
+    Refused,
+    /// It knows nothing.
+    Unknown,
+}
+
+/// A state that a client was told.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) at: Instant,
+    pub(crate) state: BatchState,
+    pub(crate) reason: Option<String>,
+}
+
+/// One submission, as its client tells it.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) tag: Tag,
+    pub(crate) user: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) name: Option<String>,
+    pub(crate) outcome: Outcome,
+    /// Whether some send of it got no answer, so that an earlier one may be the job.
+    pub(crate) unheard: bool,
+    pub(crate) id: Option<i64>,
+    pub(crate) told: Vec<Told>,
+    /// When the client asked for the end.
+    pub(crate) kill_asked: Option<Instant>,
+    /// When that was confirmed.
+    pub(crate) kill_confirmed: Option<Instant>,
+}
+
+/// All records of a run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Records(Arc<Mutex<Vec<Record>>>);
+
+impl Records {
+    pub(crate) fn all(&self) -> MutexGuard<'_, Vec<Record>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The users; none is an admin.
+pub(crate) const USERS: [&str; 2] = ["ann", "bob"];
+
+/// A client with one submission.
+pub(crate) struct Client {
+    pub(crate) house: House,
+    pub(crate) records: Records,
+    pub(crate) record: Record,
+    pub(crate) chance: Chance,
+    /// The prefix of a pinned cluster, or nothing.
+    pub(crate) prefix: String,
+    /// When everybody stops asking.
+    pub(crate) until: Instant,
+}
+
+impl Client {
+    pub(crate) async fn live(mut self) {
+        sleep(Duration::from_millis(self.chance.within(0..180_000))).await;
+        self.submit().await;
+        if self.record.id.is_some() {
+            self.follow().await;
+        }
+        self.records.all().push(self.record);
+    }
+
+    fn world(&self) -> &World {
+        &self.house.world
+    }
+
+    async fn pause(&mut self, from: u64, to: u64) {
+        sleep(Duration::from_millis(self.chance.within(from..to))).await;
+    }
+
+    fn body(&self) -> Value {
+        let mut body = json!({"file": "cos://b.s/job.py", "args": [format!("tag-{}", self.record.tag)]});
+        if let Some(name) = &self.record.name {
+            body["name"] = json!(name);
+        }
+        body
+    }
+
+    async fn submit(&mut self) {
+        let (tag, body) = (self.record.tag, self.body());
+        let key = matches!(self.record.kind, Kind::Keyed | Kind::KeyedAndNamed).then(|| format!("key-{tag}"));
+        let path = format!("{}/batches", self.prefix);
+        let repeats = self.record.kind != Kind::Plain;
+        for _ in 0..40 {
+            let patience = Duration::from_secs(if self.chance.percent(10) { 3 } else { 120 });
+            let heard = self.house.ask(self.record.user, "POST", &path, key.as_deref(), Some(&body), patience).await;
+            self.record.outcome = match &heard {
+                Ok(heard) if heard.status == 201 => {
+                    self.created(heard);
+                    return;
+                }
+                // Nothing was sent to anybody.
+                Err(Unheard::Away) if self.record.outcome != Outcome::Unknown => Outcome::Refused,
+                Err(Unheard::Away) => Outcome::Unknown,
+                Err(Unheard::Cut) => {
+                    self.record.unheard = true;
+                    Outcome::Unknown
+                }
+                Ok(heard) => match (heard.status, heard.code()) {
+                    (502, "submission_unknown") | (500, _) => {
+                        self.record.unheard = true;
+                        Outcome::Unknown
+                    }
+                    // Its own name: some earlier send of it is there.
+                    (400, "duplicate_name") if self.record.unheard => return self.find_by_name().await,
+                    (400, "duplicate_name") => {
+                        self.record.outcome = Outcome::Refused;
+                        return;
+                    }
+                    (429 | 503, _) if self.record.unheard => Outcome::Unknown,
+                    (429 | 503, _) => Outcome::Refused,
+                    (400..=499, _) => {
+                        self.record.outcome = Outcome::Refused;
+                        return;
+                    }
+                    (status, code) => {
+                        let what = format!("tag {tag}: a submission was answered {status} {code}");
+                        self.world().broken(what);
+                        return;
+                    }
+                },
+            };
+            let lost_nothing = matches!(heard, Err(Unheard::Away)) || self.record.outcome == Outcome::Refused;
+            if (!repeats && !lost_nothing) || Instant::now() > self.until {
+                return;
+            }
+            // Who was told that nothing was submitted may submit again, also without a key; half of them do.
+            if !repeats && self.chance.percent(50) {
+                return;
+            }
+            self.pause(500, 15_000).await;
+        }
+    }
+
+    fn created(&mut self, heard: &Heard) {
+        let (tag, id) = (self.record.tag, heard.id());
+        if heard.headers.get("location").and_then(|value| value.to_str().ok()) != id.map(|id| format!("{}/batches/{id}", self.prefix)).as_deref() {
+            self.world().broken(format!("tag {tag}: 201 with a strange Location"));
+        }
+        self.record.outcome = Outcome::Created;
+        self.record.id = id;
+        self.note(&heard.body);
+    }
+
+    async fn find_by_name(&mut self) {
+        let Some(name) = self.record.name.clone().filter(|_| self.record.kind != Kind::SharedName) else {
+            self.record.outcome = Outcome::Unknown;
+            return;
+        };
+        for _ in 0..20 {
+            match self.house.ask(self.record.user, "GET", &format!("/batches/{name}"), None, None, Duration::from_secs(60)).await {
+                Ok(heard) if heard.status == 200 => {
+                    self.record.outcome = Outcome::Created;
+                    self.record.id = heard.id();
+                    return self.note(&heard.body);
+                }
+                Ok(heard) if heard.status == 404 => {
+                    self.record.outcome = Outcome::Unknown;
+                    return;
+                }
+                _ => self.pause(1000, 5000).await,
+            }
+        }
+        self.record.outcome = Outcome::Unknown;
+    }
+
+    /// Writes down what a batch was shown as, and holds it against what was shown before.
+    fn note(&mut self, batch: &Value) {
+        let tag = self.record.tag;
+        if batch.get("appInfo").is_some() {
+            let name = batch.get("name").and_then(Value::as_str);
+            if name != self.record.name.as_deref() {
+                self.world().broken(format!("tag {tag}: shown with the name {name:?}"));
+            }
+            if batch.get("owner").and_then(Value::as_str) != Some(self.record.user) {
+                self.world().broken(format!("tag {tag}: shown with the owner {}", batch["owner"]));
+            }
+        }
+        let Some(state) = batch.get("state").and_then(Value::as_str).and_then(BatchState::from_word) else {
+            return self.world().broken(format!("tag {tag}: shown with the state {}", batch["state"]));
+        };
+        let reason = batch.pointer("/appInfo/gatewayReason").and_then(Value::as_str).map(str::to_owned);
+        if let Some(last) = self.record.told.last()
+            && last.state.is_terminal()
+            && last.state != state
+        {
+            self.world().broken(format!("tag {tag}: was {} for good, is {state}", last.state));
+        }
+        self.record.told.push(Told { at: Instant::now(), state, reason });
+    }
+
+    async fn follow(&mut self) {
+        let user = self.record.user;
+        let kills_after = self.chance.percent(30).then(|| Duration::from_millis(self.chance.within(0..120_000)));
+        let born = Instant::now();
+        let (fast, longest) = (self.chance.percent(50), if self.chance.percent(25) { 60_000 } else { 12_000 });
+        let mut looks_after_end = self.chance.within(1..4);
+        while Instant::now() < self.until && looks_after_end > 0 {
+            let Some(id) = self.record.id else { return };
+            if fast { self.pause(300, 5000).await } else { self.pause(2000, longest).await }
+            if self.chance.percent(8) {
+                self.meddle(id).await;
+            }
+            if self.chance.percent(8) {
+                self.send_again(id).await;
+            }
+            if self.record.kill_asked.is_some() || kills_after.is_some_and(|after| born.elapsed() >= after) {
+                self.kill(id).await;
+                if self.record.kill_confirmed.is_some() {
+                    return self.must_be_gone(id).await;
+                }
+                if self.chance.percent(20) {
+                    // Somebody who asks once, and trusts that it is remembered.
+                    return;
+                }
+                continue;
+            }
+            let look = self.chance.within(0..10);
+            let path = if look < 6 { format!("/batches/{id}/state") } else { format!("/batches/{id}") };
+            if look == 9 {
+                self.list(id).await;
+                continue;
+            }
+            match self.house.ask(user, "GET", &path, None, None, Duration::from_secs(60)).await {
+                Ok(heard) if heard.status == 200 => self.note(&heard.body),
+                Ok(heard) if heard.status == 503 => self.world().count("polls answered 503"),
+                Ok(heard) => {
+                    let what = format!("tag {}: a poll of {id} was answered {} {}", self.record.tag, heard.status, heard.code());
+                    return self.world().broken(what);
+                }
+                Err(_) => {}
+            }
+            if self.record.told.last().is_some_and(|last| last.state.is_terminal()) {
+                looks_after_end -= 1;
+            }
+        }
+    }
+
+    async fn list(&mut self, id: i64) {
+        let heard = self.house.ask(self.record.user, "GET", "/batches?size=1000", None, None, Duration::from_secs(60)).await;
+        let Ok(heard) = heard else { return };
+        let sessions = heard.body.get("sessions").and_then(Value::as_array).cloned().unwrap_or_default();
+        check_list(self.world(), self.record.user, &sessions);
+        match sessions.iter().filter(|one| one.get("id").and_then(Value::as_i64) == Some(id)).collect::<Vec<_>>().as_slice() {
+            [one] => self.note(one),
+            _ if heard.status != 200 => {}
+            others => {
+                let what = format!("tag {}: {id} stands {} times in its owner's list", self.record.tag, others.len());
+                self.world().broken(what);
+            }
+        }
+    }
+
+    /// Who sends the same under the same key again gets the same, also while no cluster takes anything.
+    async fn send_again(&mut self, id: i64) {
+        let ended_badly = self.record.told.last().is_some_and(|last| last.state == BatchState::Error);
+        if !matches!(self.record.kind, Kind::Keyed | Kind::KeyedAndNamed) || ended_badly || self.record.kill_asked.is_some() {
+            return;
+        }
+        let (body, key) = (self.body(), format!("key-{}", self.record.tag));
+        let path = format!("{}/batches", self.prefix);
+        let Ok(heard) = self.house.ask(self.record.user, "POST", &path, Some(&key), Some(&body), Duration::from_secs(120)).await else { return };
+        match (heard.status, heard.code()) {
+            (201, _) if heard.id() == Some(id) => self.note(&heard.body),
+            // Proven absent a moment ago: the key is free, and this is a new submission.
+            (201, _) => {
+                let old = self.house.ask(self.record.user, "GET", &format!("/batches/{id}"), None, None, Duration::from_secs(60)).await;
+                let freed = old.as_ref().is_ok_and(|old| old.body.get("state").and_then(Value::as_str) == Some("error"));
+                if !freed && old.is_ok() {
+                    let what = format!("tag {}: its key gave {:?} after {id}: {old:?}", self.record.tag, heard.id());
+                    self.world().broken(what);
+                }
+                self.record.told.clear();
+                self.created(&heard);
+            }
+            (503, "draining") | (502, "submission_unknown") => {}
+            (status, code) => {
+                let what = format!("tag {}: its key, which stands for {id}, was answered {status} {code}", self.record.tag);
+                self.world().broken(what);
+            }
+        }
+    }
+
+    /// Another user looks at it, and tries to kill it: both are 404.
+    async fn meddle(&mut self, id: i64) {
+        let other = if self.record.user == USERS[0] { USERS[1] } else { USERS[0] };
+        let method = if self.chance.percent(50) { "GET" } else { "DELETE" };
+        let heard = self.house.ask(other, method, &format!("/batches/{id}"), None, None, Duration::from_secs(60)).await;
+        if heard.as_ref().is_ok_and(|heard| heard.status != 404) {
+            self.world().broken(format!("tag {}: {other} got an answer to {method}: {heard:?}", self.record.tag));
+        }
+    }
+
+    async fn kill(&mut self, id: i64) {
+        let first = self.record.kill_asked.is_none();
+        let heard = self.house.ask(self.record.user, "DELETE", &format!("/batches/{id}"), None, None, Duration::from_secs(115)).await;
+        let heard = match heard {
+            Ok(heard) => heard,
+            Err(Unheard::Away) => return,
+            Err(Unheard::Cut) => {
+                // It may have been stored: then it is carried out.
+                self.record.kill_asked.get_or_insert(Instant::now());
+                return;
+            }
+        };
+        match (heard.status, heard.code()) {
+            (200, _) => {
+                self.record.kill_asked.get_or_insert(Instant::now());
+                self.record.kill_confirmed = Some(Instant::now());
+            }
+            // Asked before, without hearing of it.
+            (404, _) if !first => self.record.kill_confirmed = Some(Instant::now()),
+            (502 | 503, "kill_unconfirmed" | "cluster_unavailable") => {
+                self.record.kill_asked.get_or_insert(Instant::now());
+            }
+            (503, _) => {}
+            // Only presumed to be the client's.
+            (403, "forbidden") => self.world().count("kills of presumed batches refused"),
+            (status, code) => {
+                let what = format!("tag {}: a kill of {id} was answered {status} {code}", self.record.tag);
+                self.world().broken(what);
+            }
+        }
+        if self.record.kill_confirmed.is_some() {
+            self.nothing_runs();
+        }
+    }
+
+    /// A confirmed kill means that nothing of it runs any more.
+    fn nothing_runs(&self) {
+        let now = Instant::now();
+        let running = self.world().books().of(self.record.tag).find(|job| job.is_alive(now) && job.forgotten.is_none()).map(|job| job.id.clone());
+        if let Some(id) = running {
+            self.world().broken(format!("tag {}: its kill was confirmed, and {id} runs", self.record.tag));
+        }
+    }
+
+    async fn must_be_gone(&mut self, id: i64) {
+        self.pause(100, 20_000).await;
+        if let Ok(heard) = self.house.ask(self.record.user, "GET", &format!("/batches/{id}"), None, None, Duration::from_secs(60)).await
+            && heard.status != 404
+        {
+            self.world().broken(format!("tag {}: {id} was deleted and is shown: {}", self.record.tag, heard.status));
+        }
+    }
+}
+
+/// What holds for every list: no internal names, no id twice, nothing of anybody else's.
+pub(crate) fn check_list(world: &World, user: &str, sessions: &[Value]) {
+    let mut ids = std::collections::HashSet::new();
+    for one in sessions {
+        let name = one.get("name").and_then(Value::as_str).unwrap_or_default();
+        if name.starts_with("livy-gateway-") {
+            world.broken(format!("an internal name is shown: {one}"));
+        }
+        if !ids.insert(one.get("id").and_then(Value::as_i64)) {
+            world.broken(format!("a list shows one id twice: {one}"));
+        }
+        if user != "root" && one.get("owner").and_then(Value::as_str) != Some(user) {
+            world.broken(format!("{user} is shown another's: {one}"));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The disk that every life of the gateway finds again: one store, behind a gate of the life that uses it. A write may be done and its answer lost.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use livy_dialect::Observed;
+use livy_gateway::clock::Moment;
+use livy_gateway::registry::{Adoption, GatewayId, NewRow, RangeOf, Recorded, Row, Saved, SqliteStore, Store, StoreFuture, Visible};
+
+use crate::life::Life;
+use crate::world::World;
+
+/// The store as one life sees it.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    pub(crate) inner: Arc<SqliteStore>,
+    pub(crate) life: Life,
+    pub(crate) world: World,
+    /// Whether it takes its time.
+    pub(crate) slow: bool,
+}
+
+impl Disk {
+    fn through<'a, T: Send + 'a>(&'a self, work: impl FnOnce(&'a SqliteStore) -> StoreFuture<'a, T> + Send + 'a) -> StoreFuture<'a, T> {
+        Box::pin(async move {
+            if self.slow {
+                let mut chance = self.world.next_chance("disk");
+                let pause = if chance.percent(5) { chance.within(50..2000) } else { chance.within(0..20) };
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
+            self.life.gate().await;
+            let result = work(&self.inner).await;
+            self.life.gate().await;
+            result
+        })
+    }
+}
+
+impl Store for Disk {
+    fn record(&self, row: NewRow, now: Moment) -> StoreFuture<'_, Recorded> {
+        self.through(move |store| store.record(row, now))
+    }
+
+    fn by_key(&self, owner: String, key: String) -> StoreFuture<'_, Option<Row>> {
+        self.through(move |store| store.by_key(owner, key))
+    }
+
+    fn bind(&self, row: Row, now: Moment) -> StoreFuture<'_, (Saved, Vec<Row>)> {
+        self.through(move |store| store.bind(row, now))
+    }
+
+    fn save(&self, rows: Vec<Row>) -> StoreFuture<'_, Vec<Saved>> {
+        self.through(move |store| store.save(rows))
+    }
+
+    fn adopt(&self, cluster: String, seen: Vec<Observed>, asked: Moment, now: Moment) -> StoreFuture<'_, Adoption> {
+        self.through(move |store| store.adopt(cluster, seen, asked, now))
+    }
+
+    fn get(&self, id: GatewayId) -> StoreFuture<'_, Option<Row>> {
+        self.through(move |store| store.get(id))
+    }
+
+    fn by_name(&self, name: String, visible: Visible) -> StoreFuture<'_, Option<Row>> {
+        self.through(move |store| store.by_name(name, visible))
+    }
+
+    fn list(&self, visible: Visible, cluster: Option<String>, range: RangeOf) -> StoreFuture<'_, (usize, Vec<Row>)> {
+        self.through(move |store| store.list(visible, cluster, range))
+    }
+
+    fn pending(&self) -> StoreFuture<'_, Vec<Row>> {
+        self.through(|store| store.pending())
+    }
+
+    fn live(&self, cluster: String) -> StoreFuture<'_, i64> {
+        self.through(move |store| store.live(cluster))
+    }
+
+    fn live_ids(&self, cluster: String) -> StoreFuture<'_, Vec<GatewayId>> {
+        self.through(move |store| store.live_ids(cluster))
+    }
+
+    fn to_kill(&self, cluster: String) -> StoreFuture<'_, Vec<Row>> {
+        self.through(move |store| store.to_kill(cluster))
+    }
+
+    fn may_arrive(&self, cluster: String, since: Moment) -> StoreFuture<'_, Vec<Row>> {
+        self.through(move |store| store.may_arrive(cluster, since))
+    }
+
+    fn bound_ids(&self, cluster: String) -> StoreFuture<'_, (Vec<String>, Option<i64>)> {
+        self.through(move |store| store.bound_ids(cluster))
+    }
+
+    fn sweep(&self, before: Moment) -> StoreFuture<'_, usize> {
+        self.through(move |store| store.sweep(before))
+    }
+
+    fn uptime_ms(&self) -> StoreFuture<'_, i64> {
+        self.through(|store| store.uptime_ms())
+    }
+
+    fn set_uptime_ms(&self, uptime_ms: i64) -> StoreFuture<'_, ()> {
+        self.through(move |store| store.set_uptime_ms(uptime_ms))
+    }
+
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        // The next life opens it again.
+        Box::pin(std::future::ready(()))
+    }
+}

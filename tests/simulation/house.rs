@@ -1,0 +1,245 @@
+//! The gateway as whoever operates it sees it: one life after the other over the same disk, ended by SIGKILL between any two steps, or as planned.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt as _, Full};
+use jsonwebtoken::{EncodingKey, Header};
+use livy_gateway::config::{self, Config};
+use livy_gateway::observe::metrics::Metrics;
+use livy_gateway::registry::{Registry, SqliteStore};
+use livy_gateway::runtime::{Gateway, Snapshot};
+use livy_gateway::upstream::Upstream;
+use livy_gateway::walk;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::disk::Disk;
+use crate::life::Life;
+use crate::wire::Wire;
+use crate::world::World;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// The wall clock at the beginning of every run.
+const BEGINNING_MS: i64 = 1_800_000_000_000;
+
+/// A gateway that runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) life: Life,
+}
+
+/// An answer as a client reads it.
+#[derive(Clone, Debug)]
+pub(crate) struct Heard {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Heard {
+    pub(crate) fn code(&self) -> &str {
+        self.body.get("code").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    pub(crate) fn id(&self) -> Option<i64> {
+        self.body.get("id").and_then(Value::as_i64)
+    }
+}
+
+/// Why a client heard nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unheard {
+    /// Nobody listens.
+    Away,
+    /// The connection broke, or the client's own time was up.
+    Cut,
+}
+
+/// Where the gateway lives.
+#[derive(Clone, Debug)]
+pub(crate) struct House {
+    pub(crate) world: World,
+    config: Config,
+    pub(crate) disk: Arc<SqliteStore>,
+    slow: bool,
+    metrics: Arc<Metrics>,
+    door: watch::Sender<Option<Arc<Running>>>,
+    /// How far the wall clock has jumped.
+    jumped_ms: Arc<AtomicI64>,
+}
+
+/// Makes a caller's token.
+fn token(user: &str) -> String {
+    let claims = json!({"iss": "simulation", "aud": "gateway", "sub": user, "exp": 4_000_000_000_u64});
+    jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).expect("a token can be made")
+}
+
+impl House {
+    pub(crate) fn new(world: &World, clusters: &str, routes: &str, slow: bool) -> House {
+        let text = format!(
+            "server:\n  listen: 127.0.0.1:0\n  plaintext: true\nallow_inline_secrets: true\n\
+             authenticators:\n  all: {{jwt: {{issuer: simulation, audiences: [gateway], secret: \"{SECRET}\"}}}}\n\
+             admin_users: [root]\nregistry: {{memory: {{}}}}\nclusters:\n{clusters}routes:\n{routes}"
+        );
+        let loaded = config::parse("simulation.yaml", text, std::path::Path::new("."));
+        let config = loaded.unwrap_or_else(|problems| panic!("{}", problems.render())).config;
+        House {
+            world: world.clone(),
+            config,
+            disk: Arc::new(SqliteStore::in_memory().expect("memory")),
+            slow,
+            metrics: Arc::new(Metrics::new()),
+            door: watch::Sender::new(None),
+            jumped_ms: Arc::default(),
+        }
+    }
+
+    /// Starts a life that is cut off after so many gates.
+    pub(crate) async fn start(&self, gates: i64) -> Arc<Running> {
+        let life = Life::new(gates);
+        let disk = Disk { inner: self.disk.clone(), life: life.clone(), world: self.world.clone(), slow: self.slow };
+        let started = async {
+            let registry = Registry::open(Arc::new(disk)).await.expect("opens");
+            let mut snapshot = Snapshot::build(self.config.clone(), &self.metrics).expect("builds");
+            for (name, upstream) in &mut snapshot.upstreams {
+                let wire = Wire { world: self.world.clone(), cluster: name.clone(), life: life.clone() };
+                let over = Upstream::over(Box::new(wire), Arc::default(), upstream.config.clone(), self.metrics.clone());
+                *upstream = Arc::new(over);
+            }
+            let gateway = Gateway::new(snapshot, registry, self.metrics.clone());
+            self.set_clock(&gateway);
+            gateway.start_background();
+            gateway
+        };
+        let gateway = tokio::select! {
+            gateway = started => gateway,
+            // It died before it served anybody: so be it, the next life comes.
+            () = life.ended() => return Box::pin(self.start(i64::MAX)).await,
+        };
+        let running = Arc::new(Running { gateway, life });
+        self.door.send_replace(Some(running.clone()));
+        running
+    }
+
+    /// Nobody is served any more.
+    pub(crate) fn close_door(&self) {
+        self.door.send_replace(None);
+    }
+
+    pub(crate) fn running(&self) -> Option<Arc<Running>> {
+        self.door.borrow().clone()
+    }
+
+    /// Ends a life as planned.
+    pub(crate) async fn stop(&self, running: &Running, drain: Duration) {
+        let gateway = &running.gateway;
+        gateway.drain();
+        let rest = async {
+            sleep(drain).await;
+            gateway.hurry.cancel();
+            sleep(Duration::from_secs(2)).await;
+            gateway.stop.cancel();
+            gateway.tasks.close();
+            let _ = tokio::time::timeout(Duration::from_secs(5), gateway.tasks.wait()).await;
+            gateway.registry.close().await;
+        };
+        tokio::select! {
+            () = rest => {}
+            () = running.life.ended() => {}
+        }
+        running.life.end();
+    }
+
+    /// Makes the wall clock jump.
+    pub(crate) fn jump(&self, by_ms: i64) {
+        self.world.tell(|| format!("the wall clock jumps by {} s", by_ms / 1000));
+        self.jumped_ms.fetch_add(by_ms, Ordering::Relaxed);
+    }
+
+    /// The wall clock goes with the simulated time, not with that of the machine.
+    fn set_clock(&self, gateway: &Gateway) {
+        let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let passed = self.world.began.elapsed() + Duration::ZERO;
+        let wanted = BEGINNING_MS + livy_gateway::clock::millis(passed) + self.jumped_ms.load(Ordering::Relaxed);
+        gateway.registry.clock().set_skew_ms(wanted - livy_gateway::clock::millis(real));
+    }
+
+    pub(crate) async fn keep_clock(self) {
+        loop {
+            sleep(Duration::from_millis(250)).await;
+            if let Some(running) = self.running() {
+                self.set_clock(&running.gateway);
+            }
+        }
+    }
+
+    /// Asks the gateway something, as a client does.
+    pub(crate) async fn ask(
+        &self,
+        user: &str,
+        method: &str,
+        path: &str,
+        key: Option<&str>,
+        body: Option<&Value>,
+        patience: Duration,
+    ) -> Result<Heard, Unheard> {
+        let Some(running) = self.running().filter(|running| !running.life.is_over()) else { return Err(Unheard::Away) };
+        let mut request = Request::builder().method(method).uri(path).header(AUTHORIZATION, format!("Bearer {}", token(user)));
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let body = match body {
+            Some(body) => {
+                request = request.header("content-type", "application/json");
+                Full::new(Bytes::from(body.to_string()))
+            }
+            None => Full::default(),
+        };
+        let request = request.body(body).expect("a request can be made");
+        let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let answered = tokio::spawn(walk::serve(running.gateway.clone(), peer, request));
+        let abort = answered.abort_handle();
+        let response = tokio::select! {
+            biased;
+            () = running.life.ended() => Err(Unheard::Cut),
+            answered = answered => answered.map_err(|error| {
+                self.world.broken(format!("{method} {path} panicked: {error}"));
+                Unheard::Cut
+            }),
+            () = tokio::time::sleep(patience) => Err(Unheard::Cut),
+        };
+        // Whoever hangs up drops the walk of the request, as the listener does.
+        abort.abort();
+        let (parts, body) = response?.into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let heard = Heard { status: parts.status.as_u16(), headers: parts.headers, body };
+        self.world.tell(|| format!("{user} {method} {path} -> {} {} {}", heard.status, heard.code(), short(&heard.body)));
+        Ok(heard)
+    }
+}
+
+fn short(body: &Value) -> String {
+    match body.get("state").and_then(Value::as_str) {
+        Some(state) => format!("{} {state}", body["id"]),
+        None => body.to_string().chars().take(160).collect(),
+    }
+}
+
+/// Waits for a moment of the run.
+pub(crate) async fn until(world: &World, at: Duration) {
+    tokio::time::sleep_until(world.began + at).await;
+}
+
+/// Returns the moment of the run.
+pub(crate) fn moment(world: &World, at: Duration) -> Instant {
+    world.began + at
+}

@@ -1,0 +1,243 @@
+//! The comparison of the books at the end of a run: what truly happened, what the registry holds, what every client was told.
+
+use std::collections::HashMap;
+
+use livy_dialect::{BatchState, Flavor};
+use livy_gateway::registry::{Phase, Row, Store as _, Visible};
+use serde_json::Value;
+use std::time::Duration;
+
+use crate::client::{Kind, Outcome, Record, check_list};
+use crate::house::House;
+use crate::run::Scene;
+use crate::world::{Job, Tag, World};
+
+/// Counts what the registry has to resolve or to kill.
+pub(crate) async fn open(house: &House, scene: &Scene) -> usize {
+    let mut open = house.disk.pending().await.map_or(0, |rows| rows.len());
+    for (name, _) in &scene.clusters {
+        open += house.disk.to_kill((*name).to_owned()).await.map_or(0, |rows| rows.len());
+    }
+    open
+}
+
+/// Compares.
+pub(crate) async fn judge(house: &House, scene: &Scene, records: &[Record], quiet: bool) {
+    let world = &house.world;
+    if let Ok(heard) = house.ask("root", "GET", "/batches?size=1000", None, None, Duration::from_secs(60)).await {
+        check_list(world, "root", heard.body.get("sessions").and_then(Value::as_array).map_or(&[], Vec::as_slice));
+    }
+    let rows = house.disk.list(Visible::All, None, Box::new(|total| 0..total)).await.map_or(Vec::new(), |(_, rows)| rows);
+    if !quiet {
+        let pending = house.disk.pending().await.unwrap_or_default();
+        for row in &pending {
+            world.broken(format!("batch {} is open for ever, on {}", row.identity.id, row.identity.cluster));
+        }
+        if pending.is_empty() {
+            world.count("runs in which a kill stayed open");
+        }
+    }
+    for record in records {
+        Case { world, scene, record, rows: &rows }.judge();
+    }
+    no_twins(world, &rows);
+    strangers_are_left_alone(world);
+}
+
+struct Case<'a> {
+    world: &'a World,
+    scene: &'a Scene,
+    record: &'a Record,
+    rows: &'a [Row],
+}
+
+impl Case<'_> {
+    fn broken(&self, what: impl std::fmt::Display) {
+        self.world.broken(format!("tag {} ({:?}): {what}", self.record.tag, self.record.kind));
+    }
+
+    fn judge(&self) {
+        let jobs: Vec<Job> = self.world.books().of(self.record.tag).cloned().collect();
+        let own: Option<&Row> = self.record.id.and_then(|id| self.rows.iter().find(|row| i64::from(row.identity.id.0) == id));
+        self.none_doubled(&jobs);
+        self.none_killed_unasked(&jobs, own);
+        self.none_lost(&jobs, own);
+        self.none_wrong(&jobs, own);
+        self.killed_if_asked(&jobs);
+    }
+
+    fn on_ibm(&self, jobs: &[Job]) -> bool {
+        self.scene.has_ibm() && (jobs.is_empty() || jobs.iter().any(|job| self.flavor(&job.cluster) == Flavor::Ibm))
+    }
+
+    fn flavor(&self, cluster: &str) -> Flavor {
+        self.scene.clusters.iter().find(|(name, _)| *name == cluster).map_or(Flavor::Livy, |(_, flavor)| *flavor)
+    }
+
+    fn none_doubled(&self, jobs: &[Job]) {
+        let counting = jobs.iter().filter(|job| job.counts()).count();
+        // Who sends the same again without a key or a name after an answer was lost, doubles it; and who never heard under a shared name.
+        let own_doing = matches!(self.record.kind, Kind::Plain) && self.record.unheard;
+        if counting > 1 && !own_doing {
+            if self.scene.ambiguous == "failover" {
+                return self.world.count("doubled under failover");
+            }
+            let where_: Vec<String> = jobs.iter().filter(|job| job.counts()).map(|job| format!("{}/{}", job.cluster, job.id)).collect();
+            if self.on_ibm(jobs) {
+                return self.world.count("doubled on IBM");
+            }
+            self.broken(format!("doubled: {}", where_.join(", ")));
+        }
+        if counting > 0 && self.record.outcome == Outcome::Refused {
+            if self.on_ibm(jobs) {
+                return self.world.count("refused and run on IBM");
+            }
+            if self.scene.ambiguous == "failover" {
+                return self.world.count("refused and run under failover");
+            }
+            self.broken("its client was told that nothing was submitted, and it ran");
+        }
+    }
+
+    /// A job is killed because its owner asked, or because its client was told that it is not there.
+    fn none_killed_unasked(&self, jobs: &[Job], own: Option<&Row>) {
+        if self.record.kill_asked.is_some() {
+            return;
+        }
+        let errors = self.record.told.iter().any(|told| told.state == BatchState::Error)
+            || own.is_some_and(|row| row.known.state == BatchState::Error);
+        let unanswered = self.record.outcome != Outcome::Created;
+        for job in jobs.iter().filter(|job| !job.deleted.is_empty() && !job.counts()) {
+            let another = jobs.iter().filter(|job| job.counts()).count() > 0;
+            if !errors && !unanswered && !another && self.record.kind != Kind::Plain {
+                self.broken(format!("{}/{} was killed, and nobody asked for it", job.cluster, job.id));
+            }
+        }
+    }
+
+    fn none_lost(&self, jobs: &[Job], own: Option<&Row>) {
+        if self.record.outcome == Outcome::Created && own.is_none() && self.record.kill_asked.is_none() {
+            self.broken(format!("{:?} is not in the registry any more", self.record.id));
+        }
+        // A job that counts has a row of its own.
+        for job in jobs.iter().filter(|job| job.counts() && job.forgotten.is_none()) {
+            let rows = self.rows_of(job);
+            if rows.is_empty() && self.record.kill_asked.is_none() {
+                if self.flavor(&job.cluster) == Flavor::Ibm {
+                    self.world.count("not listed on IBM");
+                } else {
+                    self.broken(format!("{}/{} ran, and no batch stands for it", job.cluster, job.id));
+                }
+            }
+        }
+    }
+
+    fn rows_of(&self, job: &Job) -> Vec<&Row> {
+        let is_it = |row: &&Row| row.identity.cluster == job.cluster && row.known.app_id.as_ref() == Some(&job.app_id);
+        self.rows.iter().filter(is_it).collect()
+    }
+
+    fn none_wrong(&self, jobs: &[Job], own: Option<&Row>) {
+        let states = self.record.told.iter().map(|told| (told.at, told.state, told.reason.clone()));
+        let last = own.map(|row| {
+            let reason = row.known.app_info.get("gatewayReason").cloned().flatten();
+            (tokio::time::Instant::now(), row.known.state, reason)
+        });
+        let reason_at_last = last.as_ref().and_then(|(_, _, reason)| reason.clone());
+        for (at, state, reason) in states.chain(last) {
+            let presumed = reason.is_some() || reason_at_last.is_some();
+            let fits = match state {
+                BatchState::Starting | BatchState::Running => true,
+                BatchState::Error => return self.judge_error(jobs, at, reason.or(reason_at_last)),
+                state => jobs.iter().any(|job| job.last_state() == state && job.end() <= at),
+            };
+            if !fits && presumed && self.on_ibm(jobs) {
+                return self.world.count("presumed wrongly on IBM");
+            }
+            // A kill that was carried out is the end that was asked for, whatever the cluster said last.
+            if !fits && !(state == BatchState::Killed && self.record.kill_asked.is_some()) {
+                return self.broken(format!("was shown as {state}, which no job of it was"));
+            }
+        }
+        let Some(row) = own else { return };
+        if let Some(app) = &row.known.app_id
+            && !jobs.iter().any(|job| job.app_id == *app)
+        {
+            if reason_at_last.is_some() && self.on_ibm(jobs) {
+                return self.world.count("presumed wrongly on IBM");
+            }
+            self.broken(format!("shows the application {app}, which is another's"));
+        }
+        if !row.known.state.is_terminal() && self.record.kill_asked.is_none() {
+            self.broken(format!("is {} for ever", row.known.state));
+        }
+    }
+
+    /// `error` is told of what never came to be, or is gone: never of a job that its cluster shows.
+    fn judge_error(&self, jobs: &[Job], at: tokio::time::Instant, reason: Option<String>) {
+        for job in jobs.iter().filter(|job| job.counts()) {
+            if job.forgotten.is_some_and(|forgotten| forgotten <= at) {
+                continue;
+            }
+            let reason = reason.clone().unwrap_or_default();
+            if self.flavor(&job.cluster) == Flavor::Ibm && !reason.is_empty() {
+                return self.world.count("error on IBM though the job ran, with a reason");
+            }
+            if self.scene.ambiguous == "failover" && self.scene.clusters.len() > 1 {
+                return self.world.count("error though another cluster has it, under failover");
+            }
+            return self.broken(format!("error was told ({reason}), and {}/{} ran", job.cluster, job.id));
+        }
+        self.world.count("errors told of what is not there");
+    }
+
+    fn killed_if_asked(&self, jobs: &[Job]) {
+        let Some(asked) = self.record.kill_asked.filter(|_| self.record.kill_confirmed.is_some()) else { return };
+        for job in jobs.iter().filter(|job| job.counts() && job.natural_end() > asked + Duration::from_secs(200)) {
+            self.broken(format!("its end was asked for, and {}/{} ran on", job.cluster, job.id));
+        }
+    }
+}
+
+/// No job has two batches.
+fn no_twins(world: &World, rows: &[Row]) {
+    let mut by_application: HashMap<(&str, &str), Vec<&Row>> = HashMap::new();
+    for row in rows {
+        if let Some(app) = &row.known.app_id {
+            by_application.entry((&row.identity.cluster, app)).or_default().push(row);
+        }
+    }
+    for ((cluster, app), rows) in by_application {
+        if rows.len() > 1 {
+            let ids: Vec<String> = rows.iter().map(|row| row.identity.id.to_string()).collect();
+            world.broken(format!("{cluster}/{app} is shown as the batches {}", ids.join(", ")));
+        }
+    }
+    let books = world.books();
+    let ours: Vec<(&Row, Tag)> = rows
+        .iter()
+        .filter(|row| row.identity.adopted && matches!(row.known.phase, Phase::Bound { .. }))
+        .filter_map(|row| {
+            let job = books.jobs.iter().find(|job| job.cluster == row.identity.cluster && row.known.app_id.as_ref() == Some(&job.app_id))?;
+            Some((row, job.tag?))
+        })
+        .collect();
+    let flavor = |row: &Row| books.clusters.get(&row.identity.cluster).map(|cluster| cluster.flavor);
+    let broken: Vec<String> = ours
+        .iter()
+        .filter(|(row, _)| flavor(row) != Some(Flavor::Ibm))
+        .map(|(row, tag)| format!("the job of tag {tag} is listed as batch {}, as if it were somebody else's", row.identity.id))
+        .collect();
+    drop(books);
+    broken.into_iter().for_each(|what| world.broken(what));
+}
+
+/// No DELETE ever reaches a job that did not come through the gateway.
+fn strangers_are_left_alone(world: &World) {
+    let touched: Vec<String> = {
+        let books = world.books();
+        books.jobs.iter().filter(|job| job.tag.is_none() && job.key.is_none() && !job.ghost && !job.deleted.is_empty())
+            .map(|job| format!("{}/{} {:?} is somebody else's, and was killed", job.cluster, job.id, job.name)).collect()
+    };
+    touched.into_iter().for_each(|what| world.broken(what));
+}
