@@ -3,13 +3,14 @@
 //! One thread does it to the gateway, and one to each cluster. What they do is drawn from the seed; when, depends on the threads.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::chance::Chance;
 use crate::fault_proxy::{Action, Door, MadeUp, Seen};
-use crate::submission::{FOR_LONG, client_name};
+use crate::submission::{FOR_LONG, Submission, client_name};
 use crate::world::{Lane, World};
 
 /// How long a gateway may take to end when it is asked to.
@@ -113,8 +114,7 @@ struct Strangers {
 }
 
 impl Strangers {
-    /// Creates jobs on the cluster itself. Some have names that the gateway's clients use later, or used before; where no application id
-    /// is shown, a stranger with a used name and a used number could not be told apart by anybody: there they take later names only.
+    /// Creates jobs on the cluster itself, some of them under names of the gateway's clients.
     fn come(&mut self, world: &World, lane: &Lane, chance: &mut Chance, how_many: Range<u64>) {
         for _ in 0..chance.within(how_many) {
             self.count += 1;
@@ -124,17 +124,25 @@ impl Strangers {
             if lane.flavor == "kyuubi" {
                 body = json!({"batchType": "PYSPARK", "resource": lane.file, "args": [runs, "ok", tag], "conf": {}});
             }
-            let begun = lane.submissions().len();
-            let first = if lane.flavor == "hdinsight" { begun } else { 0 };
-            let later = u64::try_from(first).unwrap_or(0)..u64::try_from(lane.total()).unwrap_or(0);
-            if chance.percent(60) && !later.is_empty() {
-                let number = usize::try_from(chance.within(later)).unwrap_or(0);
-                body["name"] = client_name(lane.flavor, number).into();
+            let names = names(lane);
+            if chance.percent(60) && !names.is_empty() {
+                body["name"] = chance.pick(&names).as_str().into();
             }
             let reply = world.clusters.direct(lane.flavor, "POST", "/batches", Some(&body));
             world.note(&format!("{}: a stranger's job {tag}, name {}: {}", lane.flavor, body["name"], reply.status));
         }
     }
+}
+
+/// Returns the names that strangers may take, so that whoever looks closely can still tell whose a job is: names of submissions to come, and
+/// of batches whose application the gateway has shown. A name that is on its way to the cluster could be taken by nobody's fault.
+fn names(lane: &Lane) -> Vec<String> {
+    let begun = lane.submissions();
+    let first = begun.len() + crate::SUBMITTERS;
+    let later = (first..lane.total()).map(|number| client_name(lane.flavor, number));
+    let known = |submission: &&Arc<Submission>| !submission.client().applications.is_empty();
+    let before = begun.iter().filter(known).filter_map(|submission| submission.name.clone());
+    later.chain(before).collect()
 }
 
 /// Draws what becomes of a request that meets a fault.
