@@ -72,7 +72,9 @@ impl Call {
                 return false;
             }
         };
-        seen.iter().for_each(|seen| upstream.showed_id(&seen.upstream_id));
+        if let Some(highest) = seen.iter().filter_map(|seen| seen.upstream_id.parse().ok()).max() {
+            upstream.listed_up_to(highest);
+        }
         match self.registry().adopt(&upstream.config.name, seen, asked).await {
             Ok((entered, late)) => {
                 entered.into_iter().for_each(|state| upstream.handles.entered(state));

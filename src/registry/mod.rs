@@ -405,6 +405,15 @@ impl Registry {
         self.write(entry, begin_anew).await
     }
 
+    /// Says why a submission is open for so long. Stored soon.
+    pub fn explain(&self, entry: &Arc<Entry>, sentence: &str) {
+        let told = |known: &Known| known.app_info.get("gatewayReason").is_some_and(|reason| reason.as_deref() == Some(sentence));
+        if entry.is_open() && !entry.peek(told) {
+            entry.change(|known| drop(known.app_info.insert("gatewayReason".to_owned(), Some(sentence.to_owned()))));
+            self.save_soon(entry);
+        }
+    }
+
     /// Marks a bound batch as presumed: nothing proves that it is this submission.
     ///
     /// # Errors

@@ -156,7 +156,9 @@ impl Job {
     /// Returns the lines printed so far, without any headers.
     pub(super) fn lines(&self) -> Vec<String> {
         let printed = self.age().min(STARTING + self.runs_for).as_millis() / LINE_EVERY.as_millis();
-        let mut lines = vec!["simulated job: submitted".to_owned()];
+        // The arguments tell a reader whose log this is.
+        let arguments = self.submission.get("args").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        let mut lines = vec![["simulated job: submitted"].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")];
         lines.extend((1..=printed).map(|line| format!("simulated job: tick {line}")));
         match self.state() {
             BatchState::Success => lines.push("simulated job: done".into()),

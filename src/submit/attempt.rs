@@ -135,9 +135,8 @@ impl Run {
             return Ok(upstream.highest_id());
         }
         match look::read_list(upstream, &self.errand).await {
-            Ok(list) => Ok(Some(
-                list.iter().filter_map(|seen| seen.upstream_id.parse().ok()).max().unwrap_or(-1).max(upstream.highest_id().unwrap_or(-1)),
-            )),
+            // What the list shows now, and nothing that is remembered: the service may have begun to count again.
+            Ok(list) => Ok(Some(list.iter().filter_map(|seen| seen.upstream_id.parse().ok()).max().unwrap_or(-1))),
             Err(error) => Err(turned_away(plan, &error)),
         }
     }
@@ -170,10 +169,12 @@ impl Run {
     }
 
     /// A client's own name may be taken by a job that was created directly on the cluster: found there before the send, it is not this submission.
-    /// A cluster that does not answer this gets nothing sent.
+    /// A cluster that does not answer this gets nothing sent. So is one asked that has just refused our login: what it says to a submission would
+    /// prove nothing.
     async fn look_for_the_name(&self, plan: &Plan, entry: &Arc<Entry>) -> Option<Attempt> {
         let dialect = plan.upstream.dialect();
-        if !dialect.asks_first(&entry.lookup) || dialect.lookup(&entry.lookup) == LookupPlan::NewInList {
+        let needed = dialect.asks_first(&entry.lookup) || plan.upstream.refuses_login();
+        if !needed || dialect.lookup(&entry.lookup) == LookupPlan::NewInList {
             return None;
         }
         match look::look(&plan.upstream, &entry.lookup, &self.errand).await {

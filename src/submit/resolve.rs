@@ -32,6 +32,7 @@ const PRESUMED: &str =
 const NOBODY_KNOWS: &str =
     "the answer to the submission was lost, and it may have run and been forgotten while nobody could ask; look at the cluster";
 const SEVERAL: &str = "the answer to the submission was lost, and the service lists several batches since, which have all ended; it does not say which is this one";
+const OPEN: &str = "the answer to the submission was lost, and the service lists several batches since; it does not say which is this one";
 const ABSENT: &str = "the submission never reached the cluster; submit it again";
 
 /// An open submission.
@@ -156,7 +157,7 @@ impl Open {
                     (_, Absence::NotYet) => self.gateway.registry.silent_for(&self.entry, quiet),
                     ([only], _) if alone => return self.presume(only).await,
                     (hints, _) if hints.iter().all(has_ended) => return self.give_up(SEVERAL).await,
-                    _ => {}
+                    _ => self.gateway.registry.explain(&self.entry, OPEN),
                 },
                 News::Unanswered if self.gives_way && asked.saturating_duration_since(answered) >= self.upstream.config.settle => {
                     return End::NoAnswer;

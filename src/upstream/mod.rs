@@ -11,7 +11,7 @@ pub mod tls;
 pub mod transport;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub struct Upstream {
     transport: Box<dyn Transport>,
     /// The highest id that the cluster was seen to have given; -1 if none was seen.
     highest: AtomicI64,
+    /// Whether the last read was refused because of our login.
+    refuses_login: AtomicBool,
     authorization: Option<HeaderValue>,
     /// Open connections.
     open: Arc<AtomicI64>,
@@ -173,6 +175,7 @@ impl Upstream {
         Upstream {
             transport,
             highest: AtomicI64::new(-1),
+            refuses_login: AtomicBool::new(false),
             listed: Mutex::default(),
             authorization,
             open,
@@ -189,6 +192,22 @@ impl Upstream {
     pub fn gave_id(&self, upstream_id: &str) {
         if let Ok(id) = upstream_id.parse() {
             self.highest.store(id, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes the highest id of the cluster's whole list.
+    pub fn listed_up_to(&self, highest: i64) {
+        self.highest.store(highest, Ordering::Relaxed);
+    }
+
+    /// Tells whether the last read was refused because of our login.
+    pub fn refuses_login(&self) -> bool {
+        self.refuses_login.load(Ordering::Relaxed)
+    }
+
+    fn note_login(&self, operation: Operation, answer: &Answer) {
+        if operation != Operation::CreateBatch {
+            self.refuses_login.store(matches!(answer.status, 401 | 403), Ordering::Relaxed);
         }
     }
 
@@ -248,6 +267,9 @@ impl Upstream {
             Ok(result) => result,
             Err(_) => Err(SendError::MaybeSent { reason: "timeout_response", detail: format!("no answer within {limit:?}") }),
         };
+        if let Ok(answer) = &result {
+            self.note_login(operation, answer);
+        }
         let waited = started.elapsed();
         errand.waited_us.fetch_add(u64::try_from(waited.as_micros()).unwrap_or(0), Ordering::Relaxed);
         let code = result.as_ref().ok().map(|answer| answer.status);

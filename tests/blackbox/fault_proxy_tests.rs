@@ -67,7 +67,7 @@ fn what_the_fault_proxy_holds_arrives_late() {
     let body = json!({"file": "hdfs:///x.py", "name": "late"});
     let request = Request::post("/batches", &body).header("X-Requested-By", "a test");
     std::io::Write::write_all(&mut stream, &request.to_bytes()).expect("is sent");
-    wait_until("it was read", || proxy.under_way() == 1);
+    wait_until("it was read", || proxy.under_way() == 1 && proxy.creating() == 1);
     drop(stream);
     assert!(clusters.books("livy").is_empty());
     wait_until("it arrived", || clusters.books("livy").len() == 1);

@@ -261,7 +261,7 @@ pub(crate) struct Scene {
 }
 
 /// bcrypt at its least cost: the tests are about logins, not about slowness.
-fn htpasswd() -> &'static str {
+pub(crate) fn htpasswd() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| {
         [ALICE, BOB, ROOT].map(|(user, password)| format!("{user}:{}\n", bcrypt::hash(password, 4).expect("hashes"))).concat()

@@ -128,6 +128,8 @@ fn a_password_that_knox_refuses_is_the_gateways_own_trouble() {
     let livy = Livy::start();
     let front = knox_front(&livy);
     let gateway = gateway_to(&front.yaml.replace(servers::front::PASSWORD, "not-the-password"));
+    // Until the gateway knows that its login is refused, a 401 proves nothing about a submission.
+    gateway.wait_until("a probe was refused", |gateway| gateway.metric(r#"livy_gateway_cluster_up{cluster="real"}"#) == 0.0);
     gateway.post("/batches", &json!({"file": livy.job()})).error(503, "upstream_credentials");
     assert_eq!(livy.direct("/batches")["total"], 0, "nothing was submitted");
 }

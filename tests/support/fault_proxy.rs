@@ -130,8 +130,9 @@ struct Shared {
     door: Mutex<Door>,
     door_moved: Condvar,
     records: Mutex<Vec<Record>>,
-    /// Requests that were read and not yet dealt with.
+    /// Requests that were read and not yet dealt with, and those among them that create something.
     under_way: AtomicUsize,
+    creating: AtomicUsize,
     /// Open connections by the client's port, for a door that closes.
     connections: Mutex<HashMap<u16, TcpStream>>,
 }
@@ -158,6 +159,7 @@ impl FaultProxy {
             door_moved: Condvar::new(),
             records: Mutex::default(),
             under_way: AtomicUsize::new(0),
+            creating: AtomicUsize::new(0),
             connections: Mutex::default(),
         });
         let proxy = FaultProxy { shared: shared.clone() };
@@ -207,6 +209,11 @@ impl FaultProxy {
     /// Returns how many requests were read and not yet dealt with. Those that are held count.
     pub(crate) fn under_way(&self) -> usize {
         self.shared.under_way.load(Ordering::SeqCst)
+    }
+
+    /// The same, of requests that create a batch.
+    pub(crate) fn creating(&self) -> usize {
+        self.shared.creating.load(Ordering::SeqCst)
     }
 
     /// Returns what it did so far.
@@ -262,11 +269,14 @@ impl Shared {
         let mut cluster = None;
         while let Ok(head) = read_head(&mut client) {
             let Some((bytes, seen)) = whole(&mut client, head) else { return };
+            let creates = usize::from(seen.operation() == "create_batch");
+            self.creating.fetch_add(creates, Ordering::SeqCst);
             self.under_way.fetch_add(1, Ordering::SeqCst);
             let action = lock(&self.policy)(&seen);
             let at = self.note(seen, &action);
             let goes_on = self.act(&mut client, &mut cluster, &bytes, &action, at);
             self.under_way.fetch_sub(1, Ordering::SeqCst);
+            self.creating.fetch_sub(creates, Ordering::SeqCst);
             if let Action::Stall { .. } = action {
                 // The client gives up first.
                 let _ = read_head(&mut client);

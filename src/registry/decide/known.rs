@@ -21,6 +21,8 @@ pub fn bind(known: &mut Known, seen: &Observed, now: Moment) -> Change {
         known.phase = Phase::Bound { upstream_id: seen.upstream_id.clone() };
         known.echoed = seen.name.is_some();
         known.may_arrive = false;
+        // It was open for a reason that is over.
+        known.app_info.remove("gatewayReason");
         change.worth_saving = true;
     }
     change

@@ -1,0 +1,128 @@
+//! Everything that a run has: clusters, proxies, a gateway, and for each flavor a lane with its submissions.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::chance::Chance;
+use crate::fault_proxy::FaultProxy;
+use crate::harness::Clusters;
+use crate::keeper::{Keeper, Setup};
+use crate::submission::{Outcome, Submission};
+use crate::wish::Wish;
+
+pub(crate) struct World {
+    pub(crate) wish: Wish,
+    pub(crate) began: Instant,
+    pub(crate) clusters: Clusters,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) gateway: Keeper,
+    /// What was done to the gateway, for the story.
+    pub(crate) events: Mutex<Vec<String>>,
+    /// When the faults were over.
+    calm_since: Mutex<Option<Instant>>,
+}
+
+/// What there is for each flavor.
+pub(crate) struct Lane {
+    pub(crate) flavor: &'static str,
+    pub(crate) file: &'static str,
+    pub(crate) proxy: FaultProxy,
+    total: usize,
+    drawn: AtomicUsize,
+    done: AtomicUsize,
+    submissions: Mutex<Vec<Arc<Submission>>>,
+}
+
+/// Who shows application ids: with them a batch can be told from another one that has its number and its name.
+const WITH_APPLICATIONS: [&str; 2] = ["livy", "knox"];
+
+impl World {
+    pub(crate) fn start(wish: Wish) -> World {
+        let clusters = Clusters::start();
+        for (flavor, _) in &wish.flavors {
+            // IBM's application API is there in one run and not in the next: nothing may depend on it.
+            let applications = Chance::of(wish.seed, "applications").percent(50);
+            let options = json!({"requests": false, "app_ids": WITH_APPLICATIONS.contains(flavor), "applications": applications});
+            clusters.options(flavor, &options);
+        }
+        let lane = |(flavor, file): &(&'static str, &'static str)| Lane {
+            flavor,
+            file,
+            proxy: FaultProxy::start(clusters.address),
+            total: wish.submissions,
+            drawn: AtomicUsize::new(0),
+            done: AtomicUsize::new(0),
+            submissions: Mutex::default(),
+        };
+        let lanes: Vec<Lane> = wish.flavors.iter().map(lane).collect();
+        let behind: Vec<(&str, &FaultProxy)> = lanes.iter().map(|lane| (lane.flavor, &lane.proxy)).collect();
+        let gateway = Keeper::start(&behind, &Setup::quick());
+        World { wish, began: Instant::now(), clusters, lanes, gateway, events: Mutex::default(), calm_since: Mutex::default() }
+    }
+
+    /// Tells whether somebody who asks again and again still does: while there are faults, and for a while after.
+    pub(crate) fn goes_on(&self, persistence: Duration) -> bool {
+        self.calm_since.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|since| since.elapsed() < persistence)
+    }
+
+    /// Notes that there are no more faults.
+    pub(crate) fn is_calm(&self) {
+        *self.calm_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    pub(crate) fn note(&self, event: &str) {
+        let line = format!("{} {event}", crate::submission::clock(self.began.elapsed()));
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+
+    /// Returns how much of the time is over, in thousandths.
+    pub(crate) fn time_over(&self) -> u128 {
+        (self.began.elapsed().as_millis() * 1000).checked_div(self.wish.time.as_millis()).unwrap_or(1000)
+    }
+}
+
+impl Lane {
+    /// Draws the next submission, when its time has come.
+    pub(crate) fn next(&self, world: &World) -> Option<Arc<Submission>> {
+        let number = self.drawn.fetch_add(1, Ordering::SeqCst);
+        if number >= self.total {
+            return None;
+        }
+        let share = u32::try_from(number).unwrap_or(u32::MAX);
+        let due = world.wish.time * share / u32::try_from(self.total).unwrap_or(u32::MAX);
+        // The pace of the load.
+        std::thread::sleep(due.saturating_sub(world.began.elapsed()));
+        let submission = Arc::new(Submission::draw(world.wish.seed, self.flavor, self.file, number));
+        self.all().push(submission.clone());
+        Some(submission)
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Arc<Submission>>> {
+        self.submissions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_done(&self) {
+        self.done.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.done.load(Ordering::SeqCst) >= self.total
+    }
+
+    /// Returns the number of submissions, drawn or not.
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+
+    pub(crate) fn submissions(&self) -> Vec<Arc<Submission>> {
+        self.all().clone()
+    }
+
+    /// Returns those that their clients know to exist.
+    pub(crate) fn created(&self) -> Vec<Arc<Submission>> {
+        self.all().iter().filter(|submission| submission.client().outcome == Outcome::Created).cloned().collect()
+    }
+}
