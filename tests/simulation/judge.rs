@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use livy_dialect::{BatchState, Flavor};
-use livy_gateway::registry::{Phase, Row, Store as _, Visible};
+use livy_gateway::registry::{GatewayId, Phase, Row, Store as _, Visible};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -38,7 +38,12 @@ pub(crate) async fn judge(house: &House, scene: &Scene, records: &[Record], quie
         }
     }
     for record in records {
-        Case { world, scene, record, rows: &rows }.judge();
+        // Also one that was deleted: what it was last is still there.
+        let own = match record.id.and_then(|id| i32::try_from(id).ok()) {
+            Some(id) => house.disk.get(GatewayId(id)).await.ok().flatten(),
+            None => None,
+        };
+        Case { world, scene, record, rows: &rows }.judge(own.as_ref());
     }
     no_twins(world, &rows);
     strangers_are_left_alone(world);
@@ -53,12 +58,12 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn broken(&self, what: impl std::fmt::Display) {
-        self.world.broken(format!("tag {} ({:?}): {what}", self.record.tag, self.record.kind));
+        let Record { tag, kind, id, .. } = self.record;
+        self.world.broken(format!("tag {tag} ({kind:?}, batch {id:?}): {what}"));
     }
 
-    fn judge(&self) {
+    fn judge(&self, own: Option<&Row>) {
         let jobs: Vec<Job> = self.world.books().of(self.record.tag).cloned().collect();
-        let own: Option<&Row> = self.record.id.and_then(|id| self.rows.iter().find(|row| i64::from(row.identity.id.0) == id));
         self.none_doubled(&jobs);
         self.none_killed_unasked(&jobs, own);
         self.none_lost(&jobs, own);
@@ -125,6 +130,8 @@ impl Case<'_> {
             if rows.is_empty() && self.record.kill_asked.is_none() {
                 if self.flavor(&job.cluster) == Flavor::Ibm {
                     self.world.count("not listed on IBM");
+                } else if self.scene.ambiguous == "failover" {
+                    self.world.count("came and went unseen under failover");
                 } else {
                     self.broken(format!("{}/{} ran, and no batch stands for it", job.cluster, job.id));
                 }
