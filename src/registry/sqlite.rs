@@ -22,6 +22,9 @@ use crate::clock::Moment;
 
 const MIGRATIONS: [&str; 2] = [include_str!("schema/001.sql"), include_str!("schema/002.sql")];
 
+/// Statements that a connection keeps prepared: all there are here, so that none is ever parsed twice. SQLite's own default is 16.
+const STATEMENTS: usize = 64;
+
 /// Requests that may wait for a connection before senders wait too.
 const QUEUE: usize = 1024;
 
@@ -58,6 +61,7 @@ impl SqliteStore {
         prepare(&write)?;
         guard.opened(highest_id(&write).map_err(sentence)?)?;
         let read = Connection::open(path).map_err(sentence)?;
+        read.set_prepared_statement_cache_capacity(STATEMENTS);
         read.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA query_only = ON;").map_err(sentence)?;
         // Opens all files that reading takes: it goes on when their names are gone.
         highest_id(&read).map_err(sentence)?;
@@ -155,6 +159,7 @@ fn store_error(error: rusqlite::Error) -> RegistryError {
 }
 
 fn prepare(connection: &Connection) -> Result<(), String> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON;")
         .map_err(sentence)?;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::run::{Report, run};
 
-/// Runs so many seeds from a first one on; returns how many promises were broken.
-pub(crate) fn all(first: u64, count: u64) -> usize {
+/// Runs so many seeds from a first one on, or, if it `stops`, until one broke a promise; returns how many did.
+pub(crate) fn all(first: u64, count: u64, stops: bool) -> usize {
     let next = AtomicU64::new(first);
+    let failed = AtomicBool::new(false);
     let reports: Mutex<Vec<Report>> = Mutex::default();
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let began = std::time::Instant::now();
@@ -17,11 +18,12 @@ pub(crate) fn all(first: u64, count: u64) -> usize {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count {
+                    if seed >= first + count || (stops && failed.load(Ordering::Relaxed)) {
                         return;
                     }
                     let report = run(seed, false);
                     if !report.broken.is_empty() {
+                        failed.store(true, Ordering::Relaxed);
                         eprintln!("seed {seed} ({}): {}", report.scene, report.broken[0]);
                         for more in &report.broken[1..] {
                             eprintln!("    {more}");
@@ -42,7 +44,7 @@ pub(crate) fn all(first: u64, count: u64) -> usize {
     }
     let mut failed: Vec<u64> = reports.iter().filter(|report| !report.broken.is_empty()).map(|report| report.seed).collect();
     failed.sort_unstable();
-    eprintln!("{count} seeds from {first} in {:.1} s: {} broke a promise", began.elapsed().as_secs_f64(), failed.len());
+    eprintln!("{} seeds from {first} in {:.1} s: {} broke a promise", reports.len(), began.elapsed().as_secs_f64(), failed.len());
     if let Some(seed) = failed.first() {
         eprintln!("to see one: SEED={seed} cargo test --test simulation");
     }

@@ -91,7 +91,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn live(mut self) {
-        sleep(Duration::from_millis(self.chance.within(0..180_000))).await;
+        sleep(Duration::from_millis(self.chance.within(0..150_000))).await;
         self.submit().await;
         if self.record.id.is_some() {
             self.follow().await;
@@ -173,9 +173,7 @@ impl Client {
 
     fn created(&mut self, heard: &Heard) {
         let (tag, id) = (self.record.tag, heard.id());
-        if heard.headers.get("location").and_then(|value| value.to_str().ok())
-            != id.map(|id| format!("{}/batches/{id}", self.prefix)).as_deref()
-        {
+        if heard.headers.get("location").and_then(|value| value.to_str().ok()) != id.map(|id| format!("{}/batches/{id}", self.prefix)).as_deref() {
             self.world().broken(format!("tag {tag}: 201 with a strange Location"));
         }
         self.record.outcome = Outcome::Created;
@@ -238,16 +236,13 @@ impl Client {
         let mut looks_after_end = self.chance.within(1..4);
         while Instant::now() < self.until && looks_after_end > 0 {
             let Some(id) = self.record.id else { return };
-            if fast {
-                self.pause(300, 5000).await
-            } else {
-                self.pause(2000, longest).await
-            }
+            if fast { self.pause(300, 5000).await } else { self.pause(2000, longest).await }
             if self.chance.percent(8) {
                 self.meddle(id).await;
             }
             if self.chance.percent(8) {
                 self.send_again(id).await;
+                continue;
             }
             if self.record.kill_asked.is_some() || kills_after.is_some_and(|after| born.elapsed() >= after) {
                 self.kill(id).await;
@@ -304,28 +299,40 @@ impl Client {
         }
         let (body, key) = (self.body(), format!("key-{}", self.record.tag));
         let path = format!("{}/batches", self.prefix);
-        let Ok(heard) = self.house.ask(self.record.user, "POST", &path, Some(&key), Some(&body), Duration::from_secs(120)).await else {
-            return;
+        let heard = self.house.ask(self.record.user, "POST", &path, Some(&key), Some(&body), Duration::from_secs(120)).await;
+        let heard = match heard {
+            Ok(heard) => heard,
+            Err(why) => return self.record.unheard |= why == Unheard::Cut,
         };
         match (heard.status, heard.code()) {
             (201, _) if heard.id() == Some(id) => self.note(&heard.body),
             // Proven absent a moment ago: the key is free, and this is a new submission.
-            (201, _) => {
-                let old = self.house.ask(self.record.user, "GET", &format!("/batches/{id}"), None, None, Duration::from_secs(60)).await;
-                let freed = old.as_ref().is_ok_and(|old| old.body.get("state").and_then(Value::as_str) == Some("error"));
-                if !freed && old.is_ok() {
-                    let what = format!("tag {}: its key gave {:?} after {id}: {old:?}", self.record.tag, heard.id());
-                    self.world().broken(what);
-                }
-                self.record.told.clear();
-                self.created(&heard);
-            }
             (503, "draining") | (502, "submission_unknown") => {}
             (status, code) => {
-                let what = format!("tag {}: its key, which stands for {id}, was answered {status} {code}", self.record.tag);
-                self.world().broken(what);
+                if !self.has_freed_its_key(id).await {
+                    let what = format!("tag {}: its key, which stands for {id}, was answered {status} {code} {:?}", self.record.tag, heard.id());
+                    self.world().broken(what);
+                }
+                if status == 201 {
+                    self.record.told.clear();
+                    self.created(&heard);
+                } else if status == 500 || status == 502 {
+                    self.record.unheard = true;
+                }
             }
         }
+    }
+
+    /// A batch that was proven absent lets go of its key; its client may hear of that only later.
+    async fn has_freed_its_key(&mut self, id: i64) -> bool {
+        for _ in 0..10 {
+            let old = self.house.ask(self.record.user, "GET", &format!("/batches/{id}"), None, None, Duration::from_secs(60)).await;
+            match old {
+                Ok(old) if old.status == 200 => return old.body.get("state").and_then(Value::as_str) == Some("error"),
+                _ => self.pause(1000, 5000).await,
+            }
+        }
+        true
     }
 
     /// Another user looks at it, and tries to kill it: both are 404.
@@ -376,8 +383,7 @@ impl Client {
     /// A confirmed kill means that nothing of it runs any more.
     fn nothing_runs(&self) {
         let now = Instant::now();
-        let running =
-            self.world().books().of(self.record.tag).find(|job| job.is_alive(now) && job.forgotten.is_none()).map(|job| job.id.clone());
+        let running = self.world().books().of(self.record.tag).find(|job| job.is_alive(now) && job.forgotten.is_none()).map(|job| job.id.clone());
         if let Some(id) = running {
             self.world().broken(format!("tag {}: its kill was confirmed, and {id} runs", self.record.tag));
         }

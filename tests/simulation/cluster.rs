@@ -98,8 +98,8 @@ impl Place<'_> {
         let mut chance = self.world.chance(&format!("job/{}/{whose}", self.cluster));
         let runs = match chance.within(0..10) {
             0..=2 => chance.within(1..20),
-            3..=7 => chance.within(20..150),
-            _ => chance.within(150..400),
+            3..=7 => chance.within(20..120),
+            _ => chance.within(120..250),
         };
         books.jobs.push(Job {
             cluster: self.cluster.to_owned(),
@@ -115,6 +115,7 @@ impl Place<'_> {
             stopped: None,
             deleted: Vec::new(),
             ghost,
+            stillborn: false,
             forgotten: None,
             app_id: format!("application_1_{at:04}"),
         });
@@ -218,7 +219,7 @@ impl Place<'_> {
                     Some(_) => {
                         let at = self.add(books, &submitted, false);
                         let job = &mut books.jobs[at];
-                        (job.starts, job.runs, job.fails, job.tag) = (Duration::ZERO, Duration::ZERO, true, None);
+                        (job.starts, job.runs, job.fails, job.stillborn) = (Duration::ZERO, Duration::ZERO, true, true);
                         return message(500, "java.util.concurrent.RejectedExecutionException".into());
                     }
                     None => {}

@@ -2,7 +2,8 @@
 //! simulated network, simulated clusters and a disk that survives it, all under a clock that nobody waits for. Everything that happens hangs on one
 //! number, the seed.
 //!
-//! `cargo test --test simulation` runs 1,000 seeds; `SEEDS=20000` more, `FIRST=5000` others; `SEED=17` tells the story of one.
+//! `cargo test --test simulation` runs 1,000 seeds; `SEEDS=20000` more, `FIRST=5000` others, `STOP=1` no more after the first that
+//! breaks a promise; `SEED=17` tells the story of one.
 //! Plain `cargo test` runs a hundred (`few.rs`).
 
 mod all;
@@ -34,6 +35,6 @@ fn main() -> ExitCode {
         eprintln!("seed {seed} ({}): {:#?}", report.scene, report.broken);
         return ExitCode::from(u8::from(!report.broken.is_empty()));
     }
-    let failed = all::all(number("FIRST").unwrap_or(1), number("SEEDS").unwrap_or(1000));
+    let failed = all::all(number("FIRST").unwrap_or(1), number("SEEDS").unwrap_or(1000), number("STOP").is_some());
     ExitCode::from(u8::from(failed > 0))
 }

@@ -16,7 +16,7 @@ use crate::wire::{HOLDS, SETTLE};
 use crate::world::{Cluster, Weather, World};
 
 /// For how long nothing can be trusted.
-const CHAOS: Duration = Duration::from_secs(400);
+const CHAOS: Duration = Duration::from_secs(300);
 /// How long the calm may take until nothing is open any more.
 const CALM: Duration = Duration::from_secs(1500);
 

@@ -42,8 +42,10 @@ pub(crate) struct Job {
     pub(crate) stopped: Option<(Instant, Stop)>,
     /// When a DELETE reached it.
     pub(crate) deleted: Vec<Instant>,
-    /// What is left of a refusal; it never runs.
+    /// What is left of a refusal, `starting` for ever; it never runs.
     pub(crate) ghost: bool,
+    /// What is left of a refusal, as Kyuubi leaves it: an end without a beginning.
+    pub(crate) stillborn: bool,
     /// When its cluster stopped knowing it.
     pub(crate) forgotten: Option<Instant>,
     pub(crate) app_id: String,
@@ -85,7 +87,7 @@ impl Job {
 
     /// Tells whether it did, does or will do its work: it was neither killed nor lost with its server.
     pub(crate) fn counts(&self) -> bool {
-        !self.ghost && self.stopped.is_none_or(|(at, _)| at >= self.natural_end())
+        !self.ghost && !self.stillborn && self.stopped.is_none_or(|(at, _)| at >= self.natural_end())
     }
 
     pub(crate) fn shown_app_id(&self, now: Instant) -> Option<&str> {
