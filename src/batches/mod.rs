@@ -24,10 +24,6 @@ use crate::registry::{Entry, GatewayId, Phase, Registry, Same};
 use crate::runtime::{Gateway, Snapshot};
 use crate::upstream::{AskError, Errand, Upstream};
 
-/// How long a cluster may say that it does not know a live batch before that is believed: a Livy that recovers after a restart answers
-/// 404 for a while, and the end of a batch is final.
-const GONE_GRACE: Duration = Duration::from_secs(30);
-
 /// What one request works with.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -307,6 +303,13 @@ impl Call {
             false if has_ended => {}
             false => return self.stale(entry, upstream.config.stale_reads, "its cluster does not know it at the moment"),
         }
+        if entry.peek(|known| known.kill_asked) {
+            // That is what its owner wanted; should it show up again, it is killed as a late one.
+            if let Err(error) = self.registry().delete(entry).await {
+                tracing::error!(batch = %entry.id, %error, "a confirmed kill could not be stored yet");
+            }
+            return Ok(Origin::Terminal);
+        }
         let reason = "its cluster no longer knows this batch; it was restarted, or the batch was deleted there";
         if !has_ended {
             self.gateway.metrics.lost_batches_total.with_label_values(&[upstream.config.name.as_str()]).inc();
@@ -322,7 +325,7 @@ impl Call {
     /// Tells whether a cluster that says that it has no such batch is to be believed: it has been saying so for long enough, and works otherwise. An
     /// instance that was moved or deleted answers 404 to everything, and a Livy that recovers does for a while.
     async fn is_lost(&self, entry: &Entry, upstream: &Upstream) -> bool {
-        entry.is_missing() >= GONE_GRACE && upstream.probe().await.is_ok()
+        entry.is_missing() >= upstream.config.lost_after && upstream.probe().await.is_ok()
     }
 
     fn stale(&self, entry: &Entry, limit: Duration, why: &str) -> Result<Origin, ApiError> {

@@ -40,6 +40,7 @@ impl Running {
     /// Reads the file, builds everything, binds, accepts.
     pub(super) async fn start(path: &Path) -> Result<Running, String> {
         let began = Instant::now();
+        ignore_file_size_signal();
         let metrics = Arc::new(Metrics::new());
         let loaded = config::load(path).map_err(|problems| problems.render())?;
         let server_config = loaded.config.server.clone();
@@ -150,5 +151,14 @@ fn warn_of_danger(snapshot: &Snapshot) {
         if upstream.config.tls.insecure_skip_verify {
             tracing::warn!(cluster = %upstream.config.name, "insecure_skip_verify: anybody on the way can read the credentials of this cluster");
         }
+    }
+}
+
+/// A limit on the size of files (`ulimit -f`) must make a write fail, not end the process: the registry is then degraded, and reads go on.
+fn ignore_file_size_signal() {
+    const SIGXFSZ: i32 = 25;
+    // Once it is listened to, it does nothing any more.
+    if let Err(error) = signal(SignalKind::from_raw(SIGXFSZ)) {
+        tracing::debug!(%error, "a limit on the size of files would end this process");
     }
 }

@@ -151,6 +151,7 @@ pub struct Cluster {
     pub settle: Duration,
     pub freshness: Duration,
     pub watch: Duration,
+    pub lost_after: Duration,
     pub stale_reads: Duration,
     pub act_as: ActAs,
     pub act_as_rules: Vec<ActAsRule>,

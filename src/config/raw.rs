@@ -280,6 +280,8 @@ pub struct RawCluster {
     /// After how long without news a live batch is asked about though no client asks (1m); `0s` never. Keep it well below the time for
     /// which the cluster remembers ended batches, ten minutes on a Livy.
     pub watch: Option<DurationText>,
+    /// How long a cluster may say that it does not know a live batch before it is believed (30s): a Livy that recovers says so for a while.
+    pub lost_after: Option<DurationText>,
     /// How long polls are answered from what is known while the cluster is away (10m).
     pub stale_reads: Option<DurationText>,
     /// Whom jobs run as: `authenticated_user` (default for livy, hdinsight, kyuubi), `client`, `service` (default for knox, ibm).

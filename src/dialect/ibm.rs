@@ -226,9 +226,9 @@ fn observed(map: &Map<String, Value>, response: &UpstreamResponse<'_>) -> Result
     }
     Ok(Observed {
         upstream_id,
-        name: json::text(map, "name"),
+        name: json::name(map, "name"),
         name_shown: map.contains_key("name"),
-        owner: json::text(map, "owner"),
+        owner: json::name(map, "owner"),
         proxy_user: None,
         state: state_of(map),
         app_id: json::text(map, "appId"),

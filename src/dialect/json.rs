@@ -51,6 +51,14 @@ pub fn text(map: &Map<String, Value>, key: &str) -> Option<String> {
     }
 }
 
+/// Returns a name that somebody chose: as [`text`], but the four letters of null are a name like any other.
+pub fn name(map: &Map<String, Value>, key: &str) -> Option<String> {
+    match map.get(key) {
+        Some(Value::String(name)) => Some(name.clone()),
+        _ => text(map, key),
+    }
+}
+
 /// Returns a non-negative integer, also one that is written as text, as canonical decimal text.
 pub fn id(map: &Map<String, Value>, key: &str) -> Option<String> {
     match map.get(key)? {

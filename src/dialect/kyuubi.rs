@@ -384,10 +384,10 @@ fn observed(map: &Map<String, Value>, response: &UpstreamResponse<'_>) -> Result
     let duplicate = map.get("batchInfo").and_then(|info| info.get("kyuubi.batch.duplicated")) == Some(&json!("true"));
     Ok(Observed {
         upstream_id,
-        name: json::text(map, "name"),
+        name: json::name(map, "name"),
         name_shown: true,
         owner: None,
-        proxy_user: json::text(map, "user"),
+        proxy_user: json::name(map, "user"),
         state: livy_state_of(state.as_deref(), app_state.as_deref()),
         app_id: json::text(map, "appId"),
         app_info: info,

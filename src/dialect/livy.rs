@@ -258,10 +258,10 @@ fn observed(map: &Map<String, Value>, response: &UpstreamResponse<'_>) -> Result
     let upstream_id = json::id(map, "id").ok_or_else(|| UpstreamFault::unreadable(response, "the batch has no id"))?;
     Ok(Observed {
         upstream_id,
-        name: json::text(map, "name"),
+        name: json::name(map, "name"),
         name_shown: map.contains_key("name"),
-        owner: json::text(map, "owner"),
-        proxy_user: json::text(map, "proxyUser"),
+        owner: json::name(map, "owner"),
+        proxy_user: json::name(map, "proxyUser"),
         state: state_of(map),
         app_id: json::text(map, "appId"),
         app_info: app_info(map.get("appInfo")),

@@ -152,6 +152,7 @@ mod tests {
         assert_eq!(proof(Flavor::Livy, Some("n"), 201, json, &named("\"n\"")), "created");
         assert_eq!(proof(Flavor::Livy, Some("n"), 201, json, &named("\"m\"")), "unclear, let go");
         assert_eq!(proof(Flavor::Livy, Some("n"), 201, json, &named("null")), "unclear, let go");
+        assert_eq!(proof(Flavor::Livy, Some("null"), 201, json, &named("\"null\"")), "created", "a name like any other");
         assert_eq!(proof(Flavor::Livy, Some("n"), 201, json, r#"{"id":3,"state":"starting"}"#), "created", "Livy 0.5");
         assert_eq!(proof(Flavor::Kyuubi, None, 200, json, &format!(r#"{{"id":"{KEY}","state":"PENDING"}}"#)), "created");
         assert_eq!(proof(Flavor::Kyuubi, None, 200, json, r#"{"id":"aaaaaaaa-0000-4000-8000-000000000000"}"#), "unclear, let go");

@@ -15,22 +15,25 @@ pub(super) struct Guard {
     path: PathBuf,
     /// Held for as long as the database is open; the operating system lets go of it when the process ends, however it does.
     _lock: File,
+    /// The same for the database itself, which may have a second name in another folder.
+    _inode: Option<File>,
     marks: File,
     opened: Option<(u64, u64)>,
     highest: i64,
+    /// An id that was given and could not be noted.
+    unmarked: Option<i64>,
 }
 
 impl Guard {
     /// Takes the lock and reads the mark. The database must not be open yet.
     pub(super) fn take(path: &Path) -> Result<Guard, String> {
+        // By whatever name it is opened: what stands beside a file stands beside the file itself.
+        let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let mut lock = open(&beside(path, "lock"))?;
         if lock.try_lock().is_err() {
             let mut holder = String::new();
             let _ = lock.read_to_string(&mut holder);
-            return Err(format!(
-                "another gateway is using it ({}); one file has one writer: stop the other one, or give this one a file of its own",
-                holder.trim()
-            ));
+            return Err(in_use(holder.trim()));
         }
         let holder = format!("process {} on {}\n", std::process::id(), host());
         // The content is for people; the lock is what counts.
@@ -38,13 +41,23 @@ impl Guard {
         let mut marks = open(&beside(path, "ids"))?;
         let mut text = String::new();
         marks.read_to_string(&mut text).map_err(|error| error.to_string())?;
-        let highest = text.trim().parse().unwrap_or(0);
-        Ok(Guard { path: path.to_owned(), _lock: lock, marks, opened: None, highest })
+        let highest = match text.trim() {
+            "" => 0,
+            digits => digits
+                .parse()
+                .map_err(|_| format!("{} holds no number: which ids were given is not known", beside(path, "ids").display()))?,
+        };
+        Ok(Guard { path: path.to_owned(), _lock: lock, _inode: None, marks, opened: None, highest, unmarked: None })
     }
 
     /// Notes which file was opened, and that its ids do not begin again.
     pub(super) fn opened(&mut self, highest_id: i64) -> Result<(), String> {
         self.opened = identity(&self.path);
+        let inode = open(&self.path)?;
+        if inode.try_lock().is_err() {
+            return Err(in_use("under another name of the file"));
+        }
+        self._inode = Some(inode);
         if highest_id < self.highest {
             return Err(format!(
                 "ids up to {} were given to clients, and this database knows only {highest_id}: it is new or an old copy, and would give ids a \
@@ -54,11 +67,17 @@ impl Guard {
             ));
         }
         self.mark(highest_id);
-        Ok(())
+        self.check()
     }
 
-    /// Tells whether the file is still the one that was opened.
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// Tells whether the file is still the one that was opened, and whether every id that was given is noted.
+    pub(super) fn check(&mut self) -> Result<(), String> {
+        if let Some(id) = self.unmarked.take() {
+            self.mark(id);
+        }
+        if self.unmarked.is_some() {
+            return Err(format!("the highest id can't be noted in {}", beside(&self.path, "ids").display()));
+        }
         match (self.opened, identity(&self.path)) {
             (Some(opened), Some(now)) if opened == now => Ok(()),
             (_, None) => Err(format!("{} is gone; restore it and restart the gateway", self.path.display())),
@@ -73,14 +92,21 @@ impl Guard {
         }
         // Digits at a fixed width: a mark is overwritten in place, never half.
         let written = self.marks.write_all_at(format!("{id:>19}\n").as_bytes(), 0);
-        if let Err(error) = written {
-            tracing::warn!(%error, "the highest id could not be noted beside the database");
+        let gone = identity(&beside(&self.path, "ids")).is_none();
+        if gone || written.is_err() {
+            tracing::error!(?written, gone, "the highest id could not be noted beside the database; no more are given");
+            self.unmarked = Some(id);
+            return;
         }
         if id / SYNC_EVERY != self.highest / SYNC_EVERY {
             let _ = self.marks.sync_data();
         }
         self.highest = id;
     }
+}
+
+fn in_use(by: &str) -> String {
+    format!("another gateway is using it ({by}); one file has one writer: stop the other one, or give this one a file of its own")
 }
 
 fn beside(path: &Path, what: &str) -> PathBuf {

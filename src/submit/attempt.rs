@@ -132,6 +132,13 @@ impl Run {
         let (upstream, lookup) = (&plan.upstream, &plan.encoded.lookup);
         let dialect = upstream.dialect();
         if dialect.lookup(lookup) != LookupPlan::NewInList || !dialect.asks_first(lookup) {
+            // Once for each process: which ids a client's own name can be told by if it comes late.
+            if dialect.asks_first(lookup)
+                && upstream.highest_id().is_none()
+                && let Ok(list) = look::read_list(upstream, &self.errand).await
+            {
+                upstream.listed_up_to(list.iter().filter_map(|seen| seen.upstream_id.parse().ok()).max().unwrap_or(-1));
+            }
             return Ok(upstream.highest_id());
         }
         match look::read_list(upstream, &self.errand).await {
@@ -201,6 +208,10 @@ impl Run {
         let last_byte = Instant::now();
         let (fault, holder) = match sent {
             Ok(answer) => match proof::of_create(upstream.dialect(), &entry.lookup, &answer.as_response()) {
+                Proof::Created(seen) if is_older(&plan, &entry, &seen) => {
+                    let message = "the answer to the submission speaks of a batch that was there before".to_owned();
+                    (UpstreamFault { kind: FaultKind::Unreadable, status: answer.status, message }, Holder::Nobody)
+                }
                 Proof::Created(seen) => {
                     self.bind(&plan, &entry, &seen).await;
                     return Attempt::Settled(Ok(self.created(&plan, entry)));
@@ -364,6 +375,13 @@ impl Run {
         let labels = [self.route.name.as_str(), plan.upstream.config.name.as_str(), outcome];
         self.gateway.metrics.submissions_total.with_label_values(&labels).inc();
     }
+}
+
+/// Tells whether a batch stood in the list before the submission was sent: where nothing but the id names it, an answer that somebody in front
+/// repeats would bind another's.
+fn is_older(plan: &Plan, entry: &Entry, seen: &livy_dialect::Observed) -> bool {
+    let unnamed = plan.upstream.dialect().lookup(&entry.lookup) == LookupPlan::NewInList;
+    unnamed && matches!((seen.upstream_id.parse::<i64>(), entry.above), (Ok(id), Some(above)) if id <= above)
 }
 
 /// Says why a cluster that was asked before anything was sent got nothing.

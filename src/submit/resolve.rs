@@ -94,7 +94,9 @@ impl Open {
         for _ in 0..REPEATS {
             let end = self.look_until_clear().await;
             let held = !self.entry.peek(|known| known.let_go);
-            let request = self.gateway.board.request(self.entry.id).filter(|_| held && self.upstream.health.is_alive());
+            // Where no key would tell the first one, should it come late, it is not sent again.
+            let has_key = self.upstream.dialect().lookup(&self.entry.lookup) != LookupPlan::NewInList;
+            let request = self.gateway.board.request(self.entry.id).filter(|_| held && has_key && self.upstream.health.is_alive());
             match (end, request) {
                 (End::Absent, Some(request)) => {
                     self.count("absent");

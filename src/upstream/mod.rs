@@ -32,6 +32,8 @@ use connect::Connector;
 use health::Health;
 use transport::{Http, Transport};
 
+const UNKNOWN: i64 = i64::MIN;
+
 /// A cluster, ready to be asked.
 #[derive(Debug)]
 pub struct Upstream {
@@ -44,7 +46,7 @@ pub struct Upstream {
     /// When its list was last read.
     pub listed: Mutex<Option<Instant>>,
     transport: Box<dyn Transport>,
-    /// The highest id that the cluster was seen to have given; -1 if none was seen.
+    /// The highest id that the cluster was seen to have given, -1 before its first one; [`UNKNOWN`] if that is not known.
     highest: AtomicI64,
     /// Whether the last read was refused because of our login.
     refuses_login: AtomicBool,
@@ -174,7 +176,7 @@ impl Upstream {
         let host = HeaderValue::from_str(config.base.authority.as_str()).unwrap_or(HeaderValue::from_static("localhost"));
         Upstream {
             transport,
-            highest: AtomicI64::new(-1),
+            highest: AtomicI64::new(UNKNOWN),
             refuses_login: AtomicBool::new(false),
             listed: Mutex::default(),
             authorization,
@@ -221,7 +223,7 @@ impl Upstream {
     /// Returns the highest id that the cluster was seen to have given.
     pub fn highest_id(&self) -> Option<i64> {
         let highest = self.highest.load(Ordering::Relaxed);
-        (highest >= 0).then_some(highest)
+        (highest != UNKNOWN).then_some(highest)
     }
 
     /// Returns the translator.

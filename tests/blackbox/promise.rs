@@ -357,3 +357,61 @@ fn a_job_of_the_same_name_and_number_is_told_by_its_application() {
     gateway.delete(&format!("/batches/{mine}"));
     assert_eq!(count(&clusters, "livy", "DELETE"), before, "the foreign one was not killed");
 }
+
+/// The four letters of null are a name like any other.
+#[test]
+fn a_batch_that_is_called_null_is_one_batch() {
+    let clusters = Clusters::start();
+    let routes = "  - {name: two, targets: [{cluster: livy}, {cluster: kyuubi, tier: 2}]}\n";
+    let gateway = Scene::new(&clusters).with_cluster("livy", QUICK).with_routes(routes).start();
+    let reply = gateway.post("/batches", &json!({"file": "hdfs:///x.py", "name": "null", "args": ["600"]}));
+    assert_eq!((reply.status, reply.header("x-livy-gateway-cluster")), (201, Some("livy")), "{}", reply.text());
+    assert_eq!(clusters.submissions("kyuubi"), 0);
+    assert_eq!(gateway.send(&Request::get("/batches").basic(ROOT)).json()["total"], 1);
+}
+
+/// A kill whose cluster no longer knows the batch for long enough has succeeded: it ends as deleted, not as an error.
+#[test]
+fn a_kill_that_took_effect_unheard_ends_as_deleted() {
+    let clusters = Clusters::start();
+    let gateway = Scene::new(&clusters).with_cluster("livy", &format!("{QUICK}, lost_after: 1s")).start();
+    let id = gateway.submit("livy", &json!({}));
+    gateway.wait_for_state(id, "running");
+    clusters.fault("livy", json!({"operation": "delete_batch", "moment": "after", "hang_up": true, "times": 2}));
+    gateway.delete(&format!("/batches/{id}"));
+    gateway.wait_until("it is gone", |gateway| {
+        let reply = gateway.get(&format!("/batches/{id}"));
+        assert_ne!(reply.json()["state"], "error", "{}", reply.text());
+        reply.status == 404
+    });
+}
+
+/// An answer that somebody in front repeats speaks of a batch that was there before.
+#[test]
+fn an_answer_that_names_an_older_batch_binds_nobody_to_it() {
+    let clusters = Clusters::start();
+    let gateway = gateway(&clusters, "ibm");
+    let alices = gateway.submit("ibm", &json!({}));
+    let replayed = json!({"status": 201, "content_type": "application/json", "body": r#"{"id":1,"app_info":{},"state":"not_started"}"#});
+    clusters.fault("ibm", json!({"operation": "create_batch", "moment": "after", "answer": replayed}));
+    let body = json!({"file": "cos://b.s/x.py", "args": ["600"]});
+    let bobs = gateway.send(&Request::post("/clusters/ibm/batches", &body).basic(BOB));
+    assert_eq!(bobs.header("x-livy-gateway-upstream-id"), Some("2"), "{}", bobs.text());
+    gateway.wait_for_state(alices, "running");
+}
+
+/// One file has one writer, by whatever name it is opened.
+#[test]
+fn one_database_has_one_gateway_under_any_name() {
+    let clusters = Clusters::start();
+    let gateway = Gateway::over(&clusters);
+    let folder = gateway.scene.folder.path();
+    for (name, link) in [("soft.db", true), ("hard.db", false)] {
+        let (from, to) = (folder.join("livy-gateway.db"), folder.join(name));
+        if link { std::os::unix::fs::symlink(&from, &to) } else { std::fs::hard_link(&from, &to) }.expect("is linked");
+        let yaml = std::fs::read_to_string(folder.join("routes.yaml")).expect("is there");
+        std::fs::write(folder.join("second.yaml"), format!("{yaml}registry: {{sqlite: {{path: {name}}}}}\n")).expect("is writable");
+        let (status, _, told) = run(&["serve", "-c", "second.yaml"], folder);
+        assert!(status == 1 && told.contains("another gateway is using it"), "{name}: {told}");
+    }
+}

@@ -364,7 +364,7 @@ impl Bench<'_> {
                     self.in_time.push(found);
                 }
                 // IBM gives no name back: a job whose answer was lost is nobody's there.
-                None if self.lane.flavor == "ibm" && views.get(&owner).is_some_and(shows_error) => {
+                None if self.lane.flavor == "ibm" && (views.get(&owner).is_some_and(shows_error) || created.contains(&owner)) => {
                     self.count("ibm: its lost job is listed as a new one");
                 }
                 None if created.contains(&owner) => {

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::chance::Chance;
 use crate::fault_proxy::FaultProxy;
 use crate::harness::Clusters;
-use crate::keeper::{Keeper, Setup};
+use crate::keeper::{Keeper, quick};
 use crate::submission::{Outcome, Submission};
 use crate::wish::Wish;
 
@@ -58,8 +58,8 @@ impl World {
             submissions: Mutex::default(),
         };
         let lanes: Vec<Lane> = wish.flavors.iter().map(lane).collect();
-        let behind: Vec<(&str, &FaultProxy)> = lanes.iter().map(|lane| (lane.flavor, &lane.proxy)).collect();
-        let gateway = Keeper::start(&behind, &Setup::quick());
+        let behind: Vec<(&str, &str, &FaultProxy)> = lanes.iter().map(|lane| (lane.flavor, lane.flavor, &lane.proxy)).collect();
+        let gateway = Keeper::start(&behind, &quick("freshness: 100ms, watch: 1s"));
         World { wish, began: Instant::now(), clusters, lanes, gateway, events: Mutex::default(), calm_since: Mutex::default() }
     }
 

@@ -200,7 +200,8 @@ impl Place<'_> {
         match (asked.method.as_str(), parts.as_slice()) {
             ("GET", ["version"]) => answer(200, &json!({"version": "1.12.0"})),
             ("GET", ["batches"]) => {
-                let batches: Vec<Value> = self.window(books, &asked.query).into_iter().map(|at| self.kyuubi_item(&books.jobs[at])).collect();
+                let batches: Vec<Value> =
+                    self.window(books, &asked.query).into_iter().map(|at| self.kyuubi_item(&books.jobs[at])).collect();
                 answer(200, &json!({"from": 0, "total": batches.len(), "batches": batches}))
             }
             ("POST", ["batches"]) => {

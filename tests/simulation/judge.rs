@@ -225,7 +225,8 @@ fn no_twins(world: &World, rows: &[Row]) {
         .iter()
         .filter(|row| row.identity.adopted && matches!(row.known.phase, Phase::Bound { .. }))
         .filter_map(|row| {
-            let job = books.jobs.iter().find(|job| job.cluster == row.identity.cluster && row.known.app_id.as_ref() == Some(&job.app_id))?;
+            let job =
+                books.jobs.iter().find(|job| job.cluster == row.identity.cluster && row.known.app_id.as_ref() == Some(&job.app_id))?;
             Some((row, job.tag?))
         })
         .collect();
@@ -243,8 +244,12 @@ fn no_twins(world: &World, rows: &[Row]) {
 fn strangers_are_left_alone(world: &World) {
     let touched: Vec<String> = {
         let books = world.books();
-        books.jobs.iter().filter(|job| job.tag.is_none() && job.key.is_none() && !job.ghost && !job.deleted.is_empty())
-            .map(|job| format!("{}/{} {:?} is somebody else's, and was killed", job.cluster, job.id, job.name)).collect()
+        books
+            .jobs
+            .iter()
+            .filter(|job| job.tag.is_none() && job.key.is_none() && !job.ghost && !job.deleted.is_empty())
+            .map(|job| format!("{}/{} {:?} is somebody else's, and was killed", job.cluster, job.id, job.name))
+            .collect()
     };
     touched.into_iter().for_each(|what| world.broken(what));
 }

@@ -39,14 +39,26 @@ type Outcome = Result<Answer, SendError>;
 /// What becomes of a request.
 #[derive(Clone, Debug)]
 enum Fate {
-    Passed { there: Duration, back: Duration },
+    Passed {
+        there: Duration,
+        back: Duration,
+    },
     Refused,
     CutBefore,
-    CutAfter { there: Duration },
+    CutAfter {
+        there: Duration,
+    },
     /// Held by something in between; the sender hears nothing, or sees the connection break.
-    Held { there: Duration, cut: Option<Duration> },
+    Held {
+        there: Duration,
+        cut: Option<Duration>,
+    },
     /// Answered by a front; what it passed on arrives so long after its answer.
-    Front { status: u16, json: bool, arrives: Option<Duration> },
+    Front {
+        status: u16,
+        json: bool,
+        arrives: Option<Duration>,
+    },
     Hangs,
 }
 
@@ -127,7 +139,8 @@ async fn carry(world: World, cluster: String, life: Life, asked: Asked, tell: on
             if arrives == Some(Duration::ZERO) {
                 arrive(&world);
             }
-            let (content_type, body) = if json { ("application/json", r#"{"error":"front"}"#) } else { ("text/html", "<html><title>front</title>") };
+            let (content_type, body) =
+                if json { ("application/json", r#"{"error":"front"}"#) } else { ("text/html", "<html><title>front</title>") };
             let answer = Answer { status, content_type: Some(content_type.into()), body: Bytes::from_static(body.as_bytes()) };
             let _ = tell.send(Ok(answer));
             if let Some(later) = arrives.filter(|later| !later.is_zero()) {
@@ -140,7 +153,14 @@ async fn carry(world: World, cluster: String, life: Life, asked: Asked, tell: on
 }
 
 /// Holds a request. However long that was to be, it is let go of within [`HOLDS`] after its sender is gone: that is what the gateway counts on.
-async fn held(world: &World, life: &Life, there: Duration, cut: Option<Duration>, mut tell: oneshot::Sender<Outcome>, arrive: impl FnOnce()) {
+async fn held(
+    world: &World,
+    life: &Life,
+    there: Duration,
+    cut: Option<Duration>,
+    mut tell: oneshot::Sender<Outcome>,
+    arrive: impl FnOnce(),
+) {
     let arrives = Instant::now() + there;
     let gone = async {
         match cut {

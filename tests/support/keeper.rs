@@ -21,27 +21,14 @@ pub(crate) struct Keeper {
     child: Mutex<Child>,
 }
 
-/// Settings of the gateway that make proofs quick.
-#[derive(Clone, Debug)]
-pub(crate) struct Setup {
-    /// Keys of every cluster.
-    pub(crate) cluster: String,
-    /// Keys of the route.
-    pub(crate) route: String,
-}
-
-impl Setup {
-    /// Everything as short as the suites can bear: a create must outlast the slowest honest answer, and no more.
-    pub(crate) fn quick() -> Setup {
-        let settle = if schema().contains("\"settle\"") { SETTLE } else { "" };
-        Setup {
-            cluster: format!(
-                "timeouts: {{connect: 1s, response: 2s, create_batch: 3s}}, {settle}freshness: 100ms, watch: 1s, \
-                 health: {{interval: 500ms, timeout: 500ms, unhealthy_after: 3, healthy_after: 1}}"
-            ),
-            route: String::new(),
-        }
-    }
+/// Returns keys of `clusters.NAME` that make proofs quick. Everything is as short as the suites can bear: a create must outlast the slowest
+/// honest answer, and no more. `reading` says how old an answer may be, and how long a batch may be silent.
+pub(crate) fn quick(reading: &str) -> String {
+    let settle = if schema().contains("\"settle\"") { SETTLE } else { "" };
+    format!(
+        "timeouts: {{connect: 1s, response: 2s, create_batch: 3s}}, {settle}{reading}, \
+         health: {{interval: 500ms, timeout: 500ms, unhealthy_after: 3, healthy_after: 1}}"
+    )
 }
 
 fn schema() -> String {
@@ -50,20 +37,20 @@ fn schema() -> String {
 }
 
 impl Keeper {
-    /// Starts a gateway whose clusters are behind these proxies.
-    pub(crate) fn start(clusters: &[(&str, &FaultProxy)], setup: &Setup) -> Keeper {
+    /// Starts a gateway whose clusters, each with a name and a flavor, are behind these proxies; `keys` are of every cluster.
+    pub(crate) fn start(clusters: &[(&str, &str, &FaultProxy)], keys: &str) -> Keeper {
         let folder = tempfile::tempdir().expect("a folder");
         let address = lasting_port().local_addr().expect("is bound");
         let mut yaml = format!(
             "allow_inline_secrets: true\nserver: {{listen: \"{address}\", plaintext: true, drain_timeout: 3s}}\nadmin: {{listen: \"127.0.0.1:0\"}}\n\
              admin_users: [root]\nauthenticators: {{staff: {{basic: {{htpasswd_file: users.htpasswd}}}}}}\nclusters:\n"
         );
-        for (flavor, proxy) in clusters {
-            let (url, login, keys) = (proxy.address(), login_of(flavor), &setup.cluster);
-            yaml.push_str(&format!("  {flavor}: {{flavor: {flavor}, url: \"http://{url}\", {login}{keys}}}\n"));
+        for (name, flavor, proxy) in clusters {
+            let (url, login) = (proxy.address(), login_of(flavor));
+            yaml.push_str(&format!("  {name}: {{flavor: {flavor}, url: \"http://{url}\", {login}{keys}}}\n"));
         }
-        let targets: Vec<String> = clusters.iter().map(|(flavor, _)| format!("{{cluster: {flavor}}}")).collect();
-        yaml.push_str(&format!("routes:\n  - {{name: all, targets: [{}]{}}}\n", targets.join(", "), setup.route));
+        let targets: Vec<String> = clusters.iter().map(|(name, ..)| format!("{{cluster: {name}}}")).collect();
+        yaml.push_str(&format!("routes:\n  - {{name: all, targets: [{}]}}\n", targets.join(", ")));
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("is writable");
         write("routes.yaml", &yaml);
         write("users.htpasswd", htpasswd());

@@ -62,6 +62,7 @@ impl Checker<'_> {
             settle: self.timeout("settle", raw.settle, Duration::from_secs(10)),
             freshness: self.duration("freshness", raw.freshness, Duration::from_secs(1)),
             watch: self.duration("watch", raw.watch, Duration::from_secs(60)),
+            lost_after: self.timeout("lost_after", raw.lost_after, Duration::from_secs(30)),
             stale_reads: self.duration("stale_reads", raw.stale_reads, Duration::from_secs(600)),
             act_as: self.within("act_as", |c| c.act_as(raw.act_as, flavor)),
             act_as_rules: self.within("act_as_rules", |c| c.act_as_rules(raw.act_as_rules.unwrap_or_default())),

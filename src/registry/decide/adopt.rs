@@ -1,5 +1,7 @@
 //! What a row of a cluster's list means.
 
+use std::time::Duration;
+
 use livy_dialect::{BatchState, Observed, StateReading};
 
 use super::{Same, same};
@@ -74,7 +76,7 @@ fn relation(row: &Row, seen: &Observed, asked: Moment) -> Relation {
         // What ended well is not killed because its cluster, recovering, shows it as alive for a while.
         Phase::Detached { .. } if certain && !gave_up(row) => Relation::Over,
         Phase::Refused | Phase::Detached { .. } | Phase::Deleted { .. } if certain => Relation::Late,
-        Phase::Refused | Phase::Detached { .. } | Phase::Deleted { .. } => arrived_by_name(row, seen, ended),
+        Phase::Refused | Phase::Detached { .. } | Phase::Deleted { .. } => arrived_by_name(row, seen, ended, asked),
     }
 }
 
@@ -82,13 +84,17 @@ fn gave_up(row: &Row) -> bool {
     row.known.state == BatchState::Error
 }
 
+/// For how long a job under a client's own name may be taken for a submission of that name that was given up.
+const BY_NAME_FOR: Duration = Duration::from_secs(900);
+
 /// A client's own name may be anybody's. It is this submission only if the cluster was still to give out this id when it was sent, if it was given
-/// up without the cluster's word, and if the users agree.
-fn arrived_by_name(row: &Row, seen: &Observed, ended: bool) -> Relation {
+/// up a short while ago without the cluster's word, and if the users agree.
+fn arrived_by_name(row: &Row, seen: &Observed, ended: bool, asked: Moment) -> Relation {
     let id = seen.upstream_id.parse::<i64>().ok();
     let after = matches!((id, row.identity.above), (Some(id), Some(above)) if id > above);
     let users = matches!((&row.known.proxy_user, &seen.proxy_user), (Some(ours), Some(theirs)) if ours != theirs);
-    match row.known.may_arrive && after && !users {
+    let lately = row.identity.created.after(BY_NAME_FOR).up_ms >= asked.up_ms;
+    match row.known.may_arrive && after && !users && lately {
         true if ended => Relation::Over,
         true => Relation::Late,
         false => over_under_its_id(row, seen),
