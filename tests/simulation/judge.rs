@@ -17,7 +17,7 @@ const TAKEN: &str = "KNOWN: a stranger's job was taken for ours by its name";
 /// A submission whose answer was lost and that the cluster refused leaves a ghost, which is taken for the batch.
 const GHOST: &str = "KNOWN: a ghost was taken for the batch";
 /// A cluster that recovers says that it knows nothing, and that is believed as proof of absence.
-const BLIND: &str = "KNOWN: a cluster that recovered was believed that nothing had arrived";
+pub(crate) const BLIND: &str = "KNOWN: a cluster that recovered was believed that nothing had arrived";
 
 /// Counts what the registry has to resolve or to kill.
 pub(crate) async fn open(house: &House, scene: &Scene) -> usize {
