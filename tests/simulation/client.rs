@@ -277,9 +277,13 @@ impl Client {
                 }
                 Err(_) => {}
             }
-            if self.record.told.last().is_some_and(|last| last.state.is_terminal()) {
-                looks_after_end -= 1;
+            let Some(last) = self.record.told.last().filter(|last| last.state.is_terminal()) else { continue };
+            let never_came = last.reason.as_ref().is_some_and(|reason| reason.contains("submit it again"));
+            if never_came && matches!(self.record.kind, Kind::Keyed | Kind::KeyedAndNamed) {
+                self.submit_again(id).await;
+                continue;
             }
+            looks_after_end -= 1;
         }
     }
 
@@ -331,6 +335,17 @@ impl Client {
                     self.record.unheard = true;
                 }
             }
+        }
+    }
+
+    /// Does as it is told: what never reached its cluster is submitted again, under the same key, and is a batch of its own.
+    async fn submit_again(&mut self, id: i64) {
+        self.record.told.clear();
+        (self.record.outcome, self.record.id) = (Outcome::Refused, None);
+        self.submit().await;
+        if self.record.id == Some(id) {
+            let what = format!("tag {}: the key of {id}, which never reached its cluster, still stands for it", self.record.tag);
+            self.world().broken(what);
         }
     }
 
