@@ -173,7 +173,9 @@ impl Client {
 
     fn created(&mut self, heard: &Heard) {
         let (tag, id) = (self.record.tag, heard.id());
-        if heard.headers.get("location").and_then(|value| value.to_str().ok()) != id.map(|id| format!("{}/batches/{id}", self.prefix)).as_deref() {
+        if heard.headers.get("location").and_then(|value| value.to_str().ok())
+            != id.map(|id| format!("{}/batches/{id}", self.prefix)).as_deref()
+        {
             self.world().broken(format!("tag {tag}: 201 with a strange Location"));
         }
         self.record.outcome = Outcome::Created;
@@ -236,7 +238,11 @@ impl Client {
         let mut looks_after_end = self.chance.within(1..4);
         while Instant::now() < self.until && looks_after_end > 0 {
             let Some(id) = self.record.id else { return };
-            if fast { self.pause(300, 5000).await } else { self.pause(2000, longest).await }
+            if fast {
+                self.pause(300, 5000).await
+            } else {
+                self.pause(2000, longest).await
+            }
             if self.chance.percent(8) {
                 self.meddle(id).await;
             }
@@ -310,7 +316,8 @@ impl Client {
             (503, "draining") | (502, "submission_unknown") => {}
             (status, code) => {
                 if !self.has_freed_its_key(id).await {
-                    let what = format!("tag {}: its key, which stands for {id}, was answered {status} {code} {:?}", self.record.tag, heard.id());
+                    let what =
+                        format!("tag {}: its key, which stands for {id}, was answered {status} {code} {:?}", self.record.tag, heard.id());
                     self.world().broken(what);
                 }
                 if status == 201 {
@@ -383,7 +390,8 @@ impl Client {
     /// A confirmed kill means that nothing of it runs any more.
     fn nothing_runs(&self) {
         let now = Instant::now();
-        let running = self.world().books().of(self.record.tag).find(|job| job.is_alive(now) && job.forgotten.is_none()).map(|job| job.id.clone());
+        let running =
+            self.world().books().of(self.record.tag).find(|job| job.is_alive(now) && job.forgotten.is_none()).map(|job| job.id.clone());
         if let Some(id) = running {
             self.world().broken(format!("tag {}: its kill was confirmed, and {id} runs", self.record.tag));
         }
