@@ -146,7 +146,7 @@ struct Bench<'a> {
     /// What may yet come right.
     in_time: Vec<Violation>,
     counts: HashMap<&'static str, usize>,
-    /// Submissions to IBM whose job was lost in a restart before its application was shown. There are no names there, and the number went to
+    /// Submissions to IBM whose job was forgotten in a restart before its application was shown. There are no names there, and the number went to
     /// somebody else: nobody can tell the two.
     untold: HashSet<String>,
 }
@@ -176,7 +176,7 @@ impl Bench<'_> {
         }
         self.judge_number_of_jobs(submission, client.posts, &jobs);
         let unseen = |job: &&Value| job["appId"].as_str().is_none_or(|application| !client.applications.contains(application));
-        if self.lane.flavor == "ibm" && jobs.iter().any(|job| killer(job) == Some("restart") && unseen(job)) {
+        if self.lane.flavor == "ibm" && jobs.iter().any(|job| job["known"] == false && unseen(job)) {
             self.untold.insert(tag.clone());
             return self.count("ibm: lost before it could be told from others");
         }
