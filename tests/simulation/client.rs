@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::chance::Chance;
 use crate::house::{Heard, House, Unheard};
+use crate::judge::BLIND;
 use crate::world::{Tag, World};
 
 /// How a client makes its submission one of a kind.
@@ -305,10 +306,13 @@ impl Client {
         }
         let (body, key) = (self.body(), format!("key-{}", self.record.tag));
         let path = format!("{}/batches", self.prefix);
-        let heard = self.house.ask(self.record.user, "POST", &path, Some(&key), Some(&body), Duration::from_secs(120)).await;
-        let heard = match heard {
-            Ok(heard) => heard,
-            Err(why) => return self.record.unheard |= why == Unheard::Cut,
+        let heard = loop {
+            match self.house.ask(self.record.user, "POST", &path, Some(&key), Some(&body), Duration::from_secs(120)).await {
+                Ok(heard) => break heard,
+                Err(_) if Instant::now() > self.until => return,
+                // It may have begun anew, if the key was free: only an answer tells.
+                Err(_) => self.pause(500, 5000).await,
+            }
         };
         match (heard.status, heard.code()) {
             (201, _) if heard.id() == Some(id) => self.note(&heard.body),
@@ -393,7 +397,9 @@ impl Client {
         let running =
             self.world().books().of(self.record.tag).find(|job| job.is_alive(now) && job.forgotten.is_none()).map(|job| job.id.clone());
         if let Some(id) = running {
-            self.world().broken(format!("tag {}: its kill was confirmed, and {id} runs", self.record.tag));
+            let what = format!("tag {}: its kill was confirmed, and {id} runs", self.record.tag);
+            let doubled = self.world().books().of(self.record.tag).count() > 1;
+            if doubled && self.world().books().was_blind { self.world().known(BLIND, what) } else { self.world().broken(what) }
         }
     }
 

@@ -27,7 +27,7 @@ use crate::world::World;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// The wall clock at the beginning of every run.
-const BEGINNING_MS: i64 = 1_800_000_000_000;
+pub(crate) const BEGINNING_MS: i64 = 1_800_000_000_000;
 
 /// A gateway that runs.
 #[derive(Debug)]
@@ -167,7 +167,7 @@ impl House {
     /// The wall clock goes with the simulated time, not with that of the machine.
     fn set_clock(&self, gateway: &Gateway) {
         let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let passed = self.world.began.elapsed() + Duration::ZERO;
+        let passed = self.world.began.elapsed();
         let wanted = BEGINNING_MS + livy_gateway::clock::millis(passed) + self.jumped_ms.load(Ordering::Relaxed);
         gateway.registry.clock().set_skew_ms(wanted - livy_gateway::clock::millis(real));
     }

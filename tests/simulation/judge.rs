@@ -3,14 +3,21 @@
 use std::collections::HashMap;
 
 use livy_dialect::{BatchState, Flavor};
-use livy_gateway::registry::{Phase, Row, Store as _, Visible};
+use livy_gateway::registry::{GatewayId, Phase, Row, Store as _, Visible};
 use serde_json::Value;
 use std::time::Duration;
 
 use crate::client::{Kind, Outcome, Record, check_list};
-use crate::house::House;
+use crate::house::{BEGINNING_MS, House};
 use crate::run::Scene;
 use crate::world::{Job, Tag, World};
+
+/// A look-up under a name that the client chose finds a job of that name that somebody else created, and takes it for the submission.
+const TAKEN: &str = "KNOWN: a stranger's job was taken for ours by its name";
+/// A submission whose answer was lost and that the cluster refused leaves a ghost, which is taken for the batch.
+const GHOST: &str = "KNOWN: a ghost was taken for the batch";
+/// A cluster that recovers says that it knows nothing, and that is believed as proof of absence.
+pub(crate) const BLIND: &str = "KNOWN: a cluster that recovered was believed that nothing had arrived";
 
 /// Counts what the registry has to resolve or to kill.
 pub(crate) async fn open(house: &House, scene: &Scene) -> usize {
@@ -19,6 +26,18 @@ pub(crate) async fn open(house: &House, scene: &Scene) -> usize {
         open += house.disk.to_kill((*name).to_owned()).await.map_or(0, |rows| rows.len());
     }
     open
+}
+
+/// After many short lives in fine weather: what the look-ups of all of them showed together is enough.
+pub(crate) async fn none_is_open_for_long(house: &House, scene: &Scene) {
+    let now = BEGINNING_MS + livy_gateway::clock::millis(house.world.began.elapsed());
+    for row in house.disk.pending().await.unwrap_or_default() {
+        let ibm = scene.clusters.iter().any(|(name, flavor)| *name == row.identity.cluster && *flavor == Flavor::Ibm);
+        let open_ms = now - row.identity.created.wall_ms;
+        if !ibm && open_ms > 140_000 {
+            house.world.broken(format!("batch {} is open for {open_ms} ms, though its cluster answers", row.identity.id));
+        }
+    }
 }
 
 /// Compares.
@@ -38,10 +57,15 @@ pub(crate) async fn judge(house: &House, scene: &Scene, records: &[Record], quie
         }
     }
     for record in records {
-        Case { world, scene, record, rows: &rows }.judge();
+        // Also one that was deleted: what it was last is still there.
+        let own = match record.id.and_then(|id| i32::try_from(id).ok()) {
+            Some(id) => house.disk.get(GatewayId(id)).await.ok().flatten(),
+            None => None,
+        };
+        Case { world, scene, record, rows: &rows }.judge(own.as_ref());
     }
     no_twins(world, &rows);
-    strangers_are_left_alone(world);
+    strangers_are_left_alone(world, records);
 }
 
 struct Case<'a> {
@@ -53,17 +77,38 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn broken(&self, what: impl std::fmt::Display) {
-        self.world.broken(format!("tag {} ({:?}): {what}", self.record.tag, self.record.kind));
+        let Record { tag, kind, id, .. } = self.record;
+        let what = format!("tag {tag} ({kind:?}, batch {id:?}): {what}");
+        if self.scene.blind && self.world.books().was_blind { self.world.known(BLIND, what) } else { self.world.broken(what) }
     }
 
-    fn judge(&self) {
+    fn judge(&self, own: Option<&Row>) {
+        if own.is_some_and(|row| self.stands_for_a_stranger(row)) {
+            return;
+        }
         let jobs: Vec<Job> = self.world.books().of(self.record.tag).cloned().collect();
-        let own: Option<&Row> = self.record.id.and_then(|id| self.rows.iter().find(|row| i64::from(row.identity.id.0) == id));
         self.none_doubled(&jobs);
         self.none_killed_unasked(&jobs, own);
         self.none_lost(&jobs, own);
         self.none_wrong(&jobs, own);
         self.killed_if_asked(&jobs);
+    }
+
+    /// The job of a stranger that was found under the name that the client chose.
+    fn stands_for_a_stranger(&self, row: &Row) -> bool {
+        let books = self.world.books();
+        let is_it = |job: &&Job| job.cluster == row.identity.cluster && row.known.app_id.as_ref() == Some(&job.app_id);
+        let stranger = books.jobs.iter().find(is_it).filter(|job| job.tag.is_none() && job.name.is_some() && job.name == self.record.name);
+        let users = stranger.map(|job| (job.user.clone(), self.record.user));
+        drop(books);
+        match users {
+            None => return false,
+            Some((theirs, ours)) if theirs.as_deref() == Some(ours) => {
+                self.world.count("a stranger of the same name and user was taken for ours")
+            }
+            Some(users) => self.world.known(TAKEN, format!("tag {}: stands for the job of {users:?}", self.record.tag)),
+        }
+        true
     }
 
     fn on_ibm(&self, jobs: &[Job]) -> bool {
@@ -125,6 +170,8 @@ impl Case<'_> {
             if rows.is_empty() && self.record.kill_asked.is_none() {
                 if self.flavor(&job.cluster) == Flavor::Ibm {
                     self.world.count("not listed on IBM");
+                } else if self.scene.ambiguous == "failover" {
+                    self.world.count("came and went unseen under failover");
                 } else {
                     self.broken(format!("{}/{} ran, and no batch stands for it", job.cluster, job.id));
                 }
@@ -169,7 +216,13 @@ impl Case<'_> {
             self.broken(format!("shows the application {app}, which is another's"));
         }
         if !row.known.state.is_terminal() && self.record.kill_asked.is_none() {
-            self.broken(format!("is {} for ever", row.known.state));
+            let books = self.world.books();
+            let is_ghost =
+                |job: &Job| job.ghost && job.tag == Some(self.record.tag) && row.known.phase.upstream_id() == Some(job.id.as_str());
+            let ghost = books.jobs.iter().any(is_ghost);
+            drop(books);
+            let what = format!("tag {}: is {} for ever", self.record.tag, row.known.state);
+            if ghost { self.world.known(GHOST, what) } else { self.world.broken(what) }
         }
     }
 
@@ -234,15 +287,21 @@ fn no_twins(world: &World, rows: &[Row]) {
 }
 
 /// No DELETE ever reaches a job that did not come through the gateway.
-fn strangers_are_left_alone(world: &World) {
-    let touched: Vec<String> = {
+fn strangers_are_left_alone(world: &World, records: &[Record]) {
+    let touched: Vec<Job> = {
         let books = world.books();
-        books
-            .jobs
-            .iter()
-            .filter(|job| job.tag.is_none() && job.key.is_none() && !job.ghost && !job.deleted.is_empty())
-            .map(|job| format!("{}/{} {:?} is somebody else's, and was killed", job.cluster, job.id, job.name))
-            .collect()
+        let touched = books.jobs.iter().filter(|job| job.tag.is_none() && job.key.is_none() && !job.ghost && !job.deleted.is_empty());
+        touched.cloned().collect()
     };
-    touched.into_iter().for_each(|what| world.broken(what));
+    for job in touched {
+        let namesakes: Vec<&Record> = records.iter().filter(|record| record.name.is_some() && record.name == job.name).collect();
+        let what = format!("{}/{} {:?} of {:?} is somebody else's, and was killed", job.cluster, job.id, job.name, job.user);
+        if namesakes.iter().any(|record| job.user.as_deref() == Some(record.user)) {
+            world.count("a stranger of the same name and user was killed for ours");
+        } else if namesakes.is_empty() {
+            world.broken(what);
+        } else {
+            world.known(TAKEN, what);
+        }
+    }
 }

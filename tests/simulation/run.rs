@@ -40,6 +40,8 @@ pub(crate) struct Scene {
     pub(crate) blind: bool,
     /// Whether the gateway may be away for longer than a cluster remembers.
     pub(crate) long: bool,
+    /// The gateway lives for seconds only, over and over, in fine weather: what is open must become clear all the same.
+    pub(crate) hasty: bool,
 }
 
 impl Scene {
@@ -49,18 +51,28 @@ impl Scene {
         if chance.percent(40) {
             clusters.push(("b", *chance.pick(&flavors)));
         }
+        let hasty = chance.percent(6);
         Scene {
             clusters,
+            hasty,
             ambiguous: *chance.pick(&["resolve", "resolve", "resolve", "resolve", "error", "failover"]),
             late_jobs: if chance.percent(15) { "adopt" } else { "kill" },
-            blind: chance.percent(25),
-            long: chance.percent(12),
+            blind: chance.percent(25) && !hasty,
+            long: chance.percent(12) && !hasty,
         }
     }
 
     fn describe(&self) -> String {
         let flavors: Vec<&str> = self.clusters.iter().map(|(_, flavor)| flavor.as_str()).collect();
-        format!("{}, {}, late: {}, blind: {}, long: {}", flavors.join("+"), self.ambiguous, self.late_jobs, self.blind, self.long)
+        format!(
+            "{}, {}, late: {}, blind: {}, long: {}, hasty: {}",
+            flavors.join("+"),
+            self.ambiguous,
+            self.late_jobs,
+            self.blind,
+            self.long,
+            self.hasty
+        )
     }
 
     /// Whether some cluster of the run gives nothing back by which a submission could be told.
@@ -84,14 +96,18 @@ async fn live(seed: u64, loud: bool) -> Report {
     let mut tasks = JoinSet::new();
     tasks.spawn(house.clone().keep_clock());
     for (name, flavor) in &scene.clusters {
-        tasks.spawn(restarts(world.clone(), name, *flavor, scene.blind));
+        if !scene.hasty {
+            tasks.spawn(restarts(world.clone(), name, *flavor, scene.blind));
+        }
         tasks.spawn(strangers(world.clone(), name));
     }
-    tasks.spawn(jumps(house.clone()));
+    if !scene.hasty {
+        tasks.spawn(jumps(house.clone()));
+    }
     tasks.spawn(onlooker(house.clone()));
     let records = Records::default();
     let mut clients = clients(&house, &scene, &records, &mut chance);
-    lives(&house, scene.long).await;
+    lives(&house, &scene).await;
     let quiet = calm(&house, &scene, &mut clients).await;
     judge::judge(&house, &scene, &records.all(), quiet).await;
     tasks.shutdown().await;
@@ -124,7 +140,7 @@ fn settle(world: &World, scene: &Scene, chance: &mut Chance) -> House {
             epoch: 0,
             retain: Duration::from_secs(if *flavor == Flavor::Livy { 600 } else { 3 * 24 * 3600 }),
             applications: chance.percent(30),
-            weather: weather(world, name),
+            weather: if scene.hasty { Vec::new() } else { weather(world, name) },
         };
         world.books().clusters.insert((*name).to_owned(), cluster);
     }
@@ -246,18 +262,24 @@ fn clients(house: &House, scene: &Scene, records: &Records, chance: &mut Chance)
 }
 
 /// The lives of the gateway, one after the other, until the calm.
-async fn lives(house: &House, long: bool) {
+async fn lives(house: &House, scene: &Scene) {
     let world = &house.world;
     let mut chance = world.chance("lives");
     let crashes = chance.percent(80);
     while world.began.elapsed() < CHAOS {
         // By number, so that every step between two writes or sends has its turn; or by time.
-        let by_number = crashes && chance.percent(50);
+        let by_number = crashes && !scene.hasty && chance.percent(50);
         let gates = if by_number { i64::try_from(chance.within(2..400)).unwrap_or(100) } else { i64::MAX };
-        let lasts = if crashes { Duration::from_millis(chance.within(2000..150_000)) } else { CHAOS };
+        let lasts = if scene.hasty {
+            Duration::from_millis(chance.within(15_000..25_000))
+        } else if crashes {
+            Duration::from_millis(chance.within(2000..150_000))
+        } else {
+            CHAOS
+        };
         let running = house.start(gates).await;
         world.tell(|| "the gateway starts".to_owned());
-        let planned = chance.percent(30);
+        let planned = !scene.hasty && chance.percent(30);
         let end = (Instant::now() + lasts).min(moment(world, CHAOS));
         tokio::select! {
             () = running.life.ended() => {}
@@ -271,8 +293,17 @@ async fn lives(house: &House, long: bool) {
         running.life.end();
         house.close_door();
         world.tell(|| "the gateway is gone".to_owned());
-        let away = if long && chance.percent(30) { chance.within(500_000..800_000) } else { chance.within(200..30_000) };
+        let away = if scene.hasty {
+            500
+        } else if scene.long && chance.percent(30) {
+            chance.within(500_000..800_000)
+        } else {
+            chance.within(200..30_000)
+        };
         sleep(Duration::from_millis(away)).await;
+    }
+    if scene.hasty {
+        judge::none_is_open_for_long(house, scene).await;
     }
     house.start(i64::MAX).await;
     world.tell(|| "calm".to_owned());

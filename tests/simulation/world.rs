@@ -141,6 +141,8 @@ pub(crate) struct Books {
     /// Names and keys under which submissions were sent.
     pub(crate) keys: HashMap<String, Tag>,
     asked: HashMap<String, u32>,
+    /// Whether some cluster said for a while that it knew nothing.
+    pub(crate) was_blind: bool,
     /// Broken promises.
     pub(crate) broken: Vec<String>,
     /// What else was seen, counted.
@@ -153,6 +155,8 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     pub(crate) began: Instant,
     pub(crate) loud: bool,
+    /// Whether known weaknesses count as broken promises.
+    strict: bool,
     books: Arc<Mutex<Books>>,
 }
 
@@ -163,10 +167,11 @@ impl World {
             jobs: Vec::new(),
             keys: HashMap::new(),
             asked: HashMap::new(),
+            was_blind: false,
             broken: Vec::new(),
             counts: BTreeMap::new(),
         };
-        World { seed, began: Instant::now(), loud, books: Arc::new(Mutex::new(books)) }
+        World { seed, began: Instant::now(), loud, strict: std::env::var_os("STRICT").is_some(), books: Arc::new(Mutex::new(books)) }
     }
 
     pub(crate) fn books(&self) -> MutexGuard<'_, Books> {
@@ -209,6 +214,15 @@ impl World {
         self.books().broken.push(format!("at {:.3} s: {what}", self.seconds()));
     }
 
+    /// Notes a weakness that is known and stands in `judge`; with `STRICT=1` it counts as a broken promise.
+    pub(crate) fn known(&self, weakness: &'static str, what: String) {
+        if self.strict {
+            return self.broken(format!("{what} [{weakness}]"));
+        }
+        self.tell(|| format!("KNOWN {what} [{weakness}]"));
+        self.count(weakness);
+    }
+
     pub(crate) fn count(&self, what: &'static str) {
         *self.books().counts.entry(what).or_default() += 1;
     }
@@ -225,6 +239,7 @@ impl World {
         self.tell(|| format!("{name} restarts, recovers: {recovers}, down {down:?}, blind {blind:?}"));
         let now = Instant::now();
         let mut books = self.books();
+        books.was_blind |= !blind.is_zero();
         let Books { clusters, jobs, .. } = &mut *books;
         let Some(cluster) = clusters.get_mut(name) else { return };
         cluster.epoch += 1;
