@@ -32,11 +32,7 @@ impl Call {
             return Err(ApiError::new(Code::Forbidden, format!("batch {} belongs to somebody else", entry.id)));
         }
         if entry.peek(|known| known.presumed) && !self.snapshot.access.is_admin(&self.principal) {
-            let message = format!(
-                "batch {} is only presumed to be yours: the answer to its submission was lost; an administrator can kill it",
-                entry.id
-            );
-            return Err(ApiError::new(Code::Forbidden, message));
+            return Err(only_presumed(&entry));
         }
         // What was proven to have ended is not killed any more, only forgotten.
         if !entry.phase().is_visible() {
@@ -69,13 +65,15 @@ impl Call {
 
     /// Carries a kill out. Also for one that an earlier request, or an earlier process, was asked for.
     pub(super) async fn kill_to_the_end(&self, entry: &Arc<Entry>) -> Result<(), ApiError> {
-        self.registry().ask_kill(entry).await.map_err(|error| not_stored(&error))?;
+        self.registry().ask_kill(entry, self.snapshot.access.is_admin(&self.principal)).await.map_err(|error| not_stored(&error))?;
         // What is on its way can't be killed before it is known where it is; the result is looked at below.
         let _ = timeout(WAIT_FOR_SUBMISSION, entry.resolved()).await;
         match entry.phase() {
             Phase::Sending => return Err(unconfirmed(entry, "it is still being submitted; the kill is remembered")),
             Phase::Refused | Phase::Deleted { .. } => return Ok(()),
             Phase::Detached { .. } => {}
+            // It was presumed while this waited: the wish is void.
+            Phase::Bound { .. } if entry.peek(|known| known.presumed && !known.kill_asked) => return Err(only_presumed(entry)),
             Phase::Bound { .. } => self.kill_upstream(entry).await?,
         }
         if let Err(error) = self.registry().delete(entry).await {
@@ -136,6 +134,12 @@ impl Call {
         }
         Err(unconfirmed(entry, "its cluster does not know it at the moment; the kill is remembered"))
     }
+}
+
+fn only_presumed(entry: &Entry) -> ApiError {
+    let message =
+        format!("batch {} is only presumed to be yours: the answer to its submission was lost; an administrator can kill it", entry.id);
+    ApiError::new(Code::Forbidden, message)
 }
 
 fn unconfirmed(entry: &Entry, why: &str) -> ApiError {

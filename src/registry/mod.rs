@@ -225,9 +225,27 @@ impl Registry {
     /// The database failed; in memory it is bound, and the next process looks it up again.
     pub async fn bind(&self, entry: &Entry, seen: &Observed) -> Result<(), RegistryError> {
         let now = self.clock.now();
+        self.bind_by(entry, |known| {
+            decide::bind(known, seen, now);
+        })
+        .await
+    }
+
+    /// Resolves a submission by what is only presumed to be it, and says so in `sentence`. One step: nobody sees it bound without that. A wish to kill
+    /// that was uttered before is void, for it was not meant for a batch that may be somebody else's.
+    ///
+    /// # Errors
+    /// As [`Registry::bind`].
+    pub async fn presume(&self, entry: &Entry, seen: &Observed, sentence: &str) -> Result<(), RegistryError> {
+        let now = self.clock.now();
+        self.bind_by(entry, |known| decide::presume(known, seen, sentence, now)).await
+    }
+
+    async fn bind_by(&self, entry: &Entry, bind: impl Fn(&mut Known)) -> Result<(), RegistryError> {
+        let now = self.clock.now();
         let mut version = entry.stored.lock().await;
         let mut known = entry.known();
-        decide::bind(&mut known, seen, now);
+        bind(&mut known);
         for _ in 0..WRITE_TRIES {
             let result = self.noted(self.store.bind(entry.row(known.clone(), *version), now).await);
             match result {
@@ -235,7 +253,7 @@ impl Registry {
                     *version = stored;
                     lost.into_iter().for_each(|row| self.absorb(row));
                     entry.change(|memory| {
-                        decide::bind(memory, seen, now);
+                        bind(memory);
                         hear(memory, true);
                     });
                     return Ok(());
@@ -247,7 +265,7 @@ impl Registry {
                 }
                 Err(error) => {
                     entry.change(|memory| {
-                        decide::bind(memory, seen, now);
+                        bind(memory);
                         hear(memory, true);
                     });
                     return Err(error);
@@ -414,28 +432,16 @@ impl Registry {
         }
     }
 
-    /// Marks a bound batch as presumed: nothing proves that it is this submission.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn presume(&self, entry: &Arc<Entry>, sentence: &str) -> Result<(), RegistryError> {
-        self.write(entry, |known| {
-            known.presumed = true;
-            known.app_info.insert("gatewayReason".to_owned(), Some(sentence.to_owned()));
-            known.log = vec![format!("livy-gateway: {sentence}")];
-        })
-        .await
-    }
-
-    /// Notes that the owner asked for the end. Stored before anything is sent.
+    /// Notes that somebody asked for the end; for a batch that is only presumed only if that somebody `may_kill_presumed` ones. Stored before anything
+    /// is sent.
     ///
     /// # Errors
     /// The database failed; nothing may be sent.
-    pub async fn ask_kill(&self, entry: &Arc<Entry>) -> Result<(), RegistryError> {
+    pub async fn ask_kill(&self, entry: &Arc<Entry>, may_kill_presumed: bool) -> Result<(), RegistryError> {
         if entry.peek(|known| known.kill_asked) && self.is_writable() {
             return Ok(());
         }
-        self.write(entry, |known| known.kill_asked = true).await
+        self.write(entry, |known| known.kill_asked |= may_kill_presumed || !known.presumed).await
     }
 
     /// Forgets a batch for its clients: from now on it is 404, as after a DELETE at Livy.

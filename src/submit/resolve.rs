@@ -232,10 +232,11 @@ impl Open {
 
     async fn presume(&self, seen: &Observed) -> End {
         tracing::warn!(batch = %self.entry.id, cluster = %self.entry.cluster, upstream_id = %seen.upstream_id, "presumed to be a submission whose answer was lost");
-        self.bind(seen).await;
-        if let Err(error) = self.gateway.registry.presume(&self.entry, PRESUMED).await {
+        self.upstream.gave_id(&seen.upstream_id);
+        if let Err(error) = self.gateway.registry.presume(&self.entry, seen, PRESUMED).await {
             tracing::error!(batch = %self.entry.id, %error, "a presumed batch could not be stored as such");
         }
+        self.upstream.handles.entered(self.entry.peek(|known| known.state));
         End::Found
     }
 

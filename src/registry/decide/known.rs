@@ -28,6 +28,19 @@ pub fn bind(known: &mut Known, seen: &Observed, now: Moment) -> Change {
     change
 }
 
+/// Notes that what nothing but its time of arrival ties to the submission is presumed to be it, and why. Whoever asked for the end before that did not
+/// mean a batch that may be another's.
+pub fn presume(known: &mut Known, seen: &Observed, sentence: &str, now: Moment) {
+    if known.phase != Phase::Sending {
+        return;
+    }
+    bind(known, seen, now);
+    known.presumed = true;
+    known.kill_asked = false;
+    known.app_info.insert("gatewayReason".to_owned(), Some(sentence.to_owned()));
+    known.log = vec![format!("livy-gateway: {sentence}")];
+}
+
 /// Notes what a cluster says of the whole batch.
 pub fn observe(known: &mut Known, seen: &Observed, now: Moment) -> Change {
     let mut change = observe_state(known, &seen.state, now);
@@ -129,6 +142,18 @@ mod tests {
         assert_eq!((known.state, known.ended, known.complete), (BatchState::Success, Some(at(30)), true));
         give_up(&mut known, "too late", false, at(50));
         assert_eq!(known.state, BatchState::Success, "an end is final");
+    }
+
+    #[test]
+    fn a_wish_to_kill_is_void_for_what_is_only_presumed() {
+        let mut sending = Known { kill_asked: true, ..Known::new() };
+        presume(&mut sending, &seen("8", None, BatchState::Running), "why", at(10));
+        assert_eq!(sending.phase, Phase::Bound { upstream_id: "8".into() });
+        assert_eq!((sending.presumed, sending.kill_asked), (true, false));
+        assert_eq!(sending.app_info.get("gatewayReason"), Some(&Some("why".to_owned())));
+        let mut proven = known("3");
+        presume(&mut proven, &seen("8", None, BatchState::Running), "why", at(20));
+        assert!(!proven.presumed, "what is known stays known");
     }
 
     #[test]
