@@ -42,6 +42,8 @@ pub(crate) struct Scene {
     pub(crate) long: bool,
     /// The gateway lives for seconds only, over and over, in fine weather: what is open must become clear all the same.
     pub(crate) hasty: bool,
+    /// The wall clock jumps forth and back all the time.
+    pub(crate) restless: bool,
 }
 
 impl Scene {
@@ -52,12 +54,14 @@ impl Scene {
             clusters.push(("b", *chance.pick(&flavors)));
         }
         let hasty = chance.percent(6);
+        let blind = chance.percent(25) && !hasty;
         Scene {
             clusters,
             hasty,
             ambiguous: *chance.pick(&["resolve", "resolve", "resolve", "resolve", "error", "failover"]),
             late_jobs: if chance.percent(15) { "adopt" } else { "kill" },
-            blind: chance.percent(25) && !hasty,
+            blind,
+            restless: chance.percent(if blind { 40 } else { 10 }) && !hasty,
             long: chance.percent(12) && !hasty,
         }
     }
@@ -65,13 +69,14 @@ impl Scene {
     fn describe(&self) -> String {
         let flavors: Vec<&str> = self.clusters.iter().map(|(_, flavor)| flavor.as_str()).collect();
         format!(
-            "{}, {}, late: {}, blind: {}, long: {}, hasty: {}",
+            "{}, {}, late: {}, blind: {}, long: {}, hasty: {}, restless: {}",
             flavors.join("+"),
             self.ambiguous,
             self.late_jobs,
             self.blind,
             self.long,
-            self.hasty
+            self.hasty,
+            self.restless
         )
     }
 
@@ -102,7 +107,7 @@ async fn live(seed: u64, loud: bool) -> Report {
         tasks.spawn(strangers(world.clone(), name));
     }
     if !scene.hasty {
-        tasks.spawn(jumps(house.clone()));
+        tasks.spawn(jumps(house.clone(), scene.restless));
     }
     tasks.spawn(onlooker(house.clone()));
     let records = Records::default();
@@ -168,16 +173,16 @@ fn weather(world: &World, cluster: &str) -> Vec<(Instant, Weather)> {
 
 async fn restarts(world: World, name: &'static str, flavor: Flavor, blind: bool) {
     let mut chance = world.chance(&format!("restarts/{name}"));
-    let count = if chance.percent(50) { 0 } else { chance.within(1..4) };
+    let count = if chance.percent(50) && !blind { 0 } else { chance.within(1..4) };
     // Some Livys recover, some don't; the others keep their jobs elsewhere.
-    let recovers = flavor != Flavor::Livy || chance.percent(50);
+    let recovers = flavor != Flavor::Livy || chance.percent(if blind { 80 } else { 50 });
     for _ in 0..count {
         sleep(Duration::from_millis(chance.within(20_000..180_000))).await;
         if world.began.elapsed() > CHAOS {
             return;
         }
         let down = Duration::from_millis(chance.within(7000..40_000));
-        let unknowing = Duration::from_millis(if blind && recovers && flavor == Flavor::Livy { chance.within(500..25_000) } else { 0 });
+        let unknowing = Duration::from_millis(if blind && recovers && flavor == Flavor::Livy { chance.within(5000..25_000) } else { 0 });
         world.restart(name, recovers, down, unknowing);
     }
 }
@@ -205,8 +210,17 @@ async fn strangers(world: World, name: &'static str) {
     }
 }
 
-async fn jumps(house: House) {
+async fn jumps(house: House, often: bool) {
     let mut chance = house.world.chance("jumps");
+    if often {
+        // Forth and back, so that every span of some seconds has its jump.
+        loop {
+            sleep(Duration::from_millis(chance.within(3000..20_000))).await;
+            house.jump(100_000);
+            sleep(Duration::from_millis(chance.within(3000..20_000))).await;
+            house.jump(-100_000);
+        }
+    }
     if chance.percent(60) {
         return;
     }
