@@ -421,6 +421,11 @@ impl Client {
             self.world().books().of(self.record.tag).find(|job| job.is_alive(now) && job.forgotten.is_none()).map(|job| job.id.clone());
         if let Some(id) = running {
             let what = format!("tag {}: its kill was confirmed, and {id} runs", self.record.tag);
+            // What was given up is forgotten at its owner's wish; that its job cannot be told from others there was said in the reason.
+            let given_up = self.record.told.last().is_some_and(|last| last.state == BatchState::Error);
+            if given_up && self.world().books().clusters.values().any(|cluster| cluster.flavor == livy_dialect::Flavor::Ibm) {
+                return self.world().count("given up on IBM, deleted, and runs");
+            }
             let doubled = self.world().books().of(self.record.tag).count() > 1;
             if doubled && self.world().books().was_blind { self.world().known(BLIND, what) } else { self.world().broken(what) }
         }

@@ -117,6 +117,7 @@ impl Place<'_> {
             ghost,
             stillborn: false,
             forgotten: None,
+            lost_in_restart: false,
             app_id: format!("application_1_{at:04}"),
         });
         self.world.tell(|| format!("{} creates {id} {:?} ghost: {ghost}", self.cluster, submitted));

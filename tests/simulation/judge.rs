@@ -98,12 +98,17 @@ impl Case<'_> {
     fn stands_for_a_stranger(&self, row: &Row) -> bool {
         let books = self.world.books();
         let is_it = |job: &&Job| job.cluster == row.identity.cluster && row.known.app_id.as_ref() == Some(&job.app_id);
-        let stranger = books.jobs.iter().find(is_it).filter(|job| job.tag.is_none() && job.name.is_some() && job.name == self.record.name);
+        let stranger = books
+            .jobs
+            .iter()
+            .find(is_it)
+            .filter(|job| job.tag != Some(self.record.tag) && job.name.is_some() && job.name == self.record.name);
         let users = stranger.map(|job| (job.user.clone(), self.record.user));
+        let ours_too = stranger.is_some_and(|job| job.tag.is_some());
         drop(books);
         match users {
             None => return false,
-            Some((theirs, ours)) if theirs.as_deref() == Some(ours) => {
+            Some((theirs, ours)) if theirs.as_deref() == Some(ours) && !ours_too => {
                 self.world.count("a stranger of the same name and user was taken for ours")
             }
             Some(users) => self.world.known(TAKEN, format!("tag {}: stands for the job of {users:?}", self.record.tag)),
@@ -112,7 +117,11 @@ impl Case<'_> {
     }
 
     fn on_ibm(&self, jobs: &[Job]) -> bool {
-        self.scene.has_ibm() && (jobs.is_empty() || jobs.iter().any(|job| self.flavor(&job.cluster) == Flavor::Ibm))
+        let row = self.record.id.and_then(|id| self.rows.iter().find(|row| i64::from(row.identity.id.0) == id));
+        let at_ibm = |cluster: &str| self.flavor(cluster) == Flavor::Ibm;
+        let touched =
+            jobs.is_empty() || jobs.iter().any(|job| at_ibm(&job.cluster)) || row.is_some_and(|row| at_ibm(&row.identity.cluster));
+        self.scene.has_ibm() && touched
     }
 
     fn flavor(&self, cluster: &str) -> Flavor {
@@ -120,20 +129,32 @@ impl Case<'_> {
     }
 
     fn none_doubled(&self, jobs: &[Job]) {
-        let counting = jobs.iter().filter(|job| job.counts()).count();
-        // Who sends the same again without a key or a name after an answer was lost, doubles it; and who never heard under a shared name.
-        let own_doing = matches!(self.record.kind, Kind::Plain) && self.record.unheard;
-        if counting > 1 && !own_doing {
+        let counting: Vec<&Job> = jobs.iter().filter(|job| job.counts()).collect();
+        // Who sends the same again without a key after an answer was lost, doubles it; a name guards only while its job is there.
+        let one_after_another = counting.iter().all(|one| counting.iter().all(|other| one.born <= other.born || one.born >= other.end()));
+        let own_doing = match self.record.kind {
+            Kind::Plain => true,
+            Kind::Named | Kind::SharedName => one_after_another,
+            Kind::Keyed | Kind::KeyedAndNamed => false,
+        };
+        if counting.len() > 1 && !(own_doing && self.record.unheard) {
+            // It came, ended, and was forgotten in a restart, while nobody could ask.
+            if counting.iter().filter(|job| !job.lost_in_restart).count() <= 1 {
+                return self.world.count("came and went before a restart without recovery");
+            }
             if self.scene.ambiguous == "failover" {
                 return self.world.count("doubled under failover");
             }
-            let where_: Vec<String> = jobs.iter().filter(|job| job.counts()).map(|job| format!("{}/{}", job.cluster, job.id)).collect();
+            let where_: Vec<String> = counting.iter().map(|job| format!("{}/{}", job.cluster, job.id)).collect();
             if self.on_ibm(jobs) {
                 return self.world.count("doubled on IBM");
             }
             self.broken(format!("doubled: {}", where_.join(", ")));
         }
-        if counting > 0 && self.record.outcome == Outcome::Refused {
+        if !counting.is_empty() && self.record.outcome == Outcome::Refused {
+            if counting.iter().all(|job| job.lost_in_restart) {
+                return self.world.count("came and went before a restart without recovery");
+            }
             if self.on_ibm(jobs) {
                 return self.world.count("refused and run on IBM");
             }
@@ -262,8 +283,10 @@ fn no_twins(world: &World, rows: &[Row]) {
     }
     for ((cluster, app), rows) in by_application {
         if rows.len() > 1 {
+            let namesakes = rows.iter().all(|row| row.identity.name.is_some() && row.identity.name == rows[0].identity.name);
             let ids: Vec<String> = rows.iter().map(|row| row.identity.id.to_string()).collect();
-            world.broken(format!("{cluster}/{app} is shown as the batches {}", ids.join(", ")));
+            let what = format!("{cluster}/{app} is shown as the batches {}", ids.join(", "));
+            if namesakes { world.known(TAKEN, what) } else { world.broken(what) }
         }
     }
     let books = world.books();

@@ -48,6 +48,8 @@ pub(crate) struct Job {
     pub(crate) stillborn: bool,
     /// When its cluster stopped knowing it.
     pub(crate) forgotten: Option<Instant>,
+    /// Whether that was because the cluster restarted and did not recover.
+    pub(crate) lost_in_restart: bool,
     pub(crate) app_id: String,
 }
 
@@ -254,6 +256,7 @@ impl World {
         for job in jobs.iter_mut().filter(|job| job.cluster == name && job.forgotten.is_none()) {
             job.stop(now, Stop::Vanished);
             job.forgotten = Some(now);
+            job.lost_in_restart = true;
         }
     }
 }
