@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::fault::{FaultKind, UpstreamFault};
 use crate::flavor::{BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, LookupPlan, Operation, Settings, Unsupported};
 use crate::json;
-use crate::livy::{app_info, body_of, decode_sessions};
+use crate::livy::{app_info, body_of, decode_sessions, deleted};
 use crate::model::{BatchSpec, Field, Observed, StateReading};
 use crate::state::{BatchState, livy_state};
 use crate::support::{Support, refused_fields};
@@ -138,11 +138,11 @@ impl Dialect for IbmDialect {
     }
 
     fn decode_delete(&self, response: &UpstreamResponse<'_>) -> Result<Deleted, UpstreamFault> {
-        // The sibling application API answers 204: an empty success is a success.
-        if response.is_success() && !response.is_html() {
-            return Ok(Deleted::Gone);
+        // The sibling application API answers 204: an empty success may be one, and is settled by reading the batch again.
+        if response.is_success() && response.body.is_empty() {
+            return Ok(Deleted::Verify);
         }
-        accept(response, false).map(|_| Deleted::Gone)
+        accept(response, false).map(|map| deleted(&map))
     }
 
     fn is_leftover(&self, _observed: &Observed) -> bool {

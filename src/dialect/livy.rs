@@ -164,6 +164,9 @@ impl Dialect for LivyDialect {
 
     fn decode_log(&self, response: &UpstreamResponse<'_>) -> Result<LogPart, UpstreamFault> {
         let map = self.accept(response, false)?;
+        if !map.get("log").is_some_and(Value::is_array) {
+            return Err(UpstreamFault::unreadable(response, "the log answer has no \"log\""));
+        }
         let number = |key: &str| map.get(key).and_then(Value::as_i64);
         Ok(LogPart { from: number("from"), total: number("total"), lines: json::lines(&map, "log") })
     }
@@ -174,7 +177,7 @@ impl Dialect for LivyDialect {
     }
 
     fn decode_delete(&self, response: &UpstreamResponse<'_>) -> Result<Deleted, UpstreamFault> {
-        self.accept(response, false).map(|_| Deleted::Gone)
+        self.accept(response, false).map(|map| deleted(&map))
     }
 }
 
@@ -230,6 +233,11 @@ fn speaks_as_livy(response: &UpstreamResponse<'_>) -> bool {
         }
         _ => false,
     }
+}
+
+/// Reads a success of a kill: only Livy's own word says that it is gone; what somebody in front says is settled by reading the batch again.
+pub(crate) fn deleted(map: &Map<String, Value>) -> Deleted {
+    if json::text(map, "msg").as_deref() == Some("deleted") { Deleted::Gone } else { Deleted::Verify }
 }
 
 /// Returns the submission as Livy's JSON: only fields that have a value.

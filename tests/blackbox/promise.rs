@@ -415,3 +415,27 @@ fn one_database_has_one_gateway_under_any_name() {
         assert!(status == 1 && told.contains("another gateway is using it"), "{name}: {told}");
     }
 }
+
+/// A success that is not the cluster's own word is no end of a job, and no log.
+#[test]
+fn what_somebody_in_front_says_is_no_kill_and_no_log() {
+    let clusters = Clusters::start();
+    for flavor in ["livy", "ibm"] {
+        let gateway = gateway(&clusters, flavor);
+        let id = gateway.submit(flavor, &json!({}));
+        gateway.wait_for_state(id, "running");
+        let said = json!({"status": 200, "content_type": "application/json", "body": r#"{"error":"x"}"#});
+        clusters.fault(flavor, json!({"operation": "delete_batch", "answer": said}));
+        gateway.delete(&format!("/batches/{id}")).error(502, "kill_unconfirmed");
+        // The wish is remembered: what really ends the job is a second kill.
+        gateway.wait_until("it is gone", |gateway| gateway.get(&format!("/batches/{id}")).status == 404);
+        assert!(clusters.books(flavor).iter().all(|job| !job["killed"].is_null()), "{flavor}");
+        if flavor == "livy" {
+            let id = gateway.submit(flavor, &json!({}));
+            gateway.wait_for_state(id, "running");
+            clusters.fault(flavor, json!({"operation": "get_log", "answer": said}));
+            let log = gateway.get(&format!("/batches/{id}/log"));
+            assert_eq!((log.status, log.header("x-livy-gateway-stale")), (200, Some("true")), "{}", log.text());
+        }
+    }
+}
