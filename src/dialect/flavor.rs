@@ -285,9 +285,10 @@ pub trait Dialect: Send + Sync {
         false
     }
 
-    /// Tells whether a 500 to a submission may come from the batch server's own handler and leave a row that never ran. Where it may not, what is
-    /// found after a 500 is the job: Livy's own 500 is read as a refusal, and that of a Knox in front of it only means that Knox gave up waiting.
-    fn leaves_rows_after_500(&self) -> bool {
+    /// Tells whether an answer to a submission comes from a handler of the batch server that may leave a row behind which never ran. After any other one
+    /// what is found is the job, also if it has ended badly by then: Livy's own 500 is read as a refusal, and that of whoever stands in front only
+    /// means that it gave up waiting.
+    fn may_leave_a_row(&self, _response: &UpstreamResponse<'_>) -> bool {
         false
     }
 

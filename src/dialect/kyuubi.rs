@@ -170,8 +170,8 @@ impl Dialect for KyuubiDialect {
         Duration::from_secs(2 * 24 * 3600)
     }
 
-    fn leaves_rows_after_500(&self) -> bool {
-        true
+    fn may_leave_a_row(&self, response: &UpstreamResponse<'_>) -> bool {
+        response.status == 500 && is_from_handler(response)
     }
 
     fn probe(&self) -> UpstreamRequest {
@@ -322,9 +322,13 @@ fn accept(response: &UpstreamResponse<'_>, creating: bool) -> Result<Map<String,
     })
 }
 
+fn is_from_handler(response: &UpstreamResponse<'_>) -> bool {
+    json::object(response.body).is_some_and(|map| map.len() == 1 && map.contains_key("message"))
+}
+
 /// Reads what a refusal proves. Kyuubi's handlers answer exactly `{"message"}`; its login answers with a Jetty page.
 fn fault_kind(response: &UpstreamResponse<'_>, creating: bool) -> FaultKind {
-    let from_handler = json::object(response.body).is_some_and(|map| map.len() == 1 && map.contains_key("message"));
+    let from_handler = is_from_handler(response);
     let message = crate::fault::message(response).unwrap_or_default();
     match response.status {
         403 if creating && from_handler && message.contains("Failed to validate proxy privilege") => FaultKind::Forbidden,
@@ -446,6 +450,15 @@ mod tests {
         assert_eq!(map("CLOSED", None), "killed");
         assert_eq!(livy_state_of(None, None), StateReading::Hold);
         assert_eq!(livy_state_of(Some("NEWWORD"), None), StateReading::Unknown("NEWWORD".into()));
+    }
+
+    #[test]
+    fn only_its_own_handler_leaves_rows() {
+        let may_leave =
+            |status, body: &str| KyuubiDialect.may_leave_a_row(&UpstreamResponse { status, content_type: None, body: body.as_bytes() });
+        assert!(may_leave(500, r#"{"message":"java.util.concurrent.RejectedExecutionException"}"#));
+        assert!(!may_leave(500, "<html>front</html>"), "the job may have run and failed by now");
+        assert!(!may_leave(502, r#"{"message":"x"}"#));
     }
 
     #[test]

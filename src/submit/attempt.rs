@@ -206,11 +206,11 @@ impl Run {
         let upstream = &plan.upstream;
         let sent = upstream.send(Operation::CreateBatch, &plan.encoded.request, &self.errand).await;
         let last_byte = Instant::now();
-        let (fault, holder) = match sent {
+        let (fault, holder, leftovers) = match sent {
             Ok(answer) => match proof::of_create(upstream.dialect(), &entry.lookup, &answer.as_response()) {
                 Proof::Created(seen) if is_older(&plan, &entry, &seen) => {
                     let message = "the answer to the submission speaks of a batch that was there before".to_owned();
-                    (UpstreamFault { kind: FaultKind::Unreadable, status: answer.status, message }, Holder::Nobody)
+                    (UpstreamFault { kind: FaultKind::Unreadable, status: answer.status, message }, Holder::Nobody, false)
                 }
                 Proof::Created(seen) => {
                     self.bind(&plan, &entry, &seen).await;
@@ -219,7 +219,7 @@ impl Run {
                 Proof::NotCreated(fault) => return self.not_created(&plan, entry, fault).await,
                 Proof::Unclear(fault, holder) => {
                     upstream.count_fault(Operation::CreateBatch, &fault);
-                    (fault, holder)
+                    (fault, holder, upstream.dialect().may_leave_a_row(&answer.as_response()))
                 }
             },
             Err(SendError::NotSent { reason, .. }) => {
@@ -229,7 +229,7 @@ impl Run {
             }
             Err(SendError::MaybeSent { reason, detail }) => {
                 let fault = UpstreamFault { kind: FaultKind::Unclear, status: 0, message: format!("{reason}: {detail}") };
-                (fault, Holder::Perhaps)
+                (fault, Holder::Perhaps, false)
             }
         };
         self.count(&plan, "ambiguous");
@@ -237,10 +237,17 @@ impl Run {
         self.gateway.registry.sent(&entry, holder == Holder::Nobody);
         self.ticket.is_unclear();
         tracing::warn!(cluster = %upstream.config.name, batch = %entry.id, %fault, "the outcome of a submission is unclear; asking the cluster");
-        self.resolve(plan, entry, fault, last_byte, others).await
+        self.resolve(plan, entry, (fault, leftovers), last_byte, others).await
     }
 
-    async fn resolve(&self, plan: Plan, entry: Arc<Entry>, fault: UpstreamFault, last_byte: Instant, others: bool) -> Attempt {
+    async fn resolve(
+        &self,
+        plan: Plan,
+        entry: Arc<Entry>,
+        (fault, leftovers): (UpstreamFault, bool),
+        last_byte: Instant,
+        others: bool,
+    ) -> Attempt {
         let open = Open {
             gateway: self.gateway.clone(),
             upstream: plan.upstream.clone(),
@@ -249,7 +256,7 @@ impl Run {
             last_byte,
             quiet_before: std::time::Duration::ZERO,
             longest_gap: std::time::Duration::ZERO,
-            leftovers: fault.status == 500 && plan.upstream.dialect().leaves_rows_after_500(),
+            leftovers,
             gives_way: others && self.route.ambiguous == Ambiguous::Failover,
         };
         match open.settle(Some(plan.encoded.request.clone())).await {
