@@ -145,6 +145,7 @@ fn settle(world: &World, scene: &Scene, chance: &mut Chance) -> House {
             epoch: 0,
             retain: Duration::from_secs(if *flavor == Flavor::Livy { 600 } else { 3 * 24 * 3600 }),
             applications: chance.percent(30),
+            late_fronts: scene.restless,
             weather: if scene.hasty { Vec::new() } else { weather(world, name) },
         };
         world.books().clusters.insert((*name).to_owned(), cluster);

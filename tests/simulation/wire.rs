@@ -96,14 +96,17 @@ async fn read(world: &World, cluster: &str, request: Request<Full<Bytes>>) -> As
 
 /// Takes a request to its fate. It lives on when its sender is gone.
 async fn carry(world: World, cluster: String, life: Life, asked: Asked, tell: oneshot::Sender<Outcome>) {
-    let (down, epoch, flavor) = match world.books().clusters.get(&cluster) {
-        Some(it) => (it.down_until > Instant::now(), it.epoch, it.flavor),
+    let (down, epoch, flavor, late_fronts) = match world.books().clusters.get(&cluster) {
+        Some(it) => (it.down_until > Instant::now(), it.epoch, it.flavor, it.late_fronts),
         None => return,
     };
     let creates = asked.method == Method::POST;
     let subject = subject(&world, &asked, creates.then(|| asked.body.as_ref().map(|body| Submitted::read(flavor, body))).flatten());
     let mut chance = world.next_chance(&format!("{cluster}/{}/{subject}", asked.method));
-    let fate = draw(world.weather(&cluster), &mut chance, creates, down);
+    let mut fate = draw(world.weather(&cluster), &mut chance, creates, down);
+    if late_fronts && creates && !down && chance.percent(50) {
+        fate = Fate::Front { status: 503, json: false, arrives: Some(Duration::from_millis(chance.within(4000..9000))) };
+    }
     world.tell(|| format!("{cluster} {} {} ({subject}) {fate:?}", asked.method, asked.path));
     let arrive = |world: &World| {
         let books = world.books();

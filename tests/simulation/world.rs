@@ -121,6 +121,8 @@ pub(crate) struct Cluster {
     pub(crate) retain: Duration,
     /// Whether the API of applications is there (IBM).
     pub(crate) applications: bool,
+    /// Whether a front often answers a submission first and passes it on later.
+    pub(crate) late_fronts: bool,
     /// From when on which weather.
     pub(crate) weather: Vec<(Instant, Weather)>,
 }
