@@ -350,7 +350,10 @@ impl Client {
     async fn submit_again(&mut self, id: i64) {
         self.record.told.clear();
         (self.record.outcome, self.record.id) = (Outcome::Refused, None);
+        // That the name is taken by now says nothing about the key.
+        let unheard = std::mem::take(&mut self.record.unheard);
         self.submit().await;
+        self.record.unheard |= unheard;
         if self.record.id == Some(id) {
             let what = format!("tag {}: the key of {id}, which never reached its cluster, still stands for it", self.record.tag);
             self.world().broken(what);

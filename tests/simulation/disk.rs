@@ -22,15 +22,21 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
+    /// A slow disk lets others in between, before its work is done and before anybody hears of it.
+    async fn take_time(&self) {
+        if self.slow {
+            let mut chance = self.world.next_chance("disk");
+            let pause = if chance.percent(5) { chance.within(50..2000) } else { chance.within(0..20) };
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
     fn through<'a, T: Send + 'a>(&'a self, work: impl FnOnce(&'a SqliteStore) -> StoreFuture<'a, T> + Send + 'a) -> StoreFuture<'a, T> {
         Box::pin(async move {
-            if self.slow {
-                let mut chance = self.world.next_chance("disk");
-                let pause = if chance.percent(5) { chance.within(50..2000) } else { chance.within(0..20) };
-                tokio::time::sleep(Duration::from_millis(pause)).await;
-            }
+            self.take_time().await;
             self.life.gate().await;
             let result = work(&self.inner).await;
+            self.take_time().await;
             self.life.gate().await;
             result
         })

@@ -16,6 +16,8 @@ use crate::world::{Job, Tag, World};
 const TAKEN: &str = "KNOWN: a stranger's job was taken for ours by its name";
 /// A submission whose answer was lost and that the cluster refused leaves a ghost, which is taken for the batch.
 const GHOST: &str = "KNOWN: a ghost was taken for the batch";
+/// What the cluster had given before is not known right after a start, and without that a late job under a client's name is anybody's.
+const LISTED: &str = "KNOWN: a late job under a client's name was listed as somebody else's";
 /// A cluster that recovers says that it knows nothing, and that is believed as proof of absence.
 pub(crate) const BLIND: &str = "KNOWN: a cluster that recovered was believed that nothing had arrived";
 
@@ -290,25 +292,35 @@ fn no_twins(world: &World, rows: &[Row]) {
         }
     }
     let books = world.books();
-    let ours: Vec<(&Row, Tag)> = rows
+    let ours: Vec<(&Row, Tag, bool)> = rows
         .iter()
         .filter(|row| row.identity.adopted && matches!(row.known.phase, Phase::Bound { .. }))
         .filter_map(|row| {
             let job =
                 books.jobs.iter().find(|job| job.cluster == row.identity.cluster && row.known.app_id.as_ref() == Some(&job.app_id))?;
-            Some((row, job.tag?))
+            Some((row, job.tag?, job.name.as_ref().is_some_and(|name| !name.starts_with("livy-gateway-"))))
         })
         .collect();
     let flavor = |row: &Row| books.clusters.get(&row.identity.cluster).map(|cluster| cluster.flavor);
-    let broken: Vec<String> = ours
+    let broken: Vec<(String, bool)> = ours
         .iter()
-        .filter(|(row, _)| flavor(row) != Some(Flavor::Ibm))
-        .map(|(row, tag)| format!("the job of tag {tag} is listed as batch {}, as if it were somebody else's", row.identity.id))
+        .filter(|(row, ..)| flavor(row) != Some(Flavor::Ibm))
+        .map(|(row, tag, named)| {
+            let id = row.identity.id;
+            (
+                format!("the job of tag {tag} is listed as batch {id}, as if it were somebody else's"),
+                *named && flavor(row) == Some(Flavor::Livy),
+            )
+        })
         .collect();
+    let was_blind = books.was_blind;
     drop(books);
-    let was_blind = world.books().was_blind;
-    for what in broken {
-        if was_blind { world.known(BLIND, what) } else { world.broken(what) }
+    for (what, named) in broken {
+        match (named, was_blind) {
+            (true, _) => world.known(LISTED, what),
+            (false, true) => world.known(BLIND, what),
+            (false, false) => world.broken(what),
+        }
     }
 }
 
