@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use livy_dialect::{Deleted, FaultKind, Operation, StateReading};
+use livy_dialect::{Deleted, Operation, StateReading};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -107,9 +107,6 @@ impl Call {
         let answer = upstream.ask(Operation::DeleteBatch, &request, &self.errand, |response| dialect.decode_delete(response)).await;
         match answer {
             Ok(Deleted::Gone) => Ok(()),
-            Err(AskError::Fault(fault)) if fault.kind == FaultKind::Forbidden => {
-                Err(ApiError::new(Code::UpstreamForbidden, format!("cluster '{}' refused the kill: {}", entry.cluster, fault.message)))
-            }
             Err(AskError::Send(SendError::NotSent { .. })) => Err(unreachable(upstream, "it can't be reached")),
             // Whoever asked a moment ago may have killed it; whether it is gone is settled by looking again.
             Ok(Deleted::Verify) | Err(_) => self.confirm(entry, upstream).await,
