@@ -202,6 +202,8 @@ impl Client {
                 Ok(heard) if heard.status == 200 => {
                     self.record.outcome = Outcome::Created;
                     self.record.id = heard.id();
+                    // Found by name it may be anybody's of that name: the key says nothing about it.
+                    self.record.kind = Kind::Named;
                     return self.note(&heard.body);
                 }
                 Ok(heard) if heard.status == 404 => {

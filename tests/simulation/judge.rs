@@ -225,7 +225,8 @@ impl Case<'_> {
                 return self.world.count("presumed wrongly on IBM");
             }
             // A kill that was carried out is the end that was asked for, whatever the cluster said last.
-            if !fits && !(state == BatchState::Killed && self.record.kill_asked.is_some()) {
+            let asked_for = state == BatchState::Killed && self.record.kill_asked.is_some();
+            if !fits && !asked_for {
                 return self.broken(format!("was shown as {state}, which no job of it was"));
             }
         }

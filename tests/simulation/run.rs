@@ -58,7 +58,7 @@ impl Scene {
         Scene {
             clusters,
             hasty,
-            ambiguous: *chance.pick(&["resolve", "resolve", "resolve", "resolve", "error", "failover"]),
+            ambiguous: chance.pick::<&str>(&["resolve", "resolve", "resolve", "resolve", "error", "failover"]),
             late_jobs: if chance.percent(15) { "adopt" } else { "kill" },
             blind,
             restless: chance.percent(if blind { 40 } else { 10 }) && !hasty,
@@ -114,7 +114,8 @@ async fn live(seed: u64, loud: bool) -> Report {
     let mut clients = clients(&house, &scene, &records, &mut chance);
     lives(&house, &scene).await;
     let quiet = calm(&house, &scene, &mut clients).await;
-    judge::judge(&house, &scene, &records.all(), quiet).await;
+    let written: Vec<Record> = records.all().clone();
+    judge::judge(&house, &scene, &written, quiet).await;
     tasks.shutdown().await;
     let books = world.books();
     Report { seed, scene: scene.describe(), broken: books.broken.clone(), counts: books.counts.clone() }
@@ -259,7 +260,7 @@ fn clients(house: &House, scene: &Scene, records: &Records, chance: &mut Chance)
         };
         let record = Record {
             tag,
-            user: *chance.pick(&USERS),
+            user: chance.pick::<&str>(&USERS),
             kind,
             name,
             outcome: Outcome::Refused,
