@@ -272,6 +272,11 @@ pub trait Dialect: Send + Sync {
         false
     }
 
+    /// Tells whether a batch shows the `proxyUser` that its submission asked for, if it shows any. Whoever stands in front may put in another.
+    fn shows_proxy_user(&self) -> bool {
+        false
+    }
+
     /// For how long at least the cluster shows what has ended. A look-up that comes later and finds nothing proves nothing.
     fn remembers(&self) -> Duration;
 

@@ -135,6 +135,11 @@ impl Dialect for LivyDialect {
         !lookup.is_made_up()
     }
 
+    fn shows_proxy_user(&self) -> bool {
+        // `null` where impersonation is off.
+        matches!(self.front, Front::None)
+    }
+
     fn remembers(&self) -> Duration {
         // `livy.server.session.state-retain.sec` is 600 s.
         Duration::from_secs(540)

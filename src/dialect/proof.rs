@@ -75,6 +75,11 @@ fn contradicts(lookup: &Lookup, observed: &Observed) -> bool {
 }
 
 impl Lookup {
+    /// Tells whether what is found under it can be nothing else: it was made for this submission, and given to nothing else.
+    pub fn is_certain(&self) -> bool {
+        self.sent_name.is_none() || self.is_made_up()
+    }
+
     /// Tells whether the name was made up by the gateway, and so was never given to anything else.
     pub fn is_made_up(&self) -> bool {
         self.sent_name.as_deref().is_some_and(|name| name.strip_prefix(NAME_PREFIX) == Some(self.key.as_str()))

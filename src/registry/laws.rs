@@ -24,6 +24,8 @@ fn intent(name: Option<&str>) -> Intent {
         body_hash: "h".into(),
         key: None,
         above: None,
+        proxy_user: None,
+        name_in_use: false,
         replaces: None,
     }
 }
@@ -61,7 +63,7 @@ async fn names_are_held_by_the_living_and_a_while_longer() {
     registry.told(&entry);
     registry.flush().await;
     let again = registry.record(intent(Some("nightly"))).await.expect("is stored");
-    assert!(matches!(again, Intention::NameTaken(id) if id == entry.id));
+    assert!(matches!(again, Intention::NameTaken(Some(id)) if id == entry.id));
     registry.bind(&entry, &seen("0", Some("nightly"), BatchState::Success)).await.expect("is stored");
     assert!(matches!(registry.record(intent(Some("nightly"))).await, Ok(Intention::NameTaken(_))), "ended a moment ago");
     registry.delete(&entry).await.expect("is stored");

@@ -95,6 +95,10 @@ pub struct Intent {
     pub key: Option<(String, Duration)>,
     /// The highest id that the cluster is known to have given.
     pub above: Option<i64>,
+    /// The user that the cluster will show, if it does as it is asked.
+    pub proxy_user: Option<String>,
+    /// Whether the cluster showed a batch of this name just now.
+    pub name_in_use: bool,
     /// The earlier attempt of the same submission, at another cluster.
     pub replaces: Option<Replaced>,
 }
@@ -104,8 +108,8 @@ pub struct Intent {
 pub enum Intention {
     /// Recorded: send it.
     New(Arc<Entry>),
-    /// A live batch has the name.
-    NameTaken(GatewayId),
+    /// A live batch has the name: this one, or one that its cluster alone knows.
+    NameTaken(Option<GatewayId>),
     /// It is here already, sent before: this is its batch.
     Same(Arc<Entry>),
     /// The key was used before for another submission.
@@ -173,6 +177,8 @@ impl Registry {
             body_hash: intent.body_hash,
             key: intent.key.map(|(key, ttl)| IdempotencyKey { key, until: now.after(ttl) }),
             above: intent.above,
+            proxy_user: intent.proxy_user,
+            name_in_use: intent.name_in_use,
             replaces: intent.replaces,
         };
         let recorded = self.noted(self.store.record(row, now).await)?;
@@ -208,6 +214,8 @@ impl Registry {
             body_hash: body_hash.to_owned(),
             key: None,
             above: None,
+            proxy_user: None,
+            name_in_use: false,
             replaces: None,
         };
         Ok(match decide::claim(&asked, Some(&row), None, self.clock.now()) {
@@ -512,6 +520,19 @@ impl Registry {
             return Ok(Some(entry));
         }
         Ok(self.store.get(id).await?.map(|row| self.remember(row)))
+    }
+
+    /// Tells whether what a look-up found is the submission of an entry, and nobody else's.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn is_ours(&self, entry: &Entry, seen: &Observed) -> Result<bool, RegistryError> {
+        // Read for a client's own name only: nothing else is ever given twice.
+        let holder = match entry.lookup.is_certain() {
+            true => None,
+            false => self.store.holder(entry.cluster.clone(), seen.upstream_id.clone()).await?,
+        };
+        Ok(entry.peek(|known| decide::ours(&entry.identity, known, seen, holder.as_ref())))
     }
 
     /// Returns the newest batch of a name that clients may still ask for.

@@ -260,7 +260,7 @@ fn record(tx: &Transaction<'_>, new: &NewRow, now: Moment) -> rusqlite::Result<R
     match decide::claim(new, by_key.as_ref(), by_name.as_ref(), now) {
         Claim::Same(row) => return Ok(Recorded::Same(*row)),
         Claim::Conflict => return Ok(Recorded::Conflict),
-        Claim::NameTaken(row) => return Ok(Recorded::NameTaken(row.identity.id)),
+        Claim::NameTaken(row) => return Ok(Recorded::NameTaken(row.map(|row| row.identity.id))),
         Claim::Free => {}
     }
     if let Some(row) = by_key {
@@ -275,16 +275,17 @@ fn record(tx: &Transaction<'_>, new: &NewRow, now: Moment) -> rusqlite::Result<R
     }
     tx.prepare_cached(
         "INSERT INTO batches (cluster, route, lookup_key, sent_name, owner, name, phase, state, created_ms, created_up_ms, name_hold_ms,
-             app_info, idempotency_key, idempotency_hash, idempotency_until_ms, idempotency_until_up_ms, told, looked_ms, above, version)
+             app_info, idempotency_key, idempotency_hash, idempotency_until_ms, idempotency_until_up_ms, told, looked_ms, above, proxy_user,
+             version)
          VALUES (:cluster, :route, :key, :sent_name, :owner, :name, 'sending', 'starting', :now, :up, :hold,
-             '{\"driverLogUrl\":null,\"sparkUiUrl\":null}', :ikey, :ihash, :iuntil, :iuntil_up, 0, :now, :above, 1)",
+             '{\"driverLogUrl\":null,\"sparkUiUrl\":null}', :ikey, :ihash, :iuntil, :iuntil_up, 0, :now, :above, :proxy_user, 1)",
     )?
     .execute(named_params! {
         ":cluster": new.cluster, ":route": new.route, ":key": new.lookup.key, ":sent_name": new.lookup.sent_name,
         ":owner": new.owner, ":name": new.name, ":now": now.wall_ms, ":up": now.up_ms, ":hold": new.name_hold_ms,
         ":ikey": new.key.as_ref().map(|key| &key.key), ":ihash": new.body_hash,
         ":iuntil": new.key.as_ref().map(|key| key.until.wall_ms), ":iuntil_up": new.key.as_ref().map_or(0, |key| key.until.up_ms),
-        ":above": new.above,
+        ":above": new.above, ":proxy_user": new.proxy_user,
     })?;
     let row = one(tx, "id = ?1", [tx.last_insert_rowid()])?;
     row.map(Recorded::New).ok_or(rusqlite::Error::QueryReturnedNoRows)
@@ -447,6 +448,10 @@ impl Store for SqliteStore {
 
     fn get(&self, id: GatewayId) -> StoreFuture<'_, Option<Row>> {
         self.read(move |connection| one(connection, "id = ?1", [id.0]))
+    }
+
+    fn holder(&self, cluster: String, upstream_id: String) -> StoreFuture<'_, Option<Row>> {
+        self.read(move |connection| one(connection, HOLDER, params![cluster, upstream_id]))
     }
 
     fn by_name(&self, name: String, visible: Visible) -> StoreFuture<'_, Option<Row>> {

@@ -43,6 +43,8 @@ pub struct NewRow {
     pub body_hash: String,
     pub key: Option<IdempotencyKey>,
     pub above: Option<i64>,
+    pub proxy_user: Option<String>,
+    pub name_in_use: bool,
     pub replaces: Option<Replaced>,
 }
 
@@ -71,8 +73,8 @@ pub enum Recorded {
     New(Row),
     /// It is stored already: this is the same submission, sent again.
     Same(Row),
-    /// A live batch has the name.
-    NameTaken(GatewayId),
+    /// A live batch has the name: this one, or one that its cluster alone knows.
+    NameTaken(Option<GatewayId>),
     /// This caller's key stands for another submission.
     Conflict,
 }
@@ -120,6 +122,8 @@ pub trait Store: Send + Sync + Debug {
     fn adopt(&self, cluster: String, seen: Vec<Observed>, asked: Moment, now: Moment) -> StoreFuture<'_, Adoption>;
     /// Reads one row.
     fn get(&self, id: GatewayId) -> StoreFuture<'_, Option<Row>>;
+    /// Reads the row that is bound to an upstream id.
+    fn holder(&self, cluster: String, upstream_id: String) -> StoreFuture<'_, Option<Row>>;
     /// Reads the newest row of a name.
     fn by_name(&self, name: String, visible: Visible) -> StoreFuture<'_, Option<Row>>;
     /// Reads a window, ordered by id, and counts.

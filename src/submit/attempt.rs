@@ -105,10 +105,14 @@ impl Run {
             Ok(above) => above,
             Err(error) => return Attempt::Next(error, None),
         };
+        let name_in_use = match self.look_for_the_name(&plan).await {
+            Ok(name_in_use) => name_in_use,
+            Err(error) => return Attempt::Next(error, None),
+        };
         if self.ticket.is_closed() {
             return Attempt::Settled(Err(ApiError::new(Code::Draining, "nothing was submitted: nobody waited any more")));
         }
-        let entry = match self.record(&plan, before, above).await {
+        let entry = match self.record(&plan, before, above, name_in_use).await {
             Ok(Intention::New(entry)) => entry,
             Ok(Intention::NameTaken(id)) => return Attempt::Settled(Err(self.duplicate_name(&plan, id).await)),
             Ok(Intention::Same(entry)) => return Attempt::Settled(Ok(Outcome::Joined(entry))),
@@ -121,9 +125,6 @@ impl Run {
         let listed = self.gateway.board.put_up(entry.id, &self.ticket);
         self.listed.lock().unwrap_or_else(PoisonError::into_inner).push(listed);
         self.ticket.recorded(&entry);
-        if let Some(attempt) = self.look_for_the_name(&plan, &entry).await {
-            return attempt;
-        }
         self.send(plan, entry, others).await
     }
 
@@ -153,6 +154,7 @@ impl Run {
         plan: &Plan,
         before: Option<&Withdrawn>,
         above: Option<i64>,
+        name_in_use: bool,
     ) -> Result<Intention, crate::registry::RegistryError> {
         let key = self.submission.idempotency_key.clone().map(|key| (key, self.route.idempotency_ttl));
         let keyed = key.is_some() && before.is_none();
@@ -166,6 +168,8 @@ impl Run {
             body_hash: self.body_hash.clone(),
             key,
             above,
+            proxy_user: plan.spec.proxy_user.clone().filter(|_| plan.upstream.dialect().shows_proxy_user()),
+            name_in_use,
             replaces: before.map(|before| Replaced { id: before.entry.id, may_arrive: before.may_arrive }),
         };
         let result = self.gateway.registry.record(intent).await;
@@ -175,28 +179,22 @@ impl Run {
         result
     }
 
-    /// A client's own name may be taken by a job that was created directly on the cluster: found there before the send, it is not this submission.
-    /// A cluster that does not answer this gets nothing sent. So is one asked that has just refused our login: what it says to a submission would
-    /// prove nothing.
-    async fn look_for_the_name(&self, plan: &Plan, entry: &Arc<Entry>) -> Option<Attempt> {
-        let dialect = plan.upstream.dialect();
-        let needed = dialect.asks_first(&entry.lookup) || plan.upstream.refuses_login();
-        if !needed || dialect.lookup(&entry.lookup) == LookupPlan::NewInList {
-            return None;
+    /// Tells whether the cluster shows a batch of this name before anything is sent: then it is not this submission. A cluster that does not answer
+    /// this gets nothing sent. So is one asked that has just refused our login: what it says to a submission would prove nothing.
+    async fn look_for_the_name(&self, plan: &Plan) -> Result<bool, ApiError> {
+        let (dialect, lookup) = (plan.upstream.dialect(), &plan.encoded.lookup);
+        let needed = dialect.asks_first(lookup) || plan.upstream.refuses_login();
+        if !needed || dialect.lookup(lookup) == LookupPlan::NewInList {
+            return Ok(false);
         }
-        match look::look(&plan.upstream, &entry.lookup, &self.errand).await {
-            Looked::Nothing => None,
-            Looked::Shows(_) => {
-                self.count(plan, "rejected_request");
-                let error = ApiError::new(Code::DuplicateName, plain_duplicate(&plan.spec));
-                self.refuse(entry, &error.message, false).await;
-                Some(Attempt::Settled(Err(error)))
-            }
+        match look::look(&plan.upstream, lookup, &self.errand).await {
+            Looked::Nothing => Ok(false),
+            Looked::Shows(_) => Ok(true),
             // A Livy without names (0.5) can't be asked for one.
-            Looked::Unanswered(AskError::Fault(fault)) if fault.kind == FaultKind::Refused => None,
+            Looked::Unanswered(AskError::Fault(fault)) if fault.kind == FaultKind::Refused => Ok(false),
             Looked::Unanswered(error) => {
                 self.count(plan, "failed");
-                Some(self.next(entry, turned_away(plan, &error), false).await)
+                Err(turned_away(plan, &error))
             }
         }
     }
@@ -326,7 +324,9 @@ impl Run {
             FaultKind::DuplicateName => ApiError::new(Code::DuplicateName, plain_duplicate(&plan.spec)),
             _ => {
                 // Livy registers a batch before it looks at it, and keeps what it refuses; what runs all the same was no refusal.
-                if let Looked::Shows(seen) = look::look(&plan.upstream, &entry.lookup, &self.errand).await {
+                if let Looked::Shows(seen) = look::look(&plan.upstream, &entry.lookup, &self.errand).await
+                    && self.gateway.registry.is_ours(&entry, &seen).await.unwrap_or(false)
+                {
                     if !plan.upstream.dialect().is_leftover(&seen) {
                         self.bind(plan, &entry, &seen).await;
                         return Attempt::Settled(Ok(self.created(plan, entry)));
@@ -355,14 +355,15 @@ impl Run {
         }
     }
 
-    async fn duplicate_name(&self, plan: &Plan, holder: GatewayId) -> ApiError {
+    async fn duplicate_name(&self, plan: &Plan, holder: Option<GatewayId>) -> ApiError {
         self.count(plan, "rejected_request");
-        let visible = match self.gateway.registry.get(holder).await {
-            Ok(Some(entry)) => entry.owner.as_deref() == Some(self.submission.principal.user.as_str()),
-            _ => false,
+        let holder = match holder {
+            Some(id) => self.gateway.registry.get(id).await.ok().flatten(),
+            None => None,
         };
         // Livy's sentence; the id only where the caller may know it.
-        let of = if visible { format!(" for session {holder}") } else { String::new() };
+        let visible = holder.filter(|entry| entry.owner.as_deref() == Some(self.submission.principal.user.as_str()));
+        let of = visible.map_or_else(String::new, |entry| format!(" for session {}", entry.id));
         ApiError::new(Code::DuplicateName, format!("{}{of}", plain_duplicate(&plan.spec)))
     }
 

@@ -181,7 +181,14 @@ impl Open {
             return self.look_at_what_is_new(inspected).await;
         }
         match look::look(&self.upstream, lookup, &self.errand).await {
-            Looked::Shows(seen) => News::Found(seen),
+            Looked::Shows(seen) => match self.gateway.registry.is_ours(&self.entry, &seen).await {
+                Ok(true) => News::Found(seen),
+                Ok(false) => News::Nothing,
+                Err(error) => {
+                    tracing::error!(batch = %self.entry.id, %error, "it can't be told whose the batch is that was found");
+                    News::Unanswered
+                }
+            },
             Looked::Nothing => News::Nothing,
             Looked::Unanswered(error) => {
                 tracing::debug!(batch = %self.entry.id, %error, "the look-up brought nothing");

@@ -68,6 +68,10 @@ impl Store for Disk {
         self.through(move |store| store.get(id))
     }
 
+    fn holder(&self, cluster: String, upstream_id: String) -> StoreFuture<'_, Option<Row>> {
+        self.through(move |store| store.holder(cluster, upstream_id))
+    }
+
     fn by_name(&self, name: String, visible: Visible) -> StoreFuture<'_, Option<Row>> {
         self.through(move |store| store.by_name(name, visible))
     }

@@ -92,7 +92,8 @@ const BY_NAME_FOR: Duration = Duration::from_secs(900);
 fn arrived_by_name(row: &Row, seen: &Observed, ended: bool, asked: Moment) -> Relation {
     let id = seen.upstream_id.parse::<i64>().ok();
     let after = matches!((id, row.identity.above), (Some(id), Some(above)) if id > above);
-    let users = matches!((&row.known.proxy_user, &seen.proxy_user), (Some(ours), Some(theirs)) if ours != theirs);
+    // What says nothing of its user may be anybody's, and is not killed.
+    let users = row.known.proxy_user.is_some() && row.known.proxy_user != seen.proxy_user;
     let lately = row.identity.created.after(BY_NAME_FOR).up_ms >= asked.up_ms;
     match row.known.may_arrive && after && !users && lately {
         true if ended => Relation::Over,

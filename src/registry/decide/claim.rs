@@ -12,8 +12,8 @@ pub enum Claim {
     Same(Box<Row>),
     /// The key stands for another submission.
     Conflict,
-    /// A live batch has the name.
-    NameTaken(Box<Row>),
+    /// A live batch has the name: this one, or one that its cluster alone knows.
+    NameTaken(Option<Box<Row>>),
 }
 
 /// Decides. `by_key` is the row that holds the key, `by_name` one that holds the name; `replaces` is the earlier attempt of this very submission.
@@ -24,6 +24,7 @@ pub fn claim(new: &NewRow, by_key: Option<&Row>, by_name: Option<&Row>, now: Mom
         return if same { Claim::Same(Box::new(row.clone())) } else { Claim::Conflict };
     }
     match by_name.filter(ours).filter(|row| holds_name(row, now)) {
+        None if new.name_in_use => Claim::NameTaken(None),
         None => Claim::Free,
         // Nobody was ever given its id, so this is its client, who heard nothing and asks again.
         Some(row)
@@ -31,7 +32,7 @@ pub fn claim(new: &NewRow, by_key: Option<&Row>, by_name: Option<&Row>, now: Mom
         {
             Claim::Same(Box::new(row.clone()))
         }
-        Some(row) => Claim::NameTaken(Box::new(row.clone())),
+        Some(row) => Claim::NameTaken(Some(Box::new(row.clone()))),
     }
 }
 
@@ -69,6 +70,8 @@ mod tests {
             body_hash: "h".into(),
             key: None,
             above: None,
+            proxy_user: None,
+            name_in_use: false,
             replaces: None,
         }
     }
@@ -87,6 +90,9 @@ mod tests {
         assert!(matches!(claim(&new(), None, Some(&held), now), Claim::NameTaken(_)));
         let untold = row(|row| row.known.told = false);
         assert!(matches!(claim(&new(), None, Some(&untold), now), Claim::Same(_)), "its client heard nothing and asks again");
+        let in_use = NewRow { name_in_use: true, ..new() };
+        assert_eq!(claim(&in_use, None, None, now), Claim::NameTaken(None), "somebody created it directly on the cluster");
+        assert!(matches!(claim(&in_use, None, Some(&untold), now), Claim::Same(_)), "what is in use is its own");
         let bobs = row(|row| (row.known.told, row.identity.owner) = (false, Some("bob".into())));
         assert!(matches!(claim(&new(), None, Some(&bobs), now), Claim::NameTaken(_)));
     }

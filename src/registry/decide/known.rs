@@ -16,8 +16,13 @@ pub struct Change {
 
 /// Notes that the submission exists.
 pub fn bind(known: &mut Known, seen: &Observed, now: Moment) -> Change {
+    let was_open = known.phase == Phase::Sending;
+    if was_open {
+        // Until now it was the one that was asked for.
+        known.proxy_user = None;
+    }
     let mut change = observe(known, seen, now);
-    if known.phase == Phase::Sending {
+    if was_open {
         known.phase = Phase::Bound { upstream_id: seen.upstream_id.clone() };
         known.echoed = seen.name.is_some();
         known.may_arrive = false;

@@ -1,6 +1,6 @@
 //! What to do, decided by pure functions over what is known: no database, no clock, no cluster. Whoever waits calls them.
 //!
-//! - [`same`]: is what a cluster shows the batch that we mean?
+//! - [`same`]: is what a cluster shows the batch that we mean? [`ours`]: is what a look-up found the submission that was looked for?
 //! - [`observe`], [`bind`], [`presume`], [`give_up`], [`forward`]: how what is known goes on, and only ever forward.
 //! - [`claim`]: may a submission begin, or is it one that is here already?
 //! - [`adopt`]: what does a row of a cluster's list mean?
@@ -16,4 +16,4 @@ pub use absence::{Absence, Silence, absence};
 pub use adopt::{Adopt, adopt};
 pub use claim::{Claim, claim};
 pub use known::{Change, bind, forward, give_up, observe, observe_state, presume};
-pub use same::{Same, same};
+pub use same::{Same, ours, same};

@@ -2,7 +2,7 @@
 
 use livy_dialect::{BatchState, Observed, StateReading};
 
-use crate::registry::{Identity, Known};
+use crate::registry::{Identity, Known, Row};
 
 /// The answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,16 @@ pub fn same(identity: &Identity, known: &Known, seen: &Observed) -> Same {
         _ if nothing_names_it(identity, known) => Same::Yes,
         other => other,
     }
+}
+
+/// Decides whether what a look-up found under the key of a submission is that submission. A client's own name may be anybody's: it is not ours while
+/// it is the batch of another entry, `holder`, that has its upstream id, nor when the cluster runs it as another user than was asked for.
+pub fn ours(identity: &Identity, known: &Known, seen: &Observed, holder: Option<&Row>) -> bool {
+    if identity.lookup.is_certain() {
+        return true;
+    }
+    let anothers = |row: &Row| row.identity.id != identity.id && same(&row.identity, &row.known, seen) != Same::No;
+    !holder.is_some_and(anothers) && !differ(&known.proxy_user, &seen.proxy_user)
 }
 
 fn by_name(identity: &Identity, known: &Known, seen: &Observed) -> Same {
@@ -174,5 +184,29 @@ mod tests {
             (seen.upstream_id, seen.name, identity.lookup.sent_name) = (uuid.into(), Some("the app's own".into()), None);
         };
         assert_eq!(judge(renamed), Same::Yes);
+    }
+
+    #[test]
+    fn a_clients_name_may_be_anybodys() {
+        let row = |id: i32, setup: fn(&mut Known)| {
+            let mut row = Row { identity: identity(Some("nightly")), known: known("3"), version: 1, key_until: None };
+            row.identity.id = crate::registry::GatewayId(id);
+            setup(&mut row.known);
+            row
+        };
+        let ours_is = |open: &Row, seen: &Observed, holder: Option<&Row>| ours(&open.identity, &open.known, seen, holder);
+        let open = row(7, |known| *known = Known { proxy_user: Some("ann".into()), ..Known::new() });
+        let mut found = seen("3", Some("nightly"), BatchState::Running);
+        assert!(ours_is(&open, &found, None), "its cluster names no user");
+        let another = row(5, |_| {});
+        assert!(!ours_is(&open, &found, Some(&another)), "it is the batch of another entry");
+        let began_again = row(5, |known| known.app_id = Some("application_1".into()));
+        found.app_id = Some("application_2".into());
+        assert!(ours_is(&open, &found, Some(&began_again)), "that one's was another, under an id that was given again");
+        found.proxy_user = Some("eve".into());
+        assert!(!ours_is(&open, &found, None), "it runs as somebody else");
+        let mut unnamed = open.clone();
+        made_up(&mut unnamed.identity);
+        assert!(ours_is(&unnamed, &found, Some(&another)), "a made-up name is nobody else's");
     }
 }
