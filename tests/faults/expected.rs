@@ -11,6 +11,8 @@ pub(crate) enum Outcome {
     CreatedAndEndedSayingWhy,
     /// 201, ended as `error` with the reason that nobody can know; it may run, once.
     CreatedAndNobodyKnows,
+    /// 201, and `starting` with the reason that nobody can know which of several batches it is, for as long as one of them runs.
+    CreatedAndOpen,
     /// An error, and nothing runs, or will.
     RefusedAndNothingRuns,
     /// 200 and what was known last, marked as old.
@@ -33,6 +35,7 @@ impl Outcome {
             Outcome::CreatedAndRunsOnce => "201, and it runs once",
             Outcome::CreatedAndEndedSayingWhy => "201, then an error that says why, and nothing runs",
             Outcome::CreatedAndNobodyKnows => "201, then an error that says why, and it runs",
+            Outcome::CreatedAndOpen => "201, and open, which says why",
             Outcome::RefusedAndNothingRuns => "an error, and nothing runs",
             Outcome::StaleAndRight => "200, right, marked as old",
             Outcome::FreshAndRight => "200, right, and new",
@@ -51,7 +54,7 @@ impl Outcome {
 /// | create | the cluster never got it | all | runs once (sent again), or refused and nothing runs |
 /// | create | the cluster got it | with a look-up | runs once: it is looked up and found, whatever the front said |
 /// | create | held, so that it comes late | with a look-up | runs once: found, or killed and sent again; or refused, and killed when it comes |
-/// | create | any but refused | ibm | also an `error` that says why, for nothing can be looked up there |
+/// | create | any but refused | ibm | also open, or an `error`, that says why, for nothing can be looked up there while others submit |
 /// | get, state, log, list | any | all | 200: what was known last, marked as old; or what is so, where the fault was overcome |
 /// | delete | any | all | 200 only if it is dead; else 502 or 503, and its state agrees |
 pub(crate) fn allowed(cell: &Cell) -> Vec<Outcome> {
@@ -65,7 +68,7 @@ pub(crate) fn allowed(cell: &Cell) -> Vec<Outcome> {
                 allowed.push(Outcome::CreatedAndEndedSayingWhy);
             }
             if cell.flavor == "ibm" && cell.name != "refused" {
-                allowed.extend([Outcome::CreatedAndEndedSayingWhy, Outcome::CreatedAndNobodyKnows]);
+                allowed.extend([Outcome::CreatedAndOpen, Outcome::CreatedAndEndedSayingWhy, Outcome::CreatedAndNobodyKnows]);
             }
             allowed
         }

@@ -83,7 +83,7 @@ fn main() -> ExitCode {
     let behind: Vec<(&str, &str, &FaultProxy)> =
         places.iter().flat_map(|(flavor, one, other)| [one, other].map(|place| (place.name.as_str(), *flavor, &place.proxy))).collect();
     // Every look asks the cluster, and nobody looks but the cells.
-    let gateway = Keeper::start(&behind, &quick("freshness: 0s, watch: 10m"));
+    let gateway = Keeper::start(&behind, &quick("freshness: 0s, watch: 10m, lost_after: 4s"));
     let results: Mutex<Vec<(Cell, Played)>> = Mutex::default();
     std::thread::scope(|scope| {
         for ((flavor, one, other), (_, file)) in places.iter().zip(&flavors) {
@@ -128,6 +128,8 @@ fn look_again(books: &[Value], cell: &Cell, played: &mut Played) {
     let alive = jobs_of(books, &cell.tag).filter(|job| is_alive(job)).count();
     let wanted = match played.outcome {
         Outcome::CreatedAndRunsOnce | Outcome::CreatedAndNobodyKnows | Outcome::StaleAndRight | Outcome::FreshAndRight => 1,
+        Outcome::CreatedAndOpen if alive <= 1 => return,
+        Outcome::CreatedAndOpen => 1,
         Outcome::Wrong => return,
         _ => 0,
     };

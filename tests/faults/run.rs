@@ -264,6 +264,7 @@ impl Player<'_> {
         let says_why = shown_json["appInfo"]["gatewayReason"].is_string();
         match (shown_json["state"].as_str(), alive) {
             (Some("running"), 1) if shown.header("x-livy-gateway-upstream-id").is_some() => Outcome::CreatedAndRunsOnce,
+            (Some("starting"), 0 | 1) if says_why => Outcome::CreatedAndOpen,
             (Some("error"), 0) if says_why => Outcome::CreatedAndEndedSayingWhy,
             (Some("error"), 1) if says_why => Outcome::CreatedAndNobodyKnows,
             _ => Outcome::Wrong,

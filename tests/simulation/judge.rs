@@ -263,7 +263,9 @@ impl Case<'_> {
             if self.scene.ambiguous == "failover" && self.scene.clusters.len() > 1 {
                 return self.world.count("error though another cluster has it, under failover");
             }
-            return self.broken(format!("error was told ({reason}), and {}/{} ran", job.cluster, job.id));
+            let what = format!("error was told ({reason}), and {}/{} ran", job.cluster, job.id);
+            // No cluster says for as long as `lost_after` that it knows nothing.
+            return if reason.contains("no longer knows") { self.world.broken(what) } else { self.broken(what) };
         }
         self.world.count("errors told of what is not there");
     }
