@@ -18,6 +18,7 @@ pub(super) struct Guard {
     /// The same for the database itself, which may have a second name in another folder.
     _inode: Option<File>,
     marks: File,
+    marked_in: Option<(u64, u64)>,
     opened: Option<(u64, u64)>,
     highest: i64,
     /// An id that was given and could not be noted.
@@ -47,7 +48,8 @@ impl Guard {
                 .parse()
                 .map_err(|_| format!("{} holds no number: which ids were given is not known", beside(path, "ids").display()))?,
         };
-        Ok(Guard { path: path.to_owned(), _lock: lock, _inode: None, marks, opened: None, highest, unmarked: None })
+        let marked_in = identity(&beside(path, "ids"));
+        Ok(Guard { path: path.to_owned(), _lock: lock, _inode: None, marks, marked_in, opened: None, highest, unmarked: None })
     }
 
     /// Notes which file was opened, and that its ids do not begin again.
@@ -72,6 +74,7 @@ impl Guard {
 
     /// Tells whether the file is still the one that was opened, and whether every id that was given is noted.
     pub(super) fn check(&mut self) -> Result<(), String> {
+        self.find_marks()?;
         if let Some(id) = self.unmarked.take() {
             self.mark(id);
         }
@@ -85,16 +88,27 @@ impl Guard {
         }
     }
 
+    /// Makes the file with the highest id anew if somebody took it away: what is written to a file without a name is lost.
+    fn find_marks(&mut self) -> Result<(), String> {
+        let path = beside(&self.path, "ids");
+        if self.marked_in.is_some() && self.marked_in == identity(&path) {
+            return Ok(());
+        }
+        self.marks = open(&path)?;
+        self.marked_in = identity(&path);
+        self.unmarked = self.unmarked.max(Some(self.highest));
+        Ok(())
+    }
+
     /// Notes that an id was given.
     pub(super) fn mark(&mut self, id: i64) {
-        if id <= self.highest && self.highest > 0 {
+        if id < self.highest {
             return;
         }
         // Digits at a fixed width: a mark is overwritten in place, never half.
         let written = self.marks.write_all_at(format!("{id:>19}\n").as_bytes(), 0);
-        let gone = identity(&beside(&self.path, "ids")).is_none();
-        if gone || written.is_err() {
-            tracing::error!(?written, gone, "the highest id could not be noted beside the database; no more are given");
+        if written.is_err() {
+            tracing::error!(?written, "the highest id could not be noted beside the database; no more are given");
             self.unmarked = Some(id);
             return;
         }

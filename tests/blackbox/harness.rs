@@ -344,10 +344,10 @@ pub(crate) fn plain_folder(server: &str) -> tempfile::TempDir {
     folder
 }
 
-/// Runs `serve` on a folder's `routes.yaml` with a limit of open files; returns the addresses that it and its admin listener listen on.
-pub(crate) fn serve_with_files(folder: &Path, files: u32) -> (Process, SocketAddr, SocketAddr) {
+/// Runs `serve` on a folder's `routes.yaml` with a limit as `ulimit` takes it; returns the addresses that it and its admin listener listen on.
+pub(crate) fn serve_with_limit(folder: &Path, limit: &str) -> (Process, SocketAddr, SocketAddr) {
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" serve"), binary()]).current_dir(folder);
+    command.args(["-c", &format!("ulimit {limit}; exec \"$0\" serve"), binary()]).current_dir(folder);
     let process = Process::start(command, false);
     let (listen, admin) = process.wait_for("the listening addresses", addresses);
     (process, listen, admin)

@@ -151,7 +151,7 @@ fn plain_http_only_when_the_file_says_so() {
 fn probes_are_answered_when_descriptors_run_out() {
     // Nobody leaves by himself meanwhile.
     let folder = plain_folder("timeouts: {request_head: 10m, idle: 10m}");
-    let (process, address, admin_address) = serve_with_files(folder.path(), 64);
+    let (process, address, admin_address) = serve_with_limit(folder.path(), "-n 64");
     assert_eq!(admin(admin_address, "/livez").status, 200);
     let connect = || std::net::TcpStream::connect(address).expect("connects");
     let crowd: Vec<_> = (0..200).map(|_| connect()).collect();
@@ -179,7 +179,7 @@ fn probes_are_answered_when_descriptors_run_out() {
 #[test]
 fn silent_connections_do_not_lock_the_probes_out() {
     let folder = plain_folder("");
-    let (_process, _, admin_address) = serve_with_files(folder.path(), 1024);
+    let (_process, _, admin_address) = serve_with_limit(folder.path(), "-n 1024");
     let begun = Instant::now();
     let silent: Vec<_> = (0..70).map(|_| std::net::TcpStream::connect(admin_address).expect("connects")).collect();
     // Who says nothing has 10 seconds, but not when all places are taken.
@@ -197,7 +197,7 @@ fn silent_connections_do_not_lock_the_probes_out() {
 #[test]
 fn too_few_descriptors_are_said_at_start() {
     let folder = plain_folder("limits: {connections: 3000}");
-    let (process, ..) = serve_with_files(folder.path(), 2048);
+    let (process, ..) = serve_with_limit(folder.path(), "-n 2048");
     let warning = |process: &Process| {
         let seen = process.seen.lock().expect("no panic holds it");
         seen.iter().find(|line| line.contains("\"level\":\"WARN\"") && line.contains("open files")).cloned()
@@ -207,6 +207,6 @@ fn too_few_descriptors_are_said_at_start() {
     assert!(line["message"].as_str().is_some_and(|text| text.contains("LimitNOFILE") && text.contains("server.limits.connections")));
     drop(process);
     let folder = plain_folder("limits: {connections: 1000}");
-    let (process, ..) = serve_with_files(folder.path(), 2048);
+    let (process, ..) = serve_with_limit(folder.path(), "-n 2048");
     assert_eq!(warning(&process), None);
 }

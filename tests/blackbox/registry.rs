@@ -200,3 +200,56 @@ fn a_broken_database_is_told_at_start() {
     assert_eq!(status, 1);
     assert!(told.contains("registry.sqlite: can't open") && told.contains("no-database"), "{told}");
 }
+
+#[test]
+fn an_id_that_cannot_be_noted_is_given_to_nobody() {
+    let clusters = Clusters::start();
+    let gateway = Gateway::over(&clusters);
+    assert_eq!(gateway.submit("livy", &json!({})), 1);
+    let marks = gateway.scene.folder.path().join("livy-gateway.db.ids");
+    std::fs::remove_file(&marks).expect("is there");
+    std::fs::create_dir(&marks).expect("is made");
+    let before = clusters.submissions("livy");
+    let post = || gateway.post("/clusters/livy/batches", &json!({"file": "hdfs:///x.py"}));
+    post().error(503, "registry_unavailable");
+    assert_eq!(clusters.submissions("livy"), before, "nothing was sent");
+    std::fs::remove_dir(&marks).expect("is empty");
+    let healed = post();
+    assert_eq!(healed.status, 201, "{}", healed.text());
+    let noted = || std::fs::read_to_string(&marks).unwrap_or_default().trim().to_owned();
+    assert_eq!(noted(), healed.json()["id"].to_string());
+    // Only taken away, it is made anew at once, with what was in it.
+    std::fs::remove_file(&marks).expect("is there");
+    let next = post().json()["id"].to_string();
+    assert_eq!(noted(), next);
+}
+
+#[test]
+fn a_database_that_may_not_grow_refuses_and_ends_nobody() {
+    let clusters = Clusters::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let yaml = format!(
+        "allow_inline_secrets: true\nserver: {{listen: \"127.0.0.1:0\", plaintext: true}}\nadmin: {{listen: \"127.0.0.1:0\"}}\nregistry: {{sqlite: {{path: grows.db}}}}\n\
+         authenticators: {{open: {{anonymous: {{user: guest}}}}}}\nclusters:\n{}routes: [{{name: all, targets: [{{cluster: livy}}]}}]\n",
+        clusters.yaml()
+    );
+    std::fs::write(folder.path().join("routes.yaml"), yaml).expect("is writable");
+    let (mut process, address, admin_address) = serve_with_limit(folder.path(), "-f 800");
+    let ask = |request: &Request<'_>| exchange(std::net::TcpStream::connect(address).expect("it listens"), &request.to_bytes());
+    let arguments = "a".repeat(30_000);
+    let post = || ask(&Request::post("/clusters/livy/batches", &json!({"file": "hdfs:///x.py", "args": [arguments], "name": null})));
+    let first = post();
+    assert_eq!(first.status, 201, "{}", first.text());
+    let until = std::time::Instant::now() + PATIENCE;
+    let refused = loop {
+        let reply = post();
+        assert!(std::time::Instant::now() < until, "it grows on");
+        if reply.status != 201 {
+            break reply;
+        }
+    };
+    refused.error(503, "registry_unavailable");
+    assert!(process.is_running(), "SIGXFSZ ended it");
+    assert_eq!(ask(&Request::get(&format!("/batches/{}", first.json()["id"]))).status, 200);
+    assert!(admin(admin_address, "/readyz").text().starts_with("degraded"));
+}
