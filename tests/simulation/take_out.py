@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""Takes one fix of the gateway out after the other, and tells which seed of the simulation finds it.
+
+    tests/simulation/take_out.py            all of them, about fifteen minutes on two cores
+    tests/simulation/take_out.py m4 m7b     some
+
+It works on a copy of the last commit in `target/taken-out`; nothing of this tree changes. Exit status 1 if one is not found.
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+COPY = ROOT / "target" / "taken-out"
+SEEDS = "1000"
+
+
+class Edit:
+    """Text to replace in a file; that it is there is checked, so that a change of the code does not pass for a fix that is found."""
+
+    def __init__(self, path, old, new):
+        self.path, self.old, self.new = path, old, new
+
+    def apply(self):
+        path = COPY / self.path
+        text = path.read_text()
+        if self.old not in text:
+            sys.exit(f"{self.path} has changed; mend the edit: {self.old!r}")
+        path.write_text(text.replace(self.old, self.new, 1))
+
+
+QUIET = "let quiet = self.quiet_before + asked.saturating_duration_since(self.last_byte);"
+QUIET_BY_THE_WALL = """let wall = self.gateway.registry.clock().now().wall_ms;
+            let since = *self.wall.get_or_insert(wall - crate::clock::millis(asked.saturating_duration_since(self.last_byte)));
+            let quiet = self.quiet_before + Duration::from_millis(u64::try_from(wall - since).unwrap_or(0));"""
+MISSING = "        entry.is_missing() >= upstream.config.lost_after &&"
+MISSING_BY_THE_WALL = """        static SINCE: std::sync::Mutex<std::collections::BTreeMap<(usize, i32), i64>> =
+            std::sync::Mutex::new(std::collections::BTreeMap::new());
+        let wall = self.gateway.registry.clock().now().wall_ms;
+        let fresh = entry.is_missing().is_zero();
+        let key = (std::sync::Arc::as_ptr(&self.gateway) as usize, entry.id.0);
+        let missing = {
+            let mut since = SINCE.lock().unwrap();
+            if fresh { since.insert(key, wall); }
+            wall - *since.entry(key).or_insert(wall)
+        };
+        missing >= crate::clock::millis(upstream.config.lost_after) &&"""
+
+FIXES = {
+    "m1": (
+        "a missing name is the same name",
+        [Edit("src/registry/decide/same.rs", "(Some(_), None) if seen.name_shown => return Same::No,", "(Some(_), None) if seen.name_shown => return Same::Yes,")],
+    ),
+    "m2": (
+        "five seconds of 404 are absence",
+        [Edit("src/registry/decide/absence.rs", "if silence.quiet < silence.required {", "if silence.quiet < Duration::from_secs(5) {")],
+    ),
+    "m3": (
+        "a 503 says that nothing was created",
+        [
+            Edit(
+                "src/dialect/proof.rs",
+                "        Err(fault) if fault.kind.is_own_refusal() =>",
+                "        Err(fault) if fault.status == 503 => Proof::NotCreated(fault),\n        Err(fault) if fault.kind.is_own_refusal() =>",
+            )
+        ],
+    ),
+    "m4": (
+        "a kill believes one 404",
+        [
+            Edit(
+                "src/batches/kill.rs",
+                "if entry.peek(|known| known.state.is_terminal()) || self.is_lost(entry, upstream).await {",
+                "let _ = upstream;\n        if true || entry.peek(|known| known.state.is_terminal()) {",
+            )
+        ],
+    ),
+    "m5": (
+        "a batch has two memories",
+        [
+            Edit(
+                "src/registry/mod.rs",
+                "if let Some(entry) = pinned.get(&id).and_then(Weak::upgrade) {",
+                "if let Some(entry) = pinned.get(&id).and_then(Weak::upgrade).filter(|_| false) {",
+            )
+        ],
+    ),
+    "m6a": (
+        "proof of absence frees no key",
+        [
+            Edit(
+                "src/registry/sqlite.rs",
+                "let lets_go = known.phase == Phase::Refused || known.phase == Phase::Detached { upstream_id: None };",
+                "let lets_go = known.phase == Phase::Refused;",
+            )
+        ],
+    ),
+    "m6b": (
+        "clusters are considered before keys",
+        [
+            Edit(
+                "src/submit/mod.rs",
+                "        let joined = match client.here_already().await? {",
+                "        let _ = client.here_already().await; let joined = match None::<Arc<Entry>> {",
+            )
+        ],
+    ),
+    "m7a": (
+        "silence is counted by the wall clock",
+        [
+            Edit("src/submit/resolve.rs", QUIET, QUIET_BY_THE_WALL),
+            Edit("src/submit/resolve.rs", "    /// Another cluster may have it when", "    /// Taken out.\n    pub wall: Option<i64>,\n    /// Another cluster may have it when"),
+            Edit("src/submit/resolve.rs", "gives_way: false", "wall: None,\n        gives_way: false"),
+            Edit("src/submit/attempt.rs", "gives_way: others", "wall: None,\n            gives_way: others"),
+            Edit(
+                "src/submit/resolve.rs",
+                "(self.last_byte, self.quiet_before) = (Instant::now(), Duration::ZERO);",
+                "(self.last_byte, self.quiet_before) = (Instant::now(), Duration::ZERO); self.wall = None;",
+            ),
+        ],
+    ),
+    "m7b": ("a lost batch is told by the wall clock", [Edit("src/batches/mod.rs", MISSING, MISSING_BY_THE_WALL)]),
+    "m7c": (
+        "keys and rows are forgotten by the wall clock",
+        [Edit("src/clock.rs", "self.wall_ms < now.wall_ms && self.up_ms < now.up_ms", "self.wall_ms < now.wall_ms")],
+    ),
+    "m9": (
+        "IBM: a lost answer is an error at once",
+        [
+            Edit("src/submit/resolve.rs", "                    (_, Absence::NotYet) =>", "                    _ if true => return self.give_up(SEVERAL).await,\n                    (_, Absence::NotYet) =>"),
+            Edit(
+                "src/submit/resolve.rs",
+                "                News::Nothing => match verdict {",
+                "                News::Nothing if self.upstream.dialect().lookup(&self.entry.lookup) == LookupPlan::NewInList => "
+                "return self.give_up(NOBODY_KNOWS).await,\n                News::Nothing => match verdict {",
+            ),
+        ],
+    ),
+    "m10": (
+        "each start begins the silence anew",
+        [
+            Edit(
+                "src/submit/resolve.rs",
+                "quiet_before: Duration::from_millis(u64::try_from(quiet_ms).unwrap_or(0)),",
+                "quiet_before: { let _ = quiet_ms; Duration::ZERO },",
+            )
+        ],
+    ),
+}
+
+
+def git(*arguments, at=ROOT):
+    subprocess.run(["git", *arguments], cwd=at, check=True, stdout=subprocess.DEVNULL)
+
+
+def first_seed(edits):
+    """Returns the first seed that breaks a promise without these fixes, and how."""
+    git("checkout", "--quiet", "--force", "HEAD", at=COPY)
+    for edit in edits:
+        edit.apply()
+    build = subprocess.run(["cargo", "build", "--quiet", "--test", "simulation"], cwd=COPY, capture_output=True, text=True)
+    if build.returncode != 0:
+        sys.exit(build.stderr)
+    environment = {"STOP": "1", "SEEDS": SEEDS}
+    command = ["env", *[f"{key}={value}" for key, value in environment.items()], "cargo", "test", "--quiet", "--test", "simulation"]
+    said = subprocess.run(command, cwd=COPY, capture_output=True, text=True).stderr
+    return re.search(r"^seed (\d+) \([^)]*\): at [\d.]+ s: (.*)$", said, re.MULTILINE)
+
+
+def main():
+    wanted = sys.argv[1:] or list(FIXES)
+    if not COPY.exists():
+        git("worktree", "add", "--quiet", "--detach", str(COPY), "HEAD")
+    git("checkout", "--quiet", "--force", "--detach", subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True).strip(), at=COPY)
+    missed = 0
+    for name in wanted:
+        what, edits = FIXES[name]
+        found = first_seed(edits)
+        missed += found is None
+        print(f"{name:<5}{what:<48}{f'seed {found[1]}: {found[2]}' if found else 'NOT FOUND'}", flush=True)
+    git("worktree", "remove", "--force", str(COPY))
+    sys.exit(missed > 0)
+
+
+if __name__ == "__main__":
+    main()
