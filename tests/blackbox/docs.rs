@@ -98,3 +98,25 @@ fn the_dialect_cannot_reach_anything() {
         }
     }
 }
+
+#[test]
+fn the_promises_stand_in_the_readme_word_for_word() {
+    let page = page("docs/reliability.md");
+    let (_, after) = page.split_once("## The promises\n\n").expect("has them");
+    let (promises, _) = after.split_once("\n\n").expect("ends");
+    assert_eq!(promises.matches("**Never ").count(), 4, "{promises}");
+    assert!(self::page("README.md").contains(promises), "README.md and docs/reliability.md promise different things");
+}
+
+#[test]
+fn every_test_that_the_promises_name_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = sources(&root.join("src")) + &sources(&root.join("tests"));
+    let page = page("docs/reliability.md");
+    let named: Vec<&str> = page.split('`').skip(1).step_by(2).filter(|word| word.contains("::") && !word.contains(' ')).collect();
+    assert!(named.len() > 30, "{named:?}");
+    for name in named.into_iter().filter(|name| !name.ends_with("::…")) {
+        let (_, function) = name.split_once("::").expect("has two parts");
+        assert!(text.contains(&format!("fn {function}(")), "docs/reliability.md names {name}, which is not there");
+    }
+}
