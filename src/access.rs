@@ -1,7 +1,8 @@
 //! Who may do what: who sees and kills a batch, and whom a job may run as.
 //!
-//! Every spelling by which a client can ask for another user (`proxyUser`, `doAs`, two `conf` keys of Kyuubi and Hive) ends in one list
-//! of claims and goes through one check. What is refused is said; what a cluster can't grant is said too, never pretended.
+//! Every spelling by which a client can ask for another user (`proxyUser`, `doAs`, two `conf` keys
+//! of Kyuubi and Hive) ends in one list of claims and goes through one check. What is refused is
+//! said; what a cluster can't grant is said too, never pretended.
 
 use livy_dialect::{BatchSpec, Field, Unsupported};
 
@@ -11,9 +12,14 @@ use crate::config::checked::{ActAs, Admins, Cluster};
 use crate::config::glob;
 use crate::registry::{Entry, Visible};
 
-/// `conf` keys that name an effective user, with and without the prefix that Kyuubi adds and strips.
-const PROXY_USER_KEYS: [&str; 4] =
-    ["kyuubi.session.proxy.user", "hive.server2.proxy.user", "spark.kyuubi.session.proxy.user", "spark.hive.server2.proxy.user"];
+/// `conf` keys that name an effective user, with and without the prefix that Kyuubi adds and
+/// strips.
+const PROXY_USER_KEYS: [&str; 4] = [
+    "kyuubi.session.proxy.user",
+    "hive.server2.proxy.user",
+    "spark.kyuubi.session.proxy.user",
+    "spark.hive.server2.proxy.user",
+];
 
 /// The rules in force.
 #[derive(Clone, Debug)]
@@ -36,20 +42,32 @@ pub enum RunAs {
 impl Access {
     /// Makes the rules.
     pub fn new(admins: Admins, visible_to_all: bool) -> Self {
-        Access { admins, visible_to_all }
+        Access {
+            admins,
+            visible_to_all,
+        }
     }
 
     /// Tells whether the caller may see and kill everything.
     pub fn is_admin(&self, principal: &Principal) -> bool {
-        self.admins.users.contains(&principal.user) || principal.groups.iter().any(|group| self.admins.groups.contains(group))
+        self.admins.users.contains(&principal.user)
+            || principal
+                .groups
+                .iter()
+                .any(|group| self.admins.groups.contains(group))
     }
 
     /// Returns whose batches the caller may see.
     pub fn visible(&self, principal: &Principal) -> Visible {
-        if self.visible_to_all || self.is_admin(principal) { Visible::All } else { Visible::OwnedBy(principal.user.clone()) }
+        if self.visible_to_all || self.is_admin(principal) {
+            Visible::All
+        } else {
+            Visible::OwnedBy(principal.user.clone())
+        }
     }
 
-    /// Tells whether the caller may know of a batch. One that was refused or deleted is known to nobody.
+    /// Tells whether the caller may know of a batch. One that was refused or deleted is known to
+    /// nobody.
     pub fn may_see(&self, principal: &Principal, entry: &Entry) -> bool {
         let visible = match self.visible(principal) {
             Visible::All => true,
@@ -63,13 +81,16 @@ impl Access {
         self.is_admin(principal) || entry.owner.as_deref() == Some(principal.user.as_str())
     }
 
-    /// Checks `doAs` on requests that are no submission: it may name the caller, or anybody if the caller is an admin.
+    /// Checks `doAs` on requests that are no submission: it may name the caller, or anybody if the
+    /// caller is an admin.
     ///
     /// # Errors
     /// 403.
     pub fn check_do_as(&self, principal: &Principal, do_as: Option<&str>) -> Result<(), ApiError> {
         match do_as {
-            Some(user) if user != principal.user && !self.is_admin(principal) => Err(not_allowed(principal, user)),
+            Some(user) if user != principal.user && !self.is_admin(principal) => {
+                Err(not_allowed(principal, user))
+            }
             _ => Ok(()),
         }
     }
@@ -78,13 +99,24 @@ impl Access {
     ///
     /// # Errors
     /// 403 when the caller named somebody whom no rule allows.
-    pub fn run_as(&self, principal: &Principal, cluster: &Cluster, claims: &[String]) -> Result<RunAs, ApiError> {
-        if let Some(other) = claims.iter().find(|user| !self.may_name(principal, cluster, user)) {
+    pub fn run_as(
+        &self,
+        principal: &Principal,
+        cluster: &Cluster,
+        claims: &[String],
+    ) -> Result<RunAs, ApiError> {
+        if let Some(other) = claims
+            .iter()
+            .find(|user| !self.may_name(principal, cluster, user))
+        {
             return Err(not_allowed(principal, other));
         }
         // All claims are allowed; two different ones can't both be meant.
         if let Some(second) = claims.iter().find(|user| **user != claims[0]) {
-            let message = format!("the request names two effective users, '{}' and '{second}'", claims[0]);
+            let message = format!(
+                "the request names two effective users, '{}' and '{second}'",
+                claims[0]
+            );
             return Err(ApiError::new(Code::InvalidField, message));
         }
         Ok(match (cluster.act_as, claims.first()) {
@@ -94,7 +126,10 @@ impl Access {
             (ActAs::Service, Some(_)) => RunAs::CannotGrant(Unsupported {
                 field: Field::ProxyUser,
                 conf_key: None,
-                reason: format!("jobs on cluster {} run as the gateway's own account", cluster.name),
+                reason: format!(
+                    "jobs on cluster {} run as the gateway's own account",
+                    cluster.name
+                ),
                 droppable: true,
             }),
         })
@@ -103,8 +138,11 @@ impl Access {
     fn may_name(&self, principal: &Principal, cluster: &Cluster, user: &str) -> bool {
         let by_rule = || {
             cluster.act_as_rules.iter().any(|rule| {
-                let caller_fits =
-                    glob::any(&rule.users, &principal.user) || principal.groups.iter().any(|group| glob::any(&rule.groups, group));
+                let caller_fits = glob::any(&rule.users, &principal.user)
+                    || principal
+                        .groups
+                        .iter()
+                        .any(|group| glob::any(&rule.groups, group));
                 caller_fits && glob::any(&rule.names, user)
             })
         };
@@ -114,12 +152,25 @@ impl Access {
 
 fn not_allowed(principal: &Principal, user: &str) -> ApiError {
     // Livy's sentence, without its Scala accent.
-    ApiError::new(Code::Forbidden, format!("User '{}' not allowed to impersonate '{user}'.", principal.user))
+    ApiError::new(
+        Code::Forbidden,
+        format!(
+            "User '{}' not allowed to impersonate '{user}'.",
+            principal.user
+        ),
+    )
 }
 
 /// Takes every spelling of an effective user out of a submission.
 pub fn take_claims(spec: &mut BatchSpec, do_as: Option<&str>) -> Vec<String> {
-    let in_conf = PROXY_USER_KEYS.into_iter().filter_map(|key| spec.conf.remove(key)).collect::<Vec<_>>();
-    let claims = do_as.map(str::to_owned).into_iter().chain(spec.proxy_user.take()).chain(in_conf);
+    let in_conf = PROXY_USER_KEYS
+        .into_iter()
+        .filter_map(|key| spec.conf.remove(key))
+        .collect::<Vec<_>>();
+    let claims = do_as
+        .map(str::to_owned)
+        .into_iter()
+        .chain(spec.proxy_user.take())
+        .chain(in_conf);
     claims.filter(|user| !user.is_empty()).collect()
 }

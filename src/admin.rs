@@ -1,4 +1,5 @@
-//! The admin listener: probes, metrics, and what the gateway knows of itself. Plain HTTP, meant for the pod and for Prometheus.
+//! The admin listener: probes, metrics, and what the gateway knows of itself. Plain HTTP, meant for
+//! the pod and for Prometheus.
 //!
 //! No answer here holds a secret; `/config` is the file with every secret masked.
 
@@ -15,20 +16,30 @@ use crate::runtime::Gateway;
 
 /// Serves until the gateway stops.
 pub async fn serve(gateway: Arc<Gateway>, listener: Listener, masked_config: Value) {
-    let masked_config: Arc<str> = serde_json::to_string_pretty(&masked_config).unwrap_or_default().into();
+    let masked_config: Arc<str> = serde_json::to_string_pretty(&masked_config)
+        .unwrap_or_default()
+        .into();
     let stop = gateway.stop.clone();
-    serve_plain(listener, stop, move |request| answer(&gateway, &masked_config, request)).await;
+    serve_plain(listener, stop, move |request| {
+        answer(&gateway, &masked_config, request)
+    })
+    .await;
 }
 
 fn answer<B>(gateway: &Gateway, config: &str, request: &Request<B>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     let known = ["/livez", "/readyz", "/metrics", "/clusters", "/config"];
     if !known.contains(&path) {
-        return text(StatusCode::NOT_FOUND, &format!("nothing here; there is {}\n", known.join(" ")));
+        return text(
+            StatusCode::NOT_FOUND,
+            &format!("nothing here; there is {}\n", known.join(" ")),
+        );
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     match path {
@@ -37,16 +48,40 @@ fn answer<B>(gateway: &Gateway, config: &str, request: &Request<B>) -> Response<
         "/readyz" if !gateway.registry.is_writable() => {
             // Failing would take the reads away too, which go on.
             let strict = request.uri().query() == Some("strict");
-            let status = if strict { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-            text(status, "degraded: the registry can't be written; submissions and kills are refused, reads go on\n")
+            let status = if strict {
+                StatusCode::SERVICE_UNAVAILABLE
+            } else {
+                StatusCode::OK
+            };
+            text(
+                status,
+                "degraded: the registry can't be written; submissions and kills are refused, reads go on\n",
+            )
         }
         "/readyz" => text(StatusCode::OK, "ok\n"),
         "/metrics" => {
-            gateway.snapshot.load().upstreams.values().for_each(|upstream| upstream.show_connections());
-            with_type(StatusCode::OK, "text/plain; version=0.0.4", gateway.metrics.encode())
+            gateway
+                .snapshot
+                .load()
+                .upstreams
+                .values()
+                .for_each(|upstream| upstream.show_connections());
+            with_type(
+                StatusCode::OK,
+                "text/plain; version=0.0.4",
+                gateway.metrics.encode(),
+            )
         }
-        "/clusters" => with_type(StatusCode::OK, "application/json", clusters(gateway).to_string().into_bytes()),
-        _ => with_type(StatusCode::OK, "application/json", config.as_bytes().to_vec()),
+        "/clusters" => with_type(
+            StatusCode::OK,
+            "application/json",
+            clusters(gateway).to_string().into_bytes(),
+        ),
+        _ => with_type(
+            StatusCode::OK,
+            "application/json",
+            config.as_bytes().to_vec(),
+        ),
     }
 }
 
@@ -63,12 +98,22 @@ fn clusters(gateway: &Gateway) -> Value {
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
-    with_type(status, "text/plain; charset=utf-8", body.as_bytes().to_vec())
+    with_type(
+        status,
+        "text/plain; charset=utf-8",
+        body.as_bytes().to_vec(),
+    )
 }
 
-fn with_type(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
+fn with_type(
+    status: StatusCode,
+    content_type: &'static str,
+    body: Vec<u8>,
+) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

@@ -1,5 +1,6 @@
-//! Two clocks. How long something lasts is measured by the monotonic one; what is stored is wall time, which may jump, and beside it the registry's
-//! *uptime*: how long gateways have been running on this registry, which only grows while one runs. Nothing is ended, swept or forgotten by wall
+//! Two clocks. How long something lasts is measured by the monotonic one; what is stored is wall
+//! time, which may jump, and beside it the registry's *uptime*: how long gateways have been running
+//! on this registry, which only grows while one runs. Nothing is ended, swept or forgotten by wall
 //! time alone.
 
 use std::sync::Arc;
@@ -21,13 +22,19 @@ impl Moment {
     /// Returns the moment that lies so far ahead.
     #[must_use]
     pub fn after(self, span: Duration) -> Moment {
-        Moment { wall_ms: self.wall_ms.saturating_add(millis(span)), up_ms: self.up_ms.saturating_add(millis(span)) }
+        Moment {
+            wall_ms: self.wall_ms.saturating_add(millis(span)),
+            up_ms: self.up_ms.saturating_add(millis(span)),
+        }
     }
 
     /// Returns the moment that lies so far back.
     #[must_use]
     pub fn before(self, span: Duration) -> Moment {
-        Moment { wall_ms: self.wall_ms.saturating_sub(millis(span)), up_ms: self.up_ms.saturating_sub(millis(span)) }
+        Moment {
+            wall_ms: self.wall_ms.saturating_sub(millis(span)),
+            up_ms: self.up_ms.saturating_sub(millis(span)),
+        }
     }
 
     /// Tells whether it has come by both clocks.
@@ -48,21 +55,30 @@ pub struct Clock {
 impl Clock {
     /// Goes on from the uptime that is stored.
     pub fn new(up_before_ms: i64) -> Clock {
-        Clock { began: Instant::now(), up_before_ms, skew_ms: Arc::default() }
+        Clock {
+            began: Instant::now(),
+            up_before_ms,
+            skew_ms: Arc::default(),
+        }
     }
 
     /// Returns the current moment.
     pub fn now(&self) -> Moment {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Moment {
             wall_ms: millis(since).saturating_add(self.skew_ms.load(Ordering::Relaxed)),
-            up_ms: self.up_before_ms.saturating_add(millis(self.began.elapsed())),
+            up_ms: self
+                .up_before_ms
+                .saturating_add(millis(self.began.elapsed())),
         }
     }
 
     /// Tells whether a moment lies in the last `span` of this process.
     pub fn is_recent(&self, moment: Moment, span: Duration) -> bool {
-        moment.up_ms >= self.up_before_ms && self.now().up_ms.saturating_sub(moment.up_ms) < millis(span)
+        moment.up_ms >= self.up_before_ms
+            && self.now().up_ms.saturating_sub(moment.up_ms) < millis(span)
     }
 
     /// Makes the wall clock jump, in milliseconds from what it really says. For tests.
@@ -87,6 +103,11 @@ mod tests {
         assert!(!until.is_past(clock.now()));
         clock.set_skew_ms(31 * 24 * 3_600_000);
         assert!(!until.is_past(clock.now()), "31 days forward");
-        assert!(clock.now().before(Duration::from_secs(1)).is_past(clock.now()));
+        assert!(
+            clock
+                .now()
+                .before(Duration::from_secs(1))
+                .is_past(clock.now())
+        );
     }
 }

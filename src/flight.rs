@@ -1,5 +1,5 @@
-//! Work that many ask for at once and one does: everybody who comes while it is under way shares its outcome, failures too. The work is a task of
-//! its own: whoever began it may go away.
+//! Work that many ask for at once and one does: everybody who comes while it is under way shares
+//! its outcome, failures too. The work is a task of its own: whoever began it may go away.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -41,7 +41,8 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Joins the work of this key, or begins it. Returns the outcome and whether another caller had begun it; `None` if the work panicked.
+    /// Joins the work of this key, or begins it. Returns the outcome and whether another caller had
+    /// begun it; `None` if the work panicked.
     pub async fn join<F>(&self, key: K, work: impl FnOnce() -> F) -> (Option<V>, bool)
     where
         F: Future<Output = V> + Send + 'static,
@@ -65,7 +66,11 @@ where
                 }
             }
         };
-        let value = outcome.wait_for(Option::is_some).await.ok().and_then(|value| value.clone());
+        let value = outcome
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|value| value.clone());
         (value, joined)
     }
 

@@ -1,7 +1,8 @@
-//! livy-gateway: one stable Apache Livy batch endpoint in front of Livy, Knox, HDInsight, IBM Analytics Engine and Kyuubi.
+//! livy-gateway: one stable Apache Livy batch endpoint in front of Livy, Knox, HDInsight, IBM
+//! Analytics Engine and Kyuubi.
 //!
-//! The rooms, in the order in which a request meets them; a room never imports one that stands before it in this list, `runtime` aside,
-//! which holds them all together:
+//! The rooms, in the order in which a request meets them; a room never imports one that stands
+//! before it in this list, `runtime` aside, which holds them all together:
 //!
 //! - [`cli`]: the commands.
 //! - [`listen`]: sockets, TLS, HTTP limits, drain.

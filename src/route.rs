@@ -1,4 +1,5 @@
-//! Which cluster gets a submission: the first route that matches, then its targets by tier and weight.
+//! Which cluster gets a submission: the first route that matches, then its targets by tier and
+//! weight.
 //!
 //! Owns the order in which clusters are tried; leaves trying them to `submit`.
 
@@ -26,7 +27,8 @@ pub struct Candidate {
 /// Returns the route of a submission and its clusters in the order to try them.
 ///
 /// # Errors
-/// 403 when no route matches, 404 for a pinned cluster that does not exist, 503 when none of the clusters takes batches now.
+/// 403 when no route matches, 404 for a pinned cluster that does not exist, 503 when none of the
+/// clusters takes batches now.
 pub fn choose(
     routes: &[Arc<Route>],
     upstreams: &BTreeMap<String, Arc<Upstream>>,
@@ -38,49 +40,93 @@ pub fn choose(
     if let Some(name) = pinned
         && !upstreams.contains_key(name)
     {
-        return Err(ApiError::new(Code::UnknownPath, format!("there is no cluster '{name}'")));
+        return Err(ApiError::new(
+            Code::UnknownPath,
+            format!("there is no cluster '{name}'"),
+        ));
     }
-    let serves_pin = |route: &Route| pinned.is_none_or(|name| route.targets.iter().any(|target| target.cluster == name));
-    let found = routes.iter().find(|route| matches(route, principal, spec, headers) && serves_pin(route));
+    let serves_pin = |route: &Route| {
+        pinned.is_none_or(|name| route.targets.iter().any(|target| target.cluster == name))
+    };
+    let found = routes
+        .iter()
+        .find(|route| matches(route, principal, spec, headers) && serves_pin(route));
     let Some(route) = found else {
-        return Err(ApiError::new(Code::NoRoute, "no route matches this submission"));
+        return Err(ApiError::new(
+            Code::NoRoute,
+            "no route matches this submission",
+        ));
     };
     let candidates = match pinned {
         Some(name) => pinned_candidate(upstreams, name),
         None => in_order(&route.targets, upstreams),
     };
     if candidates.is_empty() {
-        let message = format!("no cluster of route '{}' takes batches at the moment", route.name);
+        let message = format!(
+            "no cluster of route '{}' takes batches at the moment",
+            route.name
+        );
         return Err(ApiError::new(Code::ClusterUnavailable, message));
     }
     Ok((route.clone(), candidates))
 }
 
 fn pinned_candidate(upstreams: &BTreeMap<String, Arc<Upstream>>, name: &str) -> Vec<Candidate> {
-    let upstream = upstreams.get(name).filter(|upstream| upstream.health.takes_batches());
-    upstream.map(|upstream| Candidate { upstream: upstream.clone(), reason: "pinned" }).into_iter().collect()
+    let upstream = upstreams
+        .get(name)
+        .filter(|upstream| upstream.health.takes_batches());
+    upstream
+        .map(|upstream| Candidate {
+            upstream: upstream.clone(),
+            reason: "pinned",
+        })
+        .into_iter()
+        .collect()
 }
 
 fn matches(route: &Route, principal: &Principal, spec: &BatchSpec, headers: &HeaderMap) -> bool {
-    let Match { users, groups, queue, name, file, header } = &route.matches;
-    let text = |patterns: &[Glob], value: Option<&str>| patterns.is_empty() || value.is_some_and(|value| glob::any(patterns, value));
+    let Match {
+        users,
+        groups,
+        queue,
+        name,
+        file,
+        header,
+    } = &route.matches;
+    let text = |patterns: &[Glob], value: Option<&str>| {
+        patterns.is_empty() || value.is_some_and(|value| glob::any(patterns, value))
+    };
     (route.authenticators.is_empty() || route.authenticators.contains(&principal.authenticator))
         && text(users, Some(&principal.user))
-        && (groups.is_empty() || principal.groups.iter().any(|group| glob::any(groups, group)))
+        && (groups.is_empty()
+            || principal
+                .groups
+                .iter()
+                .any(|group| glob::any(groups, group)))
         && text(queue, spec.queue.as_deref())
         && text(name, spec.name.as_deref())
         && text(file, Some(&spec.file))
-        && header
-            .iter()
-            .all(|(name, pattern)| headers.get_all(name).iter().any(|value| value.to_str().is_ok_and(|value| pattern.matches(value))))
+        && header.iter().all(|(name, pattern)| {
+            headers
+                .get_all(name)
+                .iter()
+                .any(|value| value.to_str().is_ok_and(|value| pattern.matches(value)))
+        })
 }
 
-/// Orders targets: lower tiers first, within a tier by chance in proportion to the weights. Clusters that take no batches are left out.
+/// Orders targets: lower tiers first, within a tier by chance in proportion to the weights.
+/// Clusters that take no batches are left out.
 fn in_order(targets: &[Target], upstreams: &BTreeMap<String, Arc<Upstream>>) -> Vec<Candidate> {
     let mut tiers: BTreeMap<u32, Vec<(u32, Arc<Upstream>)>> = BTreeMap::new();
     for target in targets {
-        if let Some(upstream) = upstreams.get(&target.cluster).filter(|upstream| upstream.health.takes_batches()) {
-            tiers.entry(target.tier).or_default().push((target.weight, upstream.clone()));
+        if let Some(upstream) = upstreams
+            .get(&target.cluster)
+            .filter(|upstream| upstream.health.takes_batches())
+        {
+            tiers
+                .entry(target.tier)
+                .or_default()
+                .push((target.weight, upstream.clone()));
         }
     }
     let best = targets.iter().map(|target| target.tier).min();

@@ -1,7 +1,7 @@
 //! The running gateway: what a configuration became, and what outlives configurations.
 //!
-//! A [`Snapshot`] is everything that was built from one file; a request keeps the one that it began with. The registry, the metrics and
-//! the tasks of submissions belong to the [`Gateway`].
+//! A [`Snapshot`] is everything that was built from one file; a request keeps the one that it began
+//! with. The registry, the metrics and the tasks of submissions belong to the [`Gateway`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,21 +71,42 @@ impl Snapshot {
                 AuthenticatorKind::Anonymous { user } => Check::Anonymous(user.clone()),
                 AuthenticatorKind::Basic { htpasswd_file } => {
                     let path = ["authenticators", &one.name, "basic", "htpasswd_file"];
-                    Check::Basic(Arc::new(read_htpasswd(htpasswd_file, &path, &mut problems)?))
+                    Check::Basic(Arc::new(read_htpasswd(
+                        htpasswd_file,
+                        &path,
+                        &mut problems,
+                    )?))
                 }
                 AuthenticatorKind::Jwt(jwt) => {
                     let path = ["authenticators", &one.name, "jwt", "jwks", "file"];
-                    Check::Jwt(Box::new(verifier(&one.name, jwt, &path, metrics, &mut key_sets, &mut problems)?))
+                    Check::Jwt(Box::new(verifier(
+                        &one.name,
+                        jwt,
+                        &path,
+                        metrics,
+                        &mut key_sets,
+                        &mut problems,
+                    )?))
                 }
             };
-            Some(Authenticator { name: one.name.clone(), check })
+            Some(Authenticator {
+                name: one.name.clone(),
+                check,
+            })
         });
         let chain: Vec<Authenticator> = chain.collect();
         let mut upstreams = BTreeMap::new();
         for cluster in &config.clusters {
             let path = ["clusters", cluster.name.as_str()];
-            let tls = if cluster.base.https { tls::client(&cluster.tls, &path, &mut problems) } else { None };
-            upstreams.insert(cluster.name.clone(), Arc::new(Upstream::new(cluster.clone(), tls, metrics.clone())));
+            let tls = if cluster.base.https {
+                tls::client(&cluster.tls, &path, &mut problems)
+            } else {
+                None
+            };
+            upstreams.insert(
+                cluster.name.clone(),
+                Arc::new(Upstream::new(cluster.clone(), tls, metrics.clone())),
+            );
         }
         if !problems.is_empty() {
             return Err(problems);
@@ -95,7 +116,11 @@ impl Snapshot {
             metrics.create_route(&route.name);
             for target in &route.targets {
                 for outcome in crate::submit::OUTCOMES {
-                    metrics.submissions_total.with_label_values(&[route.name.as_str(), target.cluster.as_str(), outcome]);
+                    metrics.submissions_total.with_label_values(&[
+                        route.name.as_str(),
+                        target.cluster.as_str(),
+                        outcome,
+                    ]);
                 }
             }
         }
@@ -112,7 +137,9 @@ impl Snapshot {
 
     /// Returns a batch's cluster, if it is configured and may be asked.
     pub fn upstream_of(&self, entry: &Entry) -> Option<&Arc<Upstream>> {
-        self.upstreams.get(&entry.cluster).filter(|upstream| upstream.health.is_enabled())
+        self.upstreams
+            .get(&entry.cluster)
+            .filter(|upstream| upstream.health.is_enabled())
     }
 
     /// Returns the key sets that are read from outside, with the names of their authenticators.
@@ -121,12 +148,20 @@ impl Snapshot {
     }
 }
 
-fn read_htpasswd(file: &std::path::Path, path: &[&str], problems: &mut Vec<BuildProblem>) -> Option<Htpasswd> {
+fn read_htpasswd(
+    file: &std::path::Path,
+    path: &[&str],
+    problems: &mut Vec<BuildProblem>,
+) -> Option<Htpasswd> {
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) => {
             let what = format!("can't read {}: {error}", file.display());
-            problems.push(BuildProblem::new(path, what, "make it with `htpasswd -B -c FILE USER`"));
+            problems.push(BuildProblem::new(
+                path,
+                what,
+                "make it with `htpasswd -B -c FILE USER`",
+            ));
             return None;
         }
     };
@@ -159,11 +194,16 @@ fn verifier(
         Keys::Set(set)
     };
     let keys = match &jwt.keys {
-        JwtKeys::Secret(secret) => Keys::Secret(Box::new(DecodingKey::from_secret(secret.expose_secret().as_bytes()))),
+        JwtKeys::Secret(secret) => Keys::Secret(Box::new(DecodingKey::from_secret(
+            secret.expose_secret().as_bytes(),
+        ))),
         JwtKeys::Url(uri, refresh) => key_set(Source::Url(uri.clone(), Box::default()), *refresh),
         JwtKeys::File(file, refresh) => {
-            // A URL may be away for a while; a file that is wrong at start is a mistake in the configuration.
-            let read = std::fs::read(file).map_err(|error| error.to_string()).and_then(|text| KeySet::parse(&text));
+            // A URL may be away for a while; a file that is wrong at start is a mistake in the
+            // configuration.
+            let read = std::fs::read(file)
+                .map_err(|error| error.to_string())
+                .and_then(|text| KeySet::parse(&text));
             if let Err(why) = read {
                 problems.push(BuildProblem::new(
                     path,
@@ -195,7 +235,8 @@ pub struct Gateway {
     pub registry: Registry,
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Submissions and their resolving: a client that hangs up does not stop them, a shutdown waits for them.
+    /// Submissions and their resolving: a client that hangs up does not stop them, a shutdown waits
+    /// for them.
     pub tasks: TaskTracker,
     /// Says that the gateway is going down.
     pub stop: CancellationToken,
@@ -243,7 +284,8 @@ impl Gateway {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Starts what runs beside requests: probes, key sets, the sweep, and the resolving of what a crash left open.
+    /// Starts what runs beside requests: probes, key sets, the sweep, and the resolving of what a
+    /// crash left open.
     pub fn start_background(self: &Arc<Self>) {
         let snapshot = self.snapshot.load_full();
         for (set, refresh) in &snapshot.key_sets {
@@ -254,14 +296,22 @@ impl Gateway {
                 async move { drop(set.refresh().await) }
             });
         }
-        for upstream in snapshot.upstreams.values().filter(|upstream| upstream.health.is_enabled()) {
+        for upstream in snapshot
+            .upstreams
+            .values()
+            .filter(|upstream| upstream.health.is_enabled())
+        {
             let upstream = upstream.clone();
             self.every(upstream.config.health.interval, move |gateway| {
                 let upstream = upstream.clone();
                 async move { gateway.look_after(&upstream).await }
             });
         }
-        for upstream in snapshot.upstreams.values().filter(|upstream| upstream.health.is_enabled() && !upstream.config.watch.is_zero()) {
+        for upstream in snapshot
+            .upstreams
+            .values()
+            .filter(|upstream| upstream.health.is_enabled() && !upstream.config.watch.is_zero())
+        {
             let upstream = upstream.clone();
             self.every(upstream.config.watch, move |gateway| {
                 let upstream = upstream.clone();
@@ -274,7 +324,11 @@ impl Gateway {
                 tracing::warn!(%error, "old batches could not be removed");
             }
         });
-        for upstream in snapshot.upstreams.values().filter(|upstream| upstream.health.is_enabled()) {
+        for upstream in snapshot
+            .upstreams
+            .values()
+            .filter(|upstream| upstream.health.is_enabled())
+        {
             let upstream = upstream.clone();
             self.every(CARE, move |gateway| {
                 let upstream = upstream.clone();
@@ -284,7 +338,9 @@ impl Gateway {
                 }
             });
         }
-        self.every(crate::submit::resolve::TAKE_UP, |gateway| async move { crate::submit::resolve::take_up(&gateway).await });
+        self.every(crate::submit::resolve::TAKE_UP, |gateway| async move {
+            crate::submit::resolve::take_up(&gateway).await
+        });
         self.every(BEAT, |gateway| async move { gateway.beat().await });
         let gateway = self.clone();
         tokio::spawn(async move {
@@ -297,7 +353,8 @@ impl Gateway {
         });
     }
 
-    /// Notes how long the registry has been in use, and whether it can be written; what could not be is tried again.
+    /// Notes how long the registry has been in use, and whether it can be written; what could not
+    /// be is tried again.
     async fn beat(&self) {
         let beat = self.registry.beat().await;
         self.metrics.registry_up.set(beat.is_ok().into());
@@ -309,13 +366,19 @@ impl Gateway {
     async fn look_after(&self, upstream: &Upstream) {
         upstream.health.judge(&upstream.probe().await);
         if let Ok(live) = self.registry.live(&upstream.config.name).await {
-            self.metrics.cluster_live_batches.with_label_values(&[upstream.config.name.as_str()]).set(live);
+            self.metrics
+                .cluster_live_batches
+                .with_label_values(&[upstream.config.name.as_str()])
+                .set(live);
         }
     }
 
     /// Runs something now and then, until the shutdown.
-    fn every<F>(self: &Arc<Self>, period: Duration, mut work: impl FnMut(Arc<Gateway>) -> F + Send + 'static)
-    where
+    fn every<F>(
+        self: &Arc<Self>,
+        period: Duration,
+        mut work: impl FnMut(Arc<Gateway>) -> F + Send + 'static,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
         let gateway = self.clone();

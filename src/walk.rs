@@ -5,8 +5,9 @@
 //!          <- respond <- canonical model <- decode <-
 //! ```
 //!
-//! The first three steps are `listen`. This file is the rest, as far as it is common to all operations; `submit` and `batches` go on from
-//! `Walk::operate`. Whatever way a request ends, it ends in [`serve`]: one answer, one log line, one count.
+//! The first three steps are `listen`. This file is the rest, as far as it is common to all
+//! operations; `submit` and `batches` go on from `Walk::operate`. Whatever way a request ends, it
+//! ends in [`serve`]: one answer, one log line, one count.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -36,7 +37,11 @@ use crate::upstream::Errand;
 const LONGEST_REQUEST_ID: usize = 128;
 
 /// Answers one request.
-pub async fn serve<B>(gateway: Arc<Gateway>, peer: SocketAddr, request: Request<B>) -> Response<Body>
+pub async fn serve<B>(
+    gateway: Arc<Gateway>,
+    peer: SocketAddr,
+    request: Request<B>,
+) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -47,12 +52,28 @@ where
     let request_id = request_id(&parts.headers);
     let place = snapshot.base_paths.resolve(parts.uri.path());
     let operation = match &place {
-        Ok(place) => place.resource.operation(&parts.method).unwrap_or(Operation::Other),
+        Ok(place) => place
+            .resource
+            .operation(&parts.method)
+            .unwrap_or(Operation::Other),
         Err(_) => Operation::Other,
     };
-    let traceparent = parts.headers.get("traceparent").filter(|value| value.len() <= 128).cloned();
+    let traceparent = parts
+        .headers
+        .get("traceparent")
+        .filter(|value| value.len() <= 128)
+        .cloned();
     let errand = Arc::new(Errand::new(request_id.clone(), traceparent, peer.ip()));
-    let walk = Walk { gateway: &gateway, snapshot: &snapshot, parts: &parts, errand, peer, operation, started, user: Mutex::new(None) };
+    let walk = Walk {
+        gateway: &gateway,
+        snapshot: &snapshot,
+        parts: &parts,
+        errand,
+        peer,
+        operation,
+        started,
+        user: Mutex::new(None),
+    };
     let mut ending = Ending::new(&walk);
     let mut response = match walk.run(place, body).await {
         Ok(reply) => reply.into_response(),
@@ -66,7 +87,9 @@ where
     if parts.method == Method::HEAD {
         // GET's headers without its body, on HTTP/2 as well.
         *response.body_mut() = Body::default();
-        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(size));
+        response
+            .headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from(size));
     }
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
@@ -76,7 +99,8 @@ where
     response
 }
 
-/// The end of a request, however it comes: counted and logged once, also when the client hangs up and the walk is dropped half-way.
+/// The end of a request, however it comes: counted and logged once, also when the client hangs up
+/// and the walk is dropped half-way.
 struct Ending<'a> {
     walk: &'a Walk<'a>,
     status: u16,
@@ -88,8 +112,16 @@ const CLIENT_CLOSED: u16 = 499;
 
 impl<'a> Ending<'a> {
     fn new(walk: &'a Walk<'a>) -> Self {
-        walk.gateway.metrics.requests_in_flight.with_label_values(&[walk.operation.as_str()]).inc();
-        Ending { walk, status: CLIENT_CLOSED, size: 0 }
+        walk.gateway
+            .metrics
+            .requests_in_flight
+            .with_label_values(&[walk.operation.as_str()])
+            .inc();
+        Ending {
+            walk,
+            status: CLIENT_CLOSED,
+            size: 0,
+        }
     }
 }
 
@@ -105,27 +137,66 @@ impl Drop for Ending<'_> {
         let route = seen.route.as_deref().unwrap_or(NO_ROUTE);
         let operation = walk.operation.as_str();
         let total = walk.started.elapsed();
-        let waited = std::time::Duration::from_micros(walk.errand.waited_us.load(Ordering::Relaxed));
-        metrics.requests_in_flight.with_label_values(&[operation]).dec();
-        metrics.requests_total.with_label_values(&[route, operation, &self.status.to_string()]).inc();
-        metrics.request_duration_seconds.with_label_values(&[route, operation]).observe(total.as_secs_f64());
-        metrics.overhead_seconds.with_label_values(&[operation]).observe(total.saturating_sub(waited).as_secs_f64());
-        #[expect(clippy::cast_precision_loss, reason = "a histogram's buckets are coarser than that")]
-        metrics.response_body_bytes.with_label_values(&[operation]).observe(self.size as f64);
-        let user = walk.user.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let waited =
+            std::time::Duration::from_micros(walk.errand.waited_us.load(Ordering::Relaxed));
+        metrics
+            .requests_in_flight
+            .with_label_values(&[operation])
+            .dec();
+        metrics
+            .requests_total
+            .with_label_values(&[route, operation, &self.status.to_string()])
+            .inc();
+        metrics
+            .request_duration_seconds
+            .with_label_values(&[route, operation])
+            .observe(total.as_secs_f64());
+        metrics
+            .overhead_seconds
+            .with_label_values(&[operation])
+            .observe(total.saturating_sub(waited).as_secs_f64());
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a histogram's buckets are coarser than that"
+        )]
+        metrics
+            .response_body_bytes
+            .with_label_values(&[operation])
+            .observe(self.size as f64);
+        let user = walk
+            .user
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let (method, path) = (&walk.parts.method, walk.parts.uri.path());
-        let line = Line { method, path, peer: walk.peer, operation: walk.operation, user, seen, errand: &walk.errand };
+        let line = Line {
+            method,
+            path,
+            peer: walk.peer,
+            operation: walk.operation,
+            user,
+            seen,
+            errand: &walk.errand,
+        };
         access_log::write(&line, self.status, total, waited, self.size);
     }
 }
 
 /// Takes the client's request id if it is sane, else makes one.
 pub(crate) fn request_id(headers: &HeaderMap) -> String {
-    let given = headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok());
+    let given = headers
+        .get(&REQUEST_ID)
+        .and_then(|value| value.to_str().ok());
     let sane = |id: &&str| {
-        !id.is_empty() && id.len() <= LONGEST_REQUEST_ID && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))
+        !id.is_empty()
+            && id.len() <= LONGEST_REQUEST_ID
+            && id
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))
     };
-    given.filter(sane).map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
+    given
+        .filter(sane)
+        .map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
 }
 
 enum Failure {
@@ -156,8 +227,13 @@ impl Walk<'_> {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        // Who it is comes first: a caller that proves nothing learns nothing, not even which paths there are.
-        let authenticated = self.snapshot.authenticators.authenticate(&self.parts.headers, &self.gateway.metrics).await;
+        // Who it is comes first: a caller that proves nothing learns nothing, not even which paths
+        // there are.
+        let authenticated = self
+            .snapshot
+            .authenticators
+            .authenticate(&self.parts.headers, &self.gateway.metrics)
+            .await;
         let principal = authenticated.map_err(Failure::Refused)?;
         *self.user.lock().unwrap_or_else(PoisonError::into_inner) = Some(principal.user.clone());
         let place = place?;
@@ -180,48 +256,86 @@ impl Walk<'_> {
                 _ => "",
             };
             let message = format!("{method} is not served here; allowed: {allow}{hint}");
-            ApiError { allow: Some(allow), ..ApiError::new(Code::MethodNotAllowed, message) }
+            ApiError {
+                allow: Some(allow),
+                ..ApiError::new(Code::MethodNotAllowed, message)
+            }
         })
     }
 
-    async fn operate<B>(&self, operation: Operation, place: Place, call: Call, body: B) -> Result<Reply, ApiError>
+    async fn operate<B>(
+        &self,
+        operation: Operation,
+        place: Place,
+        call: Call,
+        body: B,
+    ) -> Result<Reply, ApiError>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let query = Query::read(self.parts.uri.query());
         if operation != Operation::CreateBatch {
-            call.snapshot.access.check_do_as(&call.principal, query.do_as.as_deref())?;
+            call.snapshot
+                .access
+                .check_do_as(&call.principal, query.do_as.as_deref())?;
         }
         match (operation, &place.resource) {
-            // Boxed: what is asked rarely and holds much must not make the futures of polls large, which are asked all the time.
+            // Boxed: what is asked rarely and holds much must not make the futures of polls large,
+            // which are asked all the time.
             (Operation::CreateBatch, _) => Box::pin(self.create(place, query, call, body)).await,
             (Operation::ListBatches, _) => Box::pin(call.list(query.list_window()?)).await,
             (Operation::GetBatch, Resource::Batch(key)) => call.item(key).await,
             (Operation::GetState, Resource::State(key)) => call.state(key).await,
-            (Operation::GetLog, Resource::Log(key)) => Box::pin(call.log(key, query.log_window()?)).await,
+            (Operation::GetLog, Resource::Log(key)) => {
+                Box::pin(call.log(key, query.log_window()?)).await
+            }
             (Operation::DeleteBatch, Resource::Batch(key)) => Box::pin(call.kill(key)).await,
             (_, Resource::Version) => Ok(version()),
-            (_, Resource::Sessions) => {
-                Err(ApiError::new(Code::SessionsNotSupported, "interactive sessions are not served here; /batches is"))
-            }
-            (_, Resource::Root) => {
-                Err(ApiError::new(Code::UnknownPath, "this is the base of a Livy batch API; its batches are at /batches"))
-            }
-            _ => Err(ApiError::new(Code::UnknownPath, format!("nothing is served at '{}'", self.parts.uri.path()))),
+            (_, Resource::Sessions) => Err(ApiError::new(
+                Code::SessionsNotSupported,
+                "interactive sessions are not served here; /batches is",
+            )),
+            (_, Resource::Root) => Err(ApiError::new(
+                Code::UnknownPath,
+                "this is the base of a Livy batch API; its batches are at /batches",
+            )),
+            _ => Err(ApiError::new(
+                Code::UnknownPath,
+                format!("nothing is served at '{}'", self.parts.uri.path()),
+            )),
         }
     }
 
-    async fn create<B>(&self, place: Place, query: Query, call: Call, body: B) -> Result<Reply, ApiError>
+    async fn create<B>(
+        &self,
+        place: Place,
+        query: Query,
+        call: Call,
+        body: B,
+    ) -> Result<Reply, ApiError>
     where
         B: HttpBody<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let server = &self.snapshot.config.server;
         let headers = &self.parts.headers;
-        let body = request::read_body(headers, body, server.limits.request_body, server.timeouts.request_body).await?;
-        #[expect(clippy::cast_precision_loss, reason = "a histogram's buckets are coarser than that")]
-        self.gateway.metrics.request_body_bytes.with_label_values(&[Operation::CreateBatch.as_str()]).observe(body.len() as f64);
+        let body = request::read_body(
+            headers,
+            body,
+            server.limits.request_body,
+            server.timeouts.request_body,
+        )
+        .await?;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a histogram's buckets are coarser than that"
+        )]
+        self.gateway
+            .metrics
+            .request_body_bytes
+            .with_label_values(&[Operation::CreateBatch.as_str()])
+            .observe(body.len() as f64);
         let submission = Submission {
             principal: call.principal.clone(),
             spec: request::read_spec(&body)?,
@@ -230,16 +344,31 @@ impl Walk<'_> {
             prefix: place.prefix,
             idempotency_key: idempotency_key(headers)?,
         };
-        submit::submit(self.gateway, self.snapshot, submission, headers, self.errand.clone()).await
+        submit::submit(
+            self.gateway,
+            self.snapshot,
+            submission,
+            headers,
+            self.errand.clone(),
+        )
+        .await
     }
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let sane = value.to_str().ok().filter(|key| !key.trim().is_empty() && key.len() <= 255);
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let sane = value
+        .to_str()
+        .ok()
+        .filter(|key| !key.trim().is_empty() && key.len() <= 255);
     match sane {
         Some(key) => Ok(Some(key.to_owned())),
-        None => Err(ApiError::new(Code::BadRequest, "Idempotency-Key must be 1 to 255 visible characters")),
+        None => Err(ApiError::new(
+            Code::BadRequest,
+            "Idempotency-Key must be 1 to 255 visible characters",
+        )),
     }
 }
 

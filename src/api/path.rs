@@ -1,7 +1,7 @@
 //! From a path to what it names: base paths, pinned clusters, ids and names.
 //!
-//! A trailing slash is the same resource and `//` is one slash. Nothing is ever redirected. A segment is decoded after the path was
-//! split, so `%2F` stays inside a name.
+//! A trailing slash is the same resource and `//` is one slash. Nothing is ever redirected. A
+//! segment is decoded after the path was split, so `%2F` stays inside a name.
 
 use livy_dialect::Operation;
 
@@ -64,7 +64,12 @@ pub struct BasePaths(Vec<Vec<String>>);
 impl BasePaths {
     /// Splits configured base paths; `{name}` stands for any one segment.
     pub fn new(paths: &[String]) -> Self {
-        let split = |path: &String| path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        let split = |path: &String| {
+            path.split('/')
+                .filter(|part| !part.is_empty())
+                .map(str::to_owned)
+                .collect()
+        };
         BasePaths(paths.iter().map(split).collect())
     }
 
@@ -75,13 +80,27 @@ impl BasePaths {
     pub fn resolve(&self, path: &str) -> Result<Place, ApiError> {
         if path.contains(';') {
             // What a parameter means differs between the servers behind; none of them needs one.
-            return Err(ApiError::new(Code::BadRequest, "path parameters (';') are not read here"));
+            return Err(ApiError::new(
+                Code::BadRequest,
+                "path parameters (';') are not read here",
+            ));
         }
         let raw: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        let segments = raw.iter().map(|part| decode(part)).collect::<Result<Vec<_>, _>>()?;
-        let mut place = Place { resource: Resource::Unknown, cluster: None, prefix: String::new() };
+        let segments = raw
+            .iter()
+            .map(|part| decode(part))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut place = Place {
+            resource: Resource::Unknown,
+            cluster: None,
+            prefix: String::new(),
+        };
         for base in &self.0 {
-            let fits = base.len() <= segments.len() && base.iter().zip(&segments).all(|(want, is)| want.starts_with('{') || want == is);
+            let fits = base.len() <= segments.len()
+                && base
+                    .iter()
+                    .zip(&segments)
+                    .all(|(want, is)| want.starts_with('{') || want == is);
             if !fits {
                 continue;
             }
@@ -95,9 +114,18 @@ impl BasePaths {
             }
             let resource = resource(rest)?;
             let known = !matches!(resource, Resource::Unknown | Resource::Root);
-            if known || matches!((&place.resource, &resource), (Resource::Unknown, Resource::Root)) {
+            if known
+                || matches!(
+                    (&place.resource, &resource),
+                    (Resource::Unknown, Resource::Root)
+                )
+            {
                 let prefix = raw[..depth].iter().map(|part| format!("/{part}")).collect();
-                place = Place { resource, cluster, prefix };
+                place = Place {
+                    resource,
+                    cluster,
+                    prefix,
+                };
             }
             if known {
                 break;
@@ -109,7 +137,8 @@ impl BasePaths {
 
 fn decode(part: &str) -> Result<String, ApiError> {
     let text = percent_encoding::percent_decode_str(part).decode_utf8();
-    text.map(|text| text.into_owned()).map_err(|_| ApiError::new(Code::BadRequest, "the path is not UTF-8"))
+    text.map(|text| text.into_owned())
+        .map_err(|_| ApiError::new(Code::BadRequest, "the path is not UTF-8"))
 }
 
 fn resource(rest: &[String]) -> Result<Resource, ApiError> {
@@ -132,7 +161,9 @@ fn batch_key(text: &str) -> Result<BatchKey, ApiError> {
         return Ok(BatchKey::Name(text.to_owned()));
     }
     // Livy's own words for it (`Integer.parseInt`).
-    text.parse().map(BatchKey::Id).map_err(|_| ApiError::new(Code::BadRequest, format!("For input string: \"{text}\"")))
+    text.parse()
+        .map(BatchKey::Id)
+        .map_err(|_| ApiError::new(Code::BadRequest, format!("For input string: \"{text}\"")))
 }
 
 impl Resource {
@@ -172,7 +203,15 @@ mod tests {
 
     #[test]
     fn every_prefix_is_the_same_api() {
-        for prefix in ["", "/livy", "/livy/v1", "/gateway/x/livy/v1", "/gateway/x/livy", "/v3/analytics_engines/g/livy", "//livy"] {
+        for prefix in [
+            "",
+            "/livy",
+            "/livy/v1",
+            "/gateway/x/livy/v1",
+            "/gateway/x/livy",
+            "/v3/analytics_engines/g/livy",
+            "//livy",
+        ] {
             let place = at(&format!("{prefix}/batches/7/state/"));
             assert_eq!(place.resource, Resource::State(BatchKey::Id(7)), "{prefix}");
             assert_eq!(place.prefix, prefix.replace("//", "/"));
@@ -183,14 +222,26 @@ mod tests {
     #[test]
     fn pinned_clusters_are_part_of_the_prefix() {
         let place = at("/livy/clusters/onprem/batches");
-        assert_eq!((place.cluster.as_deref(), place.prefix.as_str()), (Some("onprem"), "/livy/clusters/onprem"));
+        assert_eq!(
+            (place.cluster.as_deref(), place.prefix.as_str()),
+            (Some("onprem"), "/livy/clusters/onprem")
+        );
     }
 
     #[test]
     fn names_and_ids_are_told_apart() {
-        assert_eq!(at("/batches/%30").resource, Resource::Batch(BatchKey::Id(0)));
-        assert_eq!(at("/batches/-1").resource, Resource::Batch(BatchKey::Id(-1)));
-        assert_eq!(at("/batches/0%2Fstate").resource, Resource::Batch(BatchKey::Name("0/state".into())));
+        assert_eq!(
+            at("/batches/%30").resource,
+            Resource::Batch(BatchKey::Id(0))
+        );
+        assert_eq!(
+            at("/batches/-1").resource,
+            Resource::Batch(BatchKey::Id(-1))
+        );
+        assert_eq!(
+            at("/batches/0%2Fstate").resource,
+            Resource::Batch(BatchKey::Name("0/state".into()))
+        );
         assert_eq!(at("/sessions/1/statements").resource, Resource::Sessions);
         assert_eq!(at("/livy").resource, Resource::Root);
         assert_eq!(at("/nowhere").resource, Resource::Unknown);

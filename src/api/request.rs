@@ -55,21 +55,33 @@ impl Query {
     /// # Errors
     /// 400 in Livy's words for what is no 32-bit integer.
     pub fn log_window(&self) -> Result<LogWindow, ApiError> {
-        Ok(LogWindow { from: integer(self.from.as_deref())?, size: integer(self.size.as_deref())? })
+        Ok(LogWindow {
+            from: integer(self.from.as_deref())?,
+            size: integer(self.size.as_deref())?,
+        })
     }
 }
 
 fn decode(text: &str) -> String {
-    percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+    percent_encoding::percent_decode_str(&text.replace('+', " "))
+        .decode_utf8_lossy()
+        .into_owned()
 }
 
 fn integer(text: Option<&str>) -> Result<Option<i32>, ApiError> {
     let Some(text) = text else { return Ok(None) };
     // Rust reads "+3", Livy does not.
-    let number = if text.starts_with('+') { None } else { text.parse().ok() };
+    let number = if text.starts_with('+') {
+        None
+    } else {
+        text.parse().ok()
+    };
     match number {
         Some(number) => Ok(Some(number)),
-        None => Err(ApiError::new(Code::BadRequest, format!("For input string: \"{text}\""))),
+        None => Err(ApiError::new(
+            Code::BadRequest,
+            format!("For input string: \"{text}\""),
+        )),
     }
 }
 
@@ -77,14 +89,26 @@ fn integer(text: Option<&str>) -> Result<Option<i32>, ApiError> {
 ///
 /// # Errors
 /// 408, 413 or 415.
-pub async fn read_body<B>(headers: &HeaderMap, body: B, largest: usize, limit: Duration) -> Result<Bytes, ApiError>
+pub async fn read_body<B>(
+    headers: &HeaderMap,
+    body: B,
+    largest: usize,
+    limit: Duration,
+) -> Result<Bytes, ApiError>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     check_media_type(headers)?;
-    let too_large = || ApiError::new(Code::BodyTooLarge, format!("the body is larger than {largest} bytes"));
-    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let too_large = || {
+        ApiError::new(
+            Code::BodyTooLarge,
+            format!("the body is larger than {largest} bytes"),
+        )
+    };
+    let declared = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|declared| declared > largest as u64) {
         return Err(too_large());
     }
@@ -92,21 +116,39 @@ where
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(ApiError::new(Code::BadRequest, "the body ended early")),
-        Err(_) => Err(ApiError::new(Code::RequestTimeout, format!("the body did not arrive within {limit:?}"))),
+        Err(_) => Err(ApiError::new(
+            Code::RequestTimeout,
+            format!("the body did not arrive within {limit:?}"),
+        )),
     }
 }
 
-/// Refuses what can't be JSON; anything else is read as JSON whatever it calls itself, as Livy does.
+/// Refuses what can't be JSON; anything else is read as JSON whatever it calls itself, as Livy
+/// does.
 fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let lower = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+    let lower = |name| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+    };
     let media_type = lower(CONTENT_TYPE);
-    if media_type.starts_with("application/x-www-form-urlencoded") || media_type.starts_with("multipart/") {
-        let message = format!("'{media_type}' is not read here: send the batch as JSON with Content-Type: application/json");
+    if media_type.starts_with("application/x-www-form-urlencoded")
+        || media_type.starts_with("multipart/")
+    {
+        let message = format!(
+            "'{media_type}' is not read here: send the batch as JSON with Content-Type: application/json"
+        );
         return Err(ApiError::new(Code::UnsupportedMediaType, message));
     }
-    // Java clients send `Content-Encoding: UTF-8`, which means nothing; a real coding would have to be undone.
+    // Java clients send `Content-Encoding: UTF-8`, which means nothing; a real coding would have to
+    // be undone.
     let coding = lower(CONTENT_ENCODING);
-    if ["gzip", "x-gzip", "deflate", "br", "zstd", "compress"].iter().any(|one| coding.contains(one)) {
+    if ["gzip", "x-gzip", "deflate", "br", "zstd", "compress"]
+        .iter()
+        .any(|one| coding.contains(one))
+    {
         return Err(ApiError::new(
             Code::UnsupportedMediaType,
             format!("compressed bodies ('{coding}') are not read here: send plain JSON"),
@@ -138,10 +180,23 @@ mod tests {
     #[test]
     fn first_parameter_wins_and_odd_numbers_are_named() {
         let query = Query::read(Some("from=3&from=4&size=-1&doAs=ann&doas=bob"));
-        assert_eq!(query.log_window().expect("is valid"), LogWindow { from: Some(3), size: Some(-1) });
+        assert_eq!(
+            query.log_window().expect("is valid"),
+            LogWindow {
+                from: Some(3),
+                size: Some(-1)
+            }
+        );
         assert_eq!(query.do_as.as_deref(), Some("ann"));
-        for (text, said) in [("from=abc", "abc"), ("size=", ""), ("from=%2B3", "+3"), ("size=99999999999", "99999999999")] {
-            let error = Query::read(Some(text)).log_window().expect_err("is invalid");
+        for (text, said) in [
+            ("from=abc", "abc"),
+            ("size=", ""),
+            ("from=%2B3", "+3"),
+            ("size=99999999999", "99999999999"),
+        ] {
+            let error = Query::read(Some(text))
+                .log_window()
+                .expect_err("is invalid");
             assert_eq!(error.message, format!("For input string: \"{said}\""));
         }
     }

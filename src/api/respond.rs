@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AGE, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    AGE, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use livy_dialect::{Batch, BatchState};
@@ -69,7 +71,11 @@ impl Reply {
     pub fn ok(body: &impl Serialize) -> Self {
         // Every type that is answered has text keys and no fallible parts, so it can be written.
         let body = serde_json::to_vec(body).unwrap_or_default().into();
-        Reply { status: StatusCode::OK, body, headers: Vec::new() }
+        Reply {
+            status: StatusCode::OK,
+            body,
+            headers: Vec::new(),
+        }
     }
 
     /// Makes it a 201 with a `Location`: a path with the client's own prefix, never a host.
@@ -93,7 +99,16 @@ impl Reply {
     #[must_use]
     pub fn warning(self, text: &str) -> Self {
         // A header holds visible ASCII; a name from a request may hold more.
-        let safe: String = text.chars().map(|c| if c.is_ascii() && !c.is_ascii_control() { c } else { '?' }).collect();
+        let safe: String = text
+            .chars()
+            .map(|c| {
+                if c.is_ascii() && !c.is_ascii_control() {
+                    c
+                } else {
+                    '?'
+                }
+            })
+            .collect();
         self.with(WARNING, &safe)
     }
 

@@ -1,7 +1,8 @@
-//! A JWT key set that is read again at intervals, and at once when a token names a key that is not in it.
+//! A JWT key set that is read again at intervals, and at once when a token names a key that is not
+//! in it.
 //!
-//! A reading that fails keeps the keys that are there. A key that nobody knows asks for one extra reading at most every
-//! `UNKNOWN_KEY_PAUSE`, so that forged tokens can't hammer the issuer.
+//! A reading that fails keeps the keys that are there. A key that nobody knows asks for one extra
+//! reading at most every `UNKNOWN_KEY_PAUSE`, so that forged tokens can't hammer the issuer.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,10 +46,18 @@ impl KeySet {
     /// Makes an empty set; [`KeySet::refresh`] fills it.
     pub fn new(name: &str, source: Source, metrics: Arc<Metrics>) -> Self {
         for outcome in ["ok", "error"] {
-            metrics.jwks_refresh_total.with_label_values(&[name, outcome]);
+            metrics
+                .jwks_refresh_total
+                .with_label_values(&[name, outcome]);
         }
         metrics.jwks_keys.with_label_values(&[name]);
-        let inner = Inner { name: name.to_owned(), source, keys: ArcSwapOption::empty(), last_try: Mutex::new(None), metrics };
+        let inner = Inner {
+            name: name.to_owned(),
+            source,
+            keys: ArcSwapOption::empty(),
+            last_try: Mutex::new(None),
+            metrics,
+        };
         KeySet(Arc::new(inner))
     }
 
@@ -62,8 +71,13 @@ impl KeySet {
     /// # Errors
     /// Why it is none.
     pub fn parse(text: &[u8]) -> Result<JwkSet, String> {
-        let set: JwkSet = serde_json::from_slice(text).map_err(|error| format!("no JSON Web Key Set: {error}"))?;
-        if set.keys.is_empty() { Err("a key set without keys".into()) } else { Ok(set) }
+        let set: JwkSet = serde_json::from_slice(text)
+            .map_err(|error| format!("no JSON Web Key Set: {error}"))?;
+        if set.keys.is_empty() {
+            Err("a key set without keys".into())
+        } else {
+            Ok(set)
+        }
     }
 
     /// Reads the set now.
@@ -71,11 +85,23 @@ impl KeySet {
         let result = self.read().await;
         let outcome = if result.is_ok() { "ok" } else { "error" };
         let labels = [self.0.name.as_str()];
-        self.0.metrics.jwks_refresh_total.with_label_values(&[self.0.name.as_str(), outcome]).inc();
+        self.0
+            .metrics
+            .jwks_refresh_total
+            .with_label_values(&[self.0.name.as_str(), outcome])
+            .inc();
         match result {
             Ok(set) => {
-                self.0.metrics.jwks_keys.with_label_values(&labels).set(i64::try_from(set.keys.len()).unwrap_or(i64::MAX));
-                self.0.metrics.jwks_last_success.with_label_values(&labels).set(unix_now());
+                self.0
+                    .metrics
+                    .jwks_keys
+                    .with_label_values(&labels)
+                    .set(i64::try_from(set.keys.len()).unwrap_or(i64::MAX));
+                self.0
+                    .metrics
+                    .jwks_last_success
+                    .with_label_values(&labels)
+                    .set(unix_now());
                 self.0.keys.store(Some(Arc::new(set)));
                 Ok(())
             }
@@ -88,7 +114,9 @@ impl KeySet {
 
     async fn read(&self) -> Result<JwkSet, String> {
         let text = match &self.0.source {
-            Source::File(path) => tokio::fs::read(path).await.map_err(|error| error.to_string())?,
+            Source::File(path) => tokio::fs::read(path)
+                .await
+                .map_err(|error| error.to_string())?,
             Source::Url(uri, fetcher) => fetcher.get(uri).await?.into(),
         };
         KeySet::parse(&text)
@@ -97,8 +125,13 @@ impl KeySet {
     /// Finds the key for a token.
     ///
     /// # Errors
-    /// `UnknownKey`; `Rejected` when the key is for another algorithm; `BackendError` when no set was ever read.
-    pub async fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<DecodingKey, Outcome> {
+    /// `UnknownKey`; `Rejected` when the key is for another algorithm; `BackendError` when no set
+    /// was ever read.
+    pub async fn find(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<DecodingKey, Outcome> {
         if let Some(found) = self.look(kid, algorithm) {
             return found;
         }
@@ -110,15 +143,29 @@ impl KeySet {
         }
     }
 
-    fn look(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<Result<DecodingKey, Outcome>> {
+    fn look(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Option<Result<DecodingKey, Outcome>> {
         let set = self.0.keys.load();
         let set = set.as_ref()?;
-        let fits = |key: &&Jwk| key.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature);
+        let fits = |key: &&Jwk| {
+            key.common
+                .public_key_use
+                .as_ref()
+                .is_none_or(|usage| *usage == PublicKeyUse::Signature)
+        };
         let key = match kid {
             Some(kid) => set.find(kid)?,
-            // RFC 7515 section 4.1.4: `kid` is optional. Without it only a key that is the single fitting one can be meant.
+            // RFC 7515 section 4.1.4: `kid` is optional. Without it only a key that is the single
+            // fitting one can be meant.
             None => {
-                let mut all = set.keys.iter().filter(fits).filter(|key| agrees(key, algorithm));
+                let mut all = set
+                    .keys
+                    .iter()
+                    .filter(fits)
+                    .filter(|key| agrees(key, algorithm));
                 let first = all.next()?;
                 if all.next().is_some() {
                     return None;
@@ -146,7 +193,10 @@ impl KeySet {
 /// Tells whether a key may be used with an algorithm: its `alg` if it has one, else its type.
 fn agrees(key: &Jwk, algorithm: Algorithm) -> bool {
     match key.common.key_algorithm {
-        Some(declared) => declared.to_string().parse::<Algorithm>().is_ok_and(|declared| declared == algorithm),
+        Some(declared) => declared
+            .to_string()
+            .parse::<Algorithm>()
+            .is_ok_and(|declared| declared == algorithm),
         None => DecodingKey::from_jwk(key).is_ok_and(|key| key.family() == algorithm.family()),
     }
 }

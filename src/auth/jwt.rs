@@ -1,7 +1,8 @@
 //! JSON Web Tokens in `Authorization: Bearer`.
 //!
-//! The algorithm is decided by the key, never by the token's header alone: a header that asks for another family than its key, or for
-//! `none`, is refused. `iss`, `aud` and `exp` are required, `nbf` is honoured (RFC 7519 section 4.1, RFC 8725 section 3.1).
+//! The algorithm is decided by the key, never by the token's header alone: a header that asks for
+//! another family than its key, or for `none`, is refused. `iss`, `aud` and `exp` are required,
+//! `nbf` is honoured (RFC 7519 section 4.1, RFC 8725 section 3.1).
 
 use std::time::Duration;
 
@@ -41,10 +42,14 @@ pub struct JwtVerifier {
 }
 
 impl JwtVerifier {
-    /// Tells whether the token claims to be from this issuer. Proves nothing: it only chooses who verifies.
+    /// Tells whether the token claims to be from this issuer. Proves nothing: it only chooses who
+    /// verifies.
     pub fn recognises(&self, token: &str) -> bool {
-        let claims: Option<Map<String, Value>> = jsonwebtoken::dangerous::insecure_decode_claims(token).ok();
-        claims.and_then(|claims| claims.get("iss")?.as_str().map(|iss| iss == self.issuer)).unwrap_or(false)
+        let claims: Option<Map<String, Value>> =
+            jsonwebtoken::dangerous::insecure_decode_claims(token).ok();
+        claims
+            .and_then(|claims| claims.get("iss")?.as_str().map(|iss| iss == self.issuer))
+            .unwrap_or(false)
     }
 
     /// Verifies a token: user, groups, and how long it still holds.
@@ -53,11 +58,17 @@ impl JwtVerifier {
     /// The outcome to count and to tell.
     pub async fn verify(&self, token: &str) -> Result<(String, Vec<String>, Duration), Outcome> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| Outcome::Malformed)?;
-        // RFC 7515 section 4.1.11: no extension is understood here, so a token that must not be read without one is invalid.
+        // RFC 7515 section 4.1.11: no extension is understood here, so a token that must not be
+        // read without one is invalid.
         if header.crit.is_some() {
             return Err(Outcome::Rejected);
         }
-        let Some(algorithm) = self.algorithms.iter().copied().find(|one| *one == header.alg) else {
+        let Some(algorithm) = self
+            .algorithms
+            .iter()
+            .copied()
+            .find(|one| *one == header.alg)
+        else {
             return Err(Outcome::Rejected);
         };
         let claims = match &self.keys {
@@ -71,10 +82,19 @@ impl JwtVerifier {
             Some(Value::String(user)) if !user.trim().is_empty() => user.clone(),
             _ => return Err(Outcome::Rejected),
         };
-        Ok((user, groups(claims.get(&self.groups_claim)), self.lifetime(&claims)))
+        Ok((
+            user,
+            groups(claims.get(&self.groups_claim)),
+            self.lifetime(&claims),
+        ))
     }
 
-    fn decode(&self, token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<Map<String, Value>, Outcome> {
+    fn decode(
+        &self,
+        token: &str,
+        key: &DecodingKey,
+        algorithm: Algorithm,
+    ) -> Result<Map<String, Value>, Outcome> {
         if key.family() != algorithm.family() {
             return Err(Outcome::Rejected);
         }
@@ -84,13 +104,18 @@ impl JwtVerifier {
         validation.set_audience(&self.audiences);
         validation.leeway = self.leeway.as_secs();
         validation.validate_nbf = true;
-        jsonwebtoken::decode(token, key, &validation).map(|data| data.claims).map_err(|error| match error.kind() {
-            ErrorKind::ExpiredSignature | ErrorKind::ImmatureSignature => Outcome::Expired,
-            ErrorKind::InvalidSignature => Outcome::BadSignature,
-            ErrorKind::InvalidAudience => Outcome::WrongAudience,
-            ErrorKind::InvalidToken | ErrorKind::Base64(_) | ErrorKind::Json(_) | ErrorKind::Utf8(_) => Outcome::Malformed,
-            _ => Outcome::Rejected,
-        })
+        jsonwebtoken::decode(token, key, &validation)
+            .map(|data| data.claims)
+            .map_err(|error| match error.kind() {
+                ErrorKind::ExpiredSignature | ErrorKind::ImmatureSignature => Outcome::Expired,
+                ErrorKind::InvalidSignature => Outcome::BadSignature,
+                ErrorKind::InvalidAudience => Outcome::WrongAudience,
+                ErrorKind::InvalidToken
+                | ErrorKind::Base64(_)
+                | ErrorKind::Json(_)
+                | ErrorKind::Utf8(_) => Outcome::Malformed,
+                _ => Outcome::Rejected,
+            })
     }
 
     fn lifetime(&self, claims: &Map<String, Value>) -> Duration {
@@ -103,7 +128,11 @@ impl JwtVerifier {
 /// Reads groups: a list of texts, or one text with spaces between as in `scope`.
 fn groups(claim: Option<&Value>) -> Vec<String> {
     match claim {
-        Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        Some(Value::Array(items)) => items
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
         Some(Value::String(text)) => text.split_whitespace().map(str::to_owned).collect(),
         _ => Vec::new(),
     }

@@ -1,7 +1,8 @@
-//! Who is calling: the chain of authenticators, and the cache of credentials that were verified a moment ago.
+//! Who is calling: the chain of authenticators, and the cache of credentials that were verified a
+//! moment ago.
 //!
-//! Owns `Authorization`: nothing behind this room ever sees it. A file per authenticator; this one decides which of them a credential
-//! is for. Leaves what a principal may do to `access`.
+//! Owns `Authorization`: nothing behind this room ever sees it. A file per authenticator; this one
+//! decides which of them a credential is for. Leaves what a principal may do to `access`.
 
 pub mod htpasswd;
 pub mod jwks;
@@ -23,15 +24,15 @@ use htpasswd::Htpasswd;
 use jwt::JwtVerifier;
 use passwords::{Passwords, Unchecked};
 
-/// How long a verified credential is believed without another look. Seconds, so that a removed user is out soon; long enough that
-/// a scheduler's polls don't pay bcrypt each time.
+/// How long a verified credential is believed without another look. Seconds, so that a removed user
+/// is out soon; long enough that a scheduler's polls don't pay bcrypt each time.
 const VERIFIED_FOR: Duration = Duration::from_secs(10);
 
 /// How many verified credentials are remembered; about 100 bytes each.
 const VERIFIED_CAPACITY: usize = 10_000;
 
-/// The longest password that is hashed, in bytes. Longer ones are nobody's, and some hashes take time with the square of their length:
-/// sha-crypt seconds for 20 kB.
+/// The longest password that is hashed, in bytes. Longer ones are nobody's, and some hashes take
+/// time with the square of their length: sha-crypt seconds for 20 kB.
 const LONGEST_PASSWORD: usize = 1024;
 
 /// Somebody, proven.
@@ -128,7 +129,8 @@ impl Failed {
         }
     }
 
-    /// Returns what to answer with: a 401 would tell a client that its credential is wrong, which nobody knows when nobody looked.
+    /// Returns what to answer with: a 401 would tell a client that its credential is wrong, which
+    /// nobody knows when nobody looked.
     fn code(self) -> Code {
         match self {
             Failed::Crowded => Code::TooManyLogins,
@@ -152,7 +154,8 @@ pub struct Refusal {
     pub code: Code,
     /// Why, for the client.
     pub message: &'static str,
-    /// One `WWW-Authenticate` value for each scheme in force; none where the credential is not what is wrong.
+    /// One `WWW-Authenticate` value for each scheme in force; none where the credential is not what
+    /// is wrong.
     pub challenges: Vec<HeaderValue>,
 }
 
@@ -182,7 +185,8 @@ pub struct Authenticators {
     chain: Vec<Authenticator>,
     challenges: Vec<HeaderValue>,
     verified: Cache<[u8; 32], Verified>,
-    /// Makes the cache's keys useless to whoever reads memory without it, and different in every process.
+    /// Makes the cache's keys useless to whoever reads memory without it, and different in every
+    /// process.
     key: hmac::Key,
     passwords: Passwords,
 }
@@ -207,9 +211,13 @@ impl Authenticators {
         let mut challenges = Vec::new();
         for one in &chain {
             for outcome in Outcome::ALL {
-                metrics.auth_total.with_label_values(&[one.name.as_str(), outcome.as_str()]);
+                metrics
+                    .auth_total
+                    .with_label_values(&[one.name.as_str(), outcome.as_str()]);
             }
-            metrics.auth_duration_seconds.with_label_values(&[one.name.as_str()]);
+            metrics
+                .auth_duration_seconds
+                .with_label_values(&[one.name.as_str()]);
             let challenge = match one.check {
                 Check::Basic(_) => "Basic realm=\"livy-gateway\", charset=\"UTF-8\"",
                 Check::Jwt(_) => "Bearer realm=\"livy-gateway\"",
@@ -221,16 +229,29 @@ impl Authenticators {
             }
         }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let random = uuid::Uuid::new_v4().into_bytes().into_iter().chain(uuid::Uuid::new_v4().into_bytes());
+        let random = uuid::Uuid::new_v4()
+            .into_bytes()
+            .into_iter()
+            .chain(uuid::Uuid::new_v4().into_bytes());
         let key = hmac::Key::new(hmac::HMAC_SHA256, &random.collect::<Vec<u8>>());
-        Authenticators { chain, challenges, verified: Cache::new(VERIFIED_CAPACITY), key, passwords: Passwords::new(cores) }
+        Authenticators {
+            chain,
+            challenges,
+            verified: Cache::new(VERIFIED_CAPACITY),
+            key,
+            passwords: Passwords::new(cores),
+        }
     }
 
     /// Says who is calling.
     ///
     /// # Errors
     /// The refusal to answer with.
-    pub async fn authenticate(&self, headers: &HeaderMap, metrics: &Metrics) -> Result<Arc<Principal>, Refusal> {
+    pub async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        metrics: &Metrics,
+    ) -> Result<Arc<Principal>, Refusal> {
         let mut given = headers.get_all(AUTHORIZATION).iter();
         let header = given.next();
         // Two credentials in one request: no telling which of them another reader would believe.
@@ -250,14 +271,27 @@ impl Authenticators {
         };
         let started = Instant::now();
         let result = self.check(authenticator, credential).await;
-        metrics.auth_duration_seconds.with_label_values(&[authenticator.name.as_str()]).observe(started.elapsed().as_secs_f64());
+        metrics
+            .auth_duration_seconds
+            .with_label_values(&[authenticator.name.as_str()])
+            .observe(started.elapsed().as_secs_f64());
         match result {
             Ok((user, groups, lifetime)) => {
                 count(metrics, &authenticator.name, Outcome::Accepted);
-                let principal = Arc::new(Principal { user, groups, authenticator: authenticator.name.clone() });
+                let principal = Arc::new(Principal {
+                    user,
+                    groups,
+                    authenticator: authenticator.name.clone(),
+                });
                 if let Some(key) = cache_key {
                     let until = Instant::now() + lifetime.min(VERIFIED_FOR);
-                    self.verified.insert(key, Verified { principal: principal.clone(), until });
+                    self.verified.insert(
+                        key,
+                        Verified {
+                            principal: principal.clone(),
+                            until,
+                        },
+                    );
                 }
                 Ok(principal)
             }
@@ -284,11 +318,23 @@ impl Authenticators {
             (Check::Anonymous(_), Credential::None) => true,
             _ => false,
         };
-        let same_scheme = |one: &&Authenticator| matches!((&one.check, credential), (Check::Jwt(_), Credential::Bearer(_)));
-        self.chain.iter().find(fits).or_else(|| self.chain.iter().find(same_scheme))
+        let same_scheme = |one: &&Authenticator| {
+            matches!(
+                (&one.check, credential),
+                (Check::Jwt(_), Credential::Bearer(_))
+            )
+        };
+        self.chain
+            .iter()
+            .find(fits)
+            .or_else(|| self.chain.iter().find(same_scheme))
     }
 
-    async fn check(&self, authenticator: &Authenticator, credential: Credential<'_>) -> Result<(String, Vec<String>, Duration), Failed> {
+    async fn check(
+        &self,
+        authenticator: &Authenticator,
+        credential: Credential<'_>,
+    ) -> Result<(String, Vec<String>, Duration), Failed> {
         match (&authenticator.check, credential) {
             (Check::Anonymous(user), _) => Ok((user.clone(), Vec::new(), VERIFIED_FOR)),
             (Check::Jwt(jwt), Credential::Bearer(token)) => Ok(jwt.verify(token).await?),
@@ -296,10 +342,15 @@ impl Authenticators {
                 if password.len() > LONGEST_PASSWORD {
                     return Err(Outcome::Rejected.into());
                 }
-                // The first authenticator of a kind gets all credentials of that kind, and a user's name can't hold a colon.
+                // The first authenticator of a kind gets all credentials of that kind, and a user's
+                // name can't hold a colon.
                 let key = self.keyed_hash(&[user.as_bytes(), b":", password.as_bytes()]);
                 let (file, name) = (file.clone(), user.clone());
-                match self.passwords.check(key, move || file.verify(&name, &password)).await {
+                match self
+                    .passwords
+                    .check(key, move || file.verify(&name, &password))
+                    .await
+                {
                     Ok(true) => Ok((user, Vec::new(), VERIFIED_FOR)),
                     Ok(false) => Err(Outcome::Rejected.into()),
                     Err(Unchecked::TooMany) => Err(Failed::Crowded),
@@ -324,18 +375,33 @@ impl Authenticators {
 
     fn refusal(&self, failed: Failed) -> Refusal {
         let code = failed.code();
-        let challenges = if code == Code::Unauthenticated { self.challenges.clone() } else { Vec::new() };
-        Refusal { code, message: failed.sentence(), challenges }
+        let challenges = if code == Code::Unauthenticated {
+            self.challenges.clone()
+        } else {
+            Vec::new()
+        };
+        Refusal {
+            code,
+            message: failed.sentence(),
+            challenges,
+        }
     }
 }
 
 fn count(metrics: &Metrics, authenticator: &str, outcome: Outcome) {
-    metrics.auth_total.with_label_values(&[authenticator, outcome.as_str()]).inc();
+    metrics
+        .auth_total
+        .with_label_values(&[authenticator, outcome.as_str()])
+        .inc();
 }
 
 fn read(header: Option<&HeaderValue>) -> Credential<'_> {
-    let Some(value) = header else { return Credential::None };
-    let Ok(text) = value.to_str() else { return Credential::Unreadable };
+    let Some(value) = header else {
+        return Credential::None;
+    };
+    let Ok(text) = value.to_str() else {
+        return Credential::Unreadable;
+    };
     let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
     let rest = rest.trim();
     if scheme.eq_ignore_ascii_case("bearer") && !rest.is_empty() {
@@ -343,11 +409,21 @@ fn read(header: Option<&HeaderValue>) -> Credential<'_> {
     }
     if scheme.eq_ignore_ascii_case("basic") {
         // RFC 7617: the first colon ends the user's name; a name can't hold one, a password can.
-        let decoded = STANDARD.decode(rest).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let decoded = STANDARD
+            .decode(rest)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok());
         return match decoded.as_deref().and_then(|pair| pair.split_once(':')) {
-            Some((user, password)) if !user.is_empty() => Credential::Basic { user: user.to_owned(), password: password.to_owned() },
+            Some((user, password)) if !user.is_empty() => Credential::Basic {
+                user: user.to_owned(),
+                password: password.to_owned(),
+            },
             _ => Credential::Unreadable,
         };
     }
-    if scheme.eq_ignore_ascii_case("bearer") { Credential::Unreadable } else { Credential::OtherScheme }
+    if scheme.eq_ignore_ascii_case("bearer") {
+        Credential::Unreadable
+    } else {
+        Credential::OtherScheme
+    }
 }

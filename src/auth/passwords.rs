@@ -1,15 +1,18 @@
-//! Password checks, rationed: as many at once as there are cores, a bounded queue behind them, each credential once.
+//! Password checks, rationed: as many at once as there are cores, a bounded queue behind them, each
+//! credential once.
 //!
-//! Owns when a hash is computed; leaves what is computed to `htpasswd`. A check belongs to none of those who asked for it: it goes on for
-//! the others when one hangs up, keeps its core until the hash is really done, and leaves the queue when nobody waits for it any more.
+//! Owns when a hash is computed; leaves what is computed to `htpasswd`. A check belongs to none of
+//! those who asked for it: it goes on for the others when one hangs up, keeps its core until the
+//! hash is really done, and leaves the queue when nobody waits for it any more.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, watch};
 
-/// How many checks may wait for each core. At a quarter of a second each (bcrypt at cost 12) the last one waits four seconds, which
-/// clients still bear; a longer queue would only be full of askers who gave up.
+/// How many checks may wait for each core. At a quarter of a second each (bcrypt at cost 12) the
+/// last one waits four seconds, which clients still bear; a longer queue would only be full of
+/// askers who gave up.
 const QUEUE_PER_CORE: usize = 16;
 
 /// What a credential is known by: never the password itself.
@@ -36,24 +39,38 @@ pub(super) struct Passwords {
 type Open = Mutex<HashMap<Key, watch::Sender<Option<bool>>>>;
 
 impl Passwords {
-    /// Makes room for as many checks at once as there are cores, so that hashing never starves the polls for long.
+    /// Makes room for as many checks at once as there are cores, so that hashing never starves the
+    /// polls for long.
     pub(super) fn new(cores: usize) -> Self {
-        Passwords { cores: Arc::new(Semaphore::new(cores)), most: cores * (1 + QUEUE_PER_CORE), open: Arc::default() }
+        Passwords {
+            cores: Arc::new(Semaphore::new(cores)),
+            most: cores * (1 + QUEUE_PER_CORE),
+            open: Arc::default(),
+        }
     }
 
-    /// Returns whether the password fits, as `work` finds it out; whoever asks meanwhile under the same key shares the verdict.
+    /// Returns whether the password fits, as `work` finds it out; whoever asks meanwhile under the
+    /// same key shares the verdict.
     ///
     /// Dropping the future withdraws one asker, never the work that has begun.
     ///
     /// # Errors
     /// There is no verdict, and why.
-    pub(super) async fn check(&self, key: Key, work: impl FnOnce() -> bool + Send + 'static) -> Result<bool, Unchecked> {
+    pub(super) async fn check(
+        &self,
+        key: Key,
+        work: impl FnOnce() -> bool + Send + 'static,
+    ) -> Result<bool, Unchecked> {
         let mut verdict = self.join(key, work)?;
         let told = verdict.wait_for(Option::is_some).await;
         told.ok().and_then(|told| *told).ok_or(Unchecked::Broken)
     }
 
-    fn join(&self, key: Key, work: impl FnOnce() -> bool + Send + 'static) -> Result<watch::Receiver<Option<bool>>, Unchecked> {
+    fn join(
+        &self,
+        key: Key,
+        work: impl FnOnce() -> bool + Send + 'static,
+    ) -> Result<watch::Receiver<Option<bool>>, Unchecked> {
         let mut open = lock(&self.open);
         if let Some(running) = open.get(&key) {
             return Ok(running.subscribe());
@@ -80,7 +97,8 @@ async fn run(
         () = abandoned(&open, key, &tell) => return,
     };
     let check = move || {
-        // Held by the thread that computes: whoever hangs up can't make room for one more at its side.
+        // Held by the thread that computes: whoever hangs up can't make room for one more at its
+        // side.
         let _core = core;
         work()
     };
@@ -139,7 +157,9 @@ mod tests {
 
     impl Gate {
         fn wait_for_begin(&self) {
-            self.began.recv_timeout(Duration::from_secs(30)).expect("the work begins");
+            self.began
+                .recv_timeout(Duration::from_secs(30))
+                .expect("the work begins");
         }
     }
 
@@ -162,10 +182,20 @@ mod tests {
         first.wait_for_begin();
         asking.abort();
         let _ = asking.await;
-        assert_eq!(passwords.cores.available_permits(), 0, "nobody waits, and still it computes");
+        assert_eq!(
+            passwords.cores.available_permits(),
+            0,
+            "nobody waits, and still it computes"
+        );
         first.go.send(()).expect("it waits");
-        until("the core is free", || passwords.cores.available_permits() == 1).await;
-        until("the check is off the list", || lock(&passwords.open).is_empty()).await;
+        until("the core is free", || {
+            passwords.cores.available_permits() == 1
+        })
+        .await;
+        until("the check is off the list", || {
+            lock(&passwords.open).is_empty()
+        })
+        .await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,8 +208,15 @@ mod tests {
         };
         let hasty = ask(Box::new(work));
         first.wait_for_begin();
-        let others: Vec<_> = (0..10).map(|_| ask(Box::new(|| unreachable!("it is being hashed already")))).collect();
-        until("all have joined", || lock(&passwords.open).get(&[1; 32]).is_some_and(|tell| tell.receiver_count() == 11)).await;
+        let others: Vec<_> = (0..10)
+            .map(|_| ask(Box::new(|| unreachable!("it is being hashed already"))))
+            .collect();
+        until("all have joined", || {
+            lock(&passwords.open)
+                .get(&[1; 32])
+                .is_some_and(|tell| tell.receiver_count() == 11)
+        })
+        .await;
         hasty.abort();
         let _ = hasty.await;
         first.go.send(()).expect("it waits");
@@ -187,7 +224,11 @@ mod tests {
             assert_eq!(other.await.expect("no panic"), Ok(true));
         }
         assert_eq!(first.runs.load(Ordering::SeqCst), 1);
-        assert_eq!(passwords.check([1; 32], || false).await, Ok(false), "the next one is hashed again");
+        assert_eq!(
+            passwords.check([1; 32], || false).await,
+            Ok(false),
+            "the next one is hashed again"
+        );
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -200,9 +241,14 @@ mod tests {
         };
         let running = ask(0, Box::new(work));
         first.wait_for_begin();
-        let waiting: Vec<_> = (1..=16).map(|key| ask(key, Box::new(|| unreachable!("nobody waits for it")))).collect();
+        let waiting: Vec<_> = (1..=16)
+            .map(|key| ask(key, Box::new(|| unreachable!("nobody waits for it"))))
+            .collect();
         until("the queue is full", || lock(&passwords.open).len() == 17).await;
-        assert_eq!(passwords.check([99; 32], || true).await, Err(Unchecked::TooMany));
+        assert_eq!(
+            passwords.check([99; 32], || true).await,
+            Err(Unchecked::TooMany)
+        );
         waiting.iter().for_each(tokio::task::JoinHandle::abort);
         until("the queue is empty", || lock(&passwords.open).len() == 1).await;
         let next = ask(99, Box::new(|| true));
@@ -214,7 +260,10 @@ mod tests {
     #[tokio::test]
     async fn a_check_that_breaks_is_no_verdict() {
         let passwords = Passwords::new(1);
-        assert_eq!(passwords.check([1; 32], || panic!("on purpose")).await, Err(Unchecked::Broken));
+        assert_eq!(
+            passwords.check([1; 32], || panic!("on purpose")).await,
+            Err(Unchecked::Broken)
+        );
         assert_eq!(passwords.check([1; 32], || true).await, Ok(true));
     }
 }

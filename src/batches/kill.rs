@@ -1,8 +1,9 @@
 //! `DELETE /batches/{id}`: kill, and forget.
 //!
-//! The wish is stored before anything is sent, and carried out by a task that outlives its request; one that can't be carried out yet is remembered
-//! and goes on. The batch is looked at first: a cluster that began to count again may have given its id to somebody else's job, and what can't be
-//! told apart is not killed.
+//! The wish is stored before anything is sent, and carried out by a task that outlives its request;
+//! one that can't be carried out yet is remembered and goes on. The batch is looked at first: a
+//! cluster that began to count again may have given its id to somebody else's job, and what can't
+//! be told apart is not killed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +26,15 @@ impl Call {
     /// Serves `DELETE /batches/{id}`.
     ///
     /// # Errors
-    /// 404, 403 where everybody may see but not kill, 502 when the kill is not confirmed, 503 when it can't be stored.
+    /// 404, 403 where everybody may see but not kill, 502 when the kill is not confirmed, 503 when
+    /// it can't be stored.
     pub async fn kill(&self, key: &BatchKey) -> Result<Reply, ApiError> {
         let entry = self.find(key).await?;
         if !self.snapshot.access.may_kill(&self.principal, &entry) {
-            return Err(ApiError::new(Code::Forbidden, format!("batch {} belongs to somebody else", entry.id)));
+            return Err(ApiError::new(
+                Code::Forbidden,
+                format!("batch {} belongs to somebody else", entry.id),
+            ));
         }
         if entry.peek(|known| known.presumed) && !self.snapshot.access.is_admin(&self.principal) {
             return Err(only_presumed(&entry));
@@ -50,30 +55,56 @@ impl Call {
         };
         match killed {
             Ok((Some(result), _)) => result?,
-            Ok((None, _)) => return Err(ApiError::new(Code::Internal, "the kill ended early; it is remembered")),
+            Ok((None, _)) => {
+                return Err(ApiError::new(
+                    Code::Internal,
+                    "the kill ended early; it is remembered",
+                ));
+            }
             Err(_) => return Err(unconfirmed(&entry, "the kill is under way")),
         }
-        Ok(Reply::ok(&json!({"msg": "deleted"})).from_cluster(&entry.cluster, &entry.route, upstream_id.as_deref()))
+        Ok(Reply::ok(&json!({"msg": "deleted"})).from_cluster(
+            &entry.cluster,
+            &entry.route,
+            upstream_id.as_deref(),
+        ))
     }
 
     fn deadline(&self, entry: &Entry) -> Duration {
-        let timeouts = self.snapshot.upstream_of(entry).map(|upstream| upstream.config.timeouts);
+        let timeouts = self
+            .snapshot
+            .upstream_of(entry)
+            .map(|upstream| upstream.config.timeouts);
         timeouts
-            .map_or(WAIT_FOR_SUBMISSION, |timeouts| timeouts.create_batch.max(timeouts.response) + WAIT_FOR_SUBMISSION)
+            .map_or(WAIT_FOR_SUBMISSION, |timeouts| {
+                timeouts.create_batch.max(timeouts.response) + WAIT_FOR_SUBMISSION
+            })
             .min(Duration::from_secs(110))
     }
 
-    /// Carries a kill out. Also for one that an earlier request, or an earlier process, was asked for.
+    /// Carries a kill out. Also for one that an earlier request, or an earlier process, was asked
+    /// for.
     pub(super) async fn kill_to_the_end(&self, entry: &Arc<Entry>) -> Result<(), ApiError> {
-        self.registry().ask_kill(entry, self.snapshot.access.is_admin(&self.principal)).await.map_err(|error| not_stored(&error))?;
-        // What is on its way can't be killed before it is known where it is; the result is looked at below.
+        self.registry()
+            .ask_kill(entry, self.snapshot.access.is_admin(&self.principal))
+            .await
+            .map_err(|error| not_stored(&error))?;
+        // What is on its way can't be killed before it is known where it is; the result is looked
+        // at below.
         let _ = timeout(WAIT_FOR_SUBMISSION, entry.resolved()).await;
         match entry.phase() {
-            Phase::Sending => return Err(unconfirmed(entry, "it is still being submitted; the kill is remembered")),
+            Phase::Sending => {
+                return Err(unconfirmed(
+                    entry,
+                    "it is still being submitted; the kill is remembered",
+                ));
+            }
             Phase::Refused | Phase::Deleted { .. } => return Ok(()),
             Phase::Detached { .. } => {}
             // It was presumed while this waited: the wish is void.
-            Phase::Bound { .. } if entry.peek(|known| known.presumed && !known.kill_asked) => return Err(only_presumed(entry)),
+            Phase::Bound { .. } if entry.peek(|known| known.presumed && !known.kill_asked) => {
+                return Err(only_presumed(entry));
+            }
             Phase::Bound { .. } => self.kill_upstream(entry).await?,
         }
         if let Err(error) = self.registry().delete(entry).await {
@@ -88,7 +119,10 @@ impl Call {
             let message = format!("cluster '{}' is not configured or disabled", entry.cluster);
             return Err(ApiError::new(Code::ClusterUnavailable, message));
         };
-        match self.fetch_item(entry, upstream, Operation::DeleteBatch).await {
+        match self
+            .fetch_item(entry, upstream, Operation::DeleteBatch)
+            .await
+        {
             Ok(_) => {}
             // Nothing of ours is left there: the cluster has begun to count again.
             Err(Nothing::Another) => return Ok(()),
@@ -103,52 +137,87 @@ impl Call {
             Err(Nothing::NoAnswer(error)) => return Err(unreachable(upstream, &error)),
         }
         let dialect = upstream.dialect();
-        let Some(request) = entry.with_ref(|batch| dialect.delete(batch)) else { return Ok(()) };
-        let answer = upstream.ask(Operation::DeleteBatch, &request, &self.errand, |response| dialect.decode_delete(response)).await;
+        let Some(request) = entry.with_ref(|batch| dialect.delete(batch)) else {
+            return Ok(());
+        };
+        let answer = upstream
+            .ask(Operation::DeleteBatch, &request, &self.errand, |response| {
+                dialect.decode_delete(response)
+            })
+            .await;
         match answer {
             Ok(Deleted::Gone) => Ok(()),
-            Err(AskError::Send(SendError::NotSent { .. })) => Err(unreachable(upstream, "it can't be reached")),
-            // Whoever asked a moment ago may have killed it; whether it is gone is settled by looking again.
+            Err(AskError::Send(SendError::NotSent { .. })) => {
+                Err(unreachable(upstream, "it can't be reached"))
+            }
+            // Whoever asked a moment ago may have killed it; whether it is gone is settled by
+            // looking again.
             Ok(Deleted::Verify) | Err(_) => self.confirm(entry, upstream).await,
         }
     }
 
     /// Reads the batch again: an answer to a kill may prove nothing, the state does.
     async fn confirm(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<(), ApiError> {
-        match self.fetch_item(entry, upstream, Operation::DeleteBatch).await {
+        match self
+            .fetch_item(entry, upstream, Operation::DeleteBatch)
+            .await
+        {
             Err(Nothing::Gone) => self.nothing_there(entry, upstream).await,
             Err(Nothing::Another) => Ok(()),
-            Ok(seen) if matches!(seen.state, StateReading::Known(state) if state.is_terminal()) => Ok(()),
-            _ => Err(unconfirmed(entry, "its cluster did not confirm the kill, which is remembered")),
+            Ok(seen) if matches!(seen.state, StateReading::Known(state) if state.is_terminal()) => {
+                Ok(())
+            }
+            _ => Err(unconfirmed(
+                entry,
+                "its cluster did not confirm the kill, which is remembered",
+            )),
         }
     }
 
-    /// The cluster has no such batch, or shows another one under its id. One that had ended may be gone; one that ran is believed to be gone only
-    /// when that has held for a while: a Livy that recovers says so of jobs that run on.
+    /// The cluster has no such batch, or shows another one under its id. One that had ended may be
+    /// gone; one that ran is believed to be gone only when that has held for a while: a Livy that
+    /// recovers says so of jobs that run on.
     async fn nothing_there(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<(), ApiError> {
         if entry.peek(|known| known.state.is_terminal()) || self.is_lost(entry, upstream).await {
             return Ok(());
         }
-        Err(unconfirmed(entry, "its cluster does not know it at the moment; the kill is remembered"))
+        Err(unconfirmed(
+            entry,
+            "its cluster does not know it at the moment; the kill is remembered",
+        ))
     }
 }
 
 fn only_presumed(entry: &Entry) -> ApiError {
-    let message =
-        format!("batch {} is only presumed to be yours: the answer to its submission was lost; an administrator can kill it", entry.id);
+    let message = format!(
+        "batch {} is only presumed to be yours: the answer to its submission was lost; an administrator can kill it",
+        entry.id
+    );
     ApiError::new(Code::Forbidden, message)
 }
 
 fn unconfirmed(entry: &Entry, why: &str) -> ApiError {
-    ApiError::new(Code::KillUnconfirmed, format!("batch {}: {why}; ask again", entry.id))
+    ApiError::new(
+        Code::KillUnconfirmed,
+        format!("batch {}: {why}; ask again", entry.id),
+    )
 }
 
 fn not_stored(error: &RegistryError) -> ApiError {
     tracing::error!(%error, "a kill could not be stored; nothing was sent");
-    ApiError::new(Code::RegistryUnavailable, "the gateway's registry can't be written; nothing was killed")
+    ApiError::new(
+        Code::RegistryUnavailable,
+        "the gateway's registry can't be written; nothing was killed",
+    )
 }
 
 fn unreachable(upstream: &Upstream, why: impl std::fmt::Display) -> ApiError {
     tracing::warn!(cluster = %upstream.config.name, %why, "a kill could not be sent");
-    ApiError::new(Code::ClusterUnavailable, format!("cluster '{}' can't be reached; the kill is remembered", upstream.config.name))
+    ApiError::new(
+        Code::ClusterUnavailable,
+        format!(
+            "cluster '{}' can't be reached; the kill is remembered",
+            upstream.config.name
+        ),
+    )
 }

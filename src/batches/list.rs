@@ -22,10 +22,19 @@ impl Call {
     pub async fn list(&self, window: ListWindow) -> Result<Reply, ApiError> {
         let all_answered = self.refresh_lists().await?;
         let visible = self.snapshot.access.visible(&self.principal);
-        let listed = self.registry().list(visible, self.pinned.clone(), move |total| window.range(total)).await;
+        let listed = self
+            .registry()
+            .list(visible, self.pinned.clone(), move |total| {
+                window.range(total)
+            })
+            .await;
         let (total, entries) = listed.map_err(|error| read_failed(&error))?;
         let sessions: Vec<Batch> = entries.iter().map(|entry| entry.batch()).collect();
-        let reply = Reply::ok(&ListBody { from: window.from, total, sessions });
+        let reply = Reply::ok(&ListBody {
+            from: window.from,
+            total,
+            sessions,
+        });
         Ok(if all_answered { reply } else { reply.stale() })
     }
 
@@ -35,11 +44,19 @@ impl Call {
             None => self.snapshot.upstreams.values().cloned().collect(),
             Some(name) => match self.snapshot.upstreams.get(name) {
                 Some(upstream) => vec![upstream.clone()],
-                None => return Err(ApiError::new(Code::UnknownPath, format!("there is no cluster '{name}'"))),
+                None => {
+                    return Err(ApiError::new(
+                        Code::UnknownPath,
+                        format!("there is no cluster '{name}'"),
+                    ));
+                }
             },
         };
         let mut asked = JoinSet::new();
-        for upstream in upstreams.into_iter().filter(|upstream| upstream.health.is_enabled()) {
+        for upstream in upstreams
+            .into_iter()
+            .filter(|upstream| upstream.health.is_enabled())
+        {
             let call = self.clone();
             asked.spawn(async move { call.refresh_list(&upstream).await });
         }
@@ -51,7 +68,10 @@ impl Call {
         if !upstream.health.is_alive() {
             return false;
         }
-        let last = *upstream.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *upstream
+            .listed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if last.is_some_and(|at| at.elapsed() < upstream.config.freshness) {
             return true;
         }
@@ -59,7 +79,11 @@ impl Call {
             let (call, upstream) = (self.clone(), upstream.clone());
             async move { call.read_list(&upstream).await }
         };
-        let answered = timeout(upstream.config.timeouts.response, self.gateway.lists.join(upstream.config.name.clone(), work)).await;
+        let answered = timeout(
+            upstream.config.timeouts.response,
+            self.gateway.lists.join(upstream.config.name.clone(), work),
+        )
+        .await;
         matches!(answered, Ok((Some(true), _)))
     }
 
@@ -72,12 +96,22 @@ impl Call {
                 return false;
             }
         };
-        if let Some(highest) = seen.iter().filter_map(|seen| seen.upstream_id.parse().ok()).max() {
+        if let Some(highest) = seen
+            .iter()
+            .filter_map(|seen| seen.upstream_id.parse().ok())
+            .max()
+        {
             upstream.listed_up_to(highest);
         }
-        match self.registry().adopt(&upstream.config.name, seen, asked).await {
+        match self
+            .registry()
+            .adopt(&upstream.config.name, seen, asked)
+            .await
+        {
             Ok((entered, late)) => {
-                entered.into_iter().for_each(|state| upstream.handles.entered(state));
+                entered
+                    .into_iter()
+                    .for_each(|state| upstream.handles.entered(state));
                 for (entry, seen) in late {
                     submit::late::deal_with(&self.gateway, upstream, &entry, &seen).await;
                 }
@@ -87,7 +121,10 @@ impl Call {
                 return false;
             }
         }
-        *upstream.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *upstream
+            .listed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         true
     }
 }

@@ -1,7 +1,7 @@
 //! `GET /batches/{id}/log`: Livy's window, whatever the cluster has.
 //!
-//! Schedulers read the log after every success and fail the task if that fails; so this answers 200 for every batch that can be seen.
-//! Where there is no log, or none any more, one line says so.
+//! Schedulers read the log after every success and fail the task if that fails; so this answers 200
+//! for every batch that can be seen. Where there is no log, or none any more, one line says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,10 @@ impl Call {
     /// 404 only.
     pub async fn log(&self, key: &BatchKey, window: LogWindow) -> Result<Reply, ApiError> {
         let entry = self.find(key).await?;
-        let limit = self.snapshot.upstream_of(&entry).map_or(Duration::MAX, |upstream| upstream.config.timeouts.response);
+        let limit = self
+            .snapshot
+            .upstream_of(&entry)
+            .map_or(Duration::MAX, |upstream| upstream.config.timeouts.response);
         let read = tokio::time::timeout(limit, self.read_log(&entry, window)).await;
         let reply = match read.unwrap_or_else(|_| Err("the cluster takes too long".into())) {
             Ok(LogAnswer::Cut(part)) => cut_by_cluster(&entry, &part),
@@ -52,22 +55,36 @@ impl Call {
         }
         let read = match plan {
             LogPlan::Nowhere(line) => return Ok(LogAnswer::Nowhere(line)),
-            LogPlan::Window(request) => {
-                upstream.ask(Operation::GetLog, &request, &self.errand, |response| dialect.decode_log(response)).await.map(LogAnswer::Cut)
-            }
-            LogPlan::Pages { size, headers } => self.read_pages(entry, upstream, size, headers).await.map(LogAnswer::Whole),
+            LogPlan::Window(request) => upstream
+                .ask(Operation::GetLog, &request, &self.errand, |response| {
+                    dialect.decode_log(response)
+                })
+                .await
+                .map(LogAnswer::Cut),
+            LogPlan::Pages { size, headers } => self
+                .read_pages(entry, upstream, size, headers)
+                .await
+                .map(LogAnswer::Whole),
         };
         read.map_err(|error| match error {
-            AskError::Fault(fault) => format!("the cluster has no log for it now: {}", fault.message),
+            AskError::Fault(fault) => {
+                format!("the cluster has no log for it now: {}", fault.message)
+            }
             AskError::Send(_) => "the cluster does not answer".into(),
         })
     }
 
-    /// A log comes by id and says nothing about whose it is: the batch itself is looked at first, unless that was done a moment ago. An id that is
-    /// never given twice needs no look.
+    /// A log comes by id and says nothing about whose it is: the batch itself is looked at first,
+    /// unless that was done a moment ago. An id that is never given twice needs no look.
     async fn make_sure(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<(), String> {
-        let counted = entry.upstream_id().is_some_and(|id| id.parse::<u64>().is_ok());
-        let known = entry.peek(|known| known.item.is_some_and(|at| at.elapsed() < upstream.config.freshness));
+        let counted = entry
+            .upstream_id()
+            .is_some_and(|id| id.parse::<u64>().is_ok());
+        let known = entry.peek(|known| {
+            known
+                .item
+                .is_some_and(|at| at.elapsed() < upstream.config.freshness)
+        });
         if !counted || known {
             return Ok(());
         }
@@ -76,23 +93,40 @@ impl Call {
                 self.registry().observe(entry, &seen).await;
                 Ok(())
             }
-            Err(Nothing::Gone | Nothing::Another) => Err("the cluster no longer has this batch".into()),
-            Err(Nothing::CannotTell) => Err("the cluster shows a batch under its id that may be another one".into()),
+            Err(Nothing::Gone | Nothing::Another) => {
+                Err("the cluster no longer has this batch".into())
+            }
+            Err(Nothing::CannotTell) => {
+                Err("the cluster shows a batch under its id that may be another one".into())
+            }
             Err(Nothing::NoAnswer(_)) => Err("the cluster does not answer".into()),
         }
     }
 
-    /// Reads a log from its first line, in pages, until a short one. Positions are always explicit: a cursor on the server would be
-    /// shared with every other reader.
-    async fn read_pages(&self, entry: &Entry, upstream: &Upstream, size: i32, headers: bool) -> Result<Vec<String>, AskError> {
+    /// Reads a log from its first line, in pages, until a short one. Positions are always explicit:
+    /// a cursor on the server would be shared with every other reader.
+    async fn read_pages(
+        &self,
+        entry: &Entry,
+        upstream: &Upstream,
+        size: i32,
+        headers: bool,
+    ) -> Result<Vec<String>, AskError> {
         let dialect = upstream.dialect();
         let mut lines = Vec::new();
         if headers {
             lines.push("stdout: ".to_owned());
         }
         for page in 0..MOST_PAGES {
-            let Some(request) = entry.with_ref(|batch| dialect.log_page(batch, page * size, size)) else { break };
-            let part = upstream.ask(Operation::GetLog, &request, &self.errand, |response| dialect.decode_log(response)).await?;
+            let Some(request) = entry.with_ref(|batch| dialect.log_page(batch, page * size, size))
+            else {
+                break;
+            };
+            let part = upstream
+                .ask(Operation::GetLog, &request, &self.errand, |response| {
+                    dialect.decode_log(response)
+                })
+                .await?;
             let full = i32::try_from(part.lines.len()).is_ok_and(|count| count >= size);
             lines.extend(part.lines);
             if !full {
@@ -118,19 +152,38 @@ enum LogAnswer {
 fn cut_by_cluster(entry: &Entry, part: &LogPart) -> Reply {
     let count = i64::try_from(part.lines.len()).unwrap_or(i64::MAX);
     let from = part.from.unwrap_or(0);
-    // A `total` below what was just read makes readers stop early; there is none above it that could not be read.
-    let total = part.total.unwrap_or(0).max(if count == 0 { 0 } else { from.saturating_add(count) });
-    Reply::ok(&LogBody { id: entry.id.0, from, total, log: &part.lines })
+    // A `total` below what was just read makes readers stop early; there is none above it that
+    // could not be read.
+    let total = part.total.unwrap_or(0).max(if count == 0 {
+        0
+    } else {
+        from.saturating_add(count)
+    });
+    Reply::ok(&LogBody {
+        id: entry.id.0,
+        from,
+        total,
+        log: &part.lines,
+    })
 }
 
 fn cut(entry: &Entry, window: LogWindow, lines: &[String]) -> Reply {
     let (from, range) = window.resolve(lines.len());
     let total = i64::try_from(lines.len()).unwrap_or(i64::MAX);
-    Reply::ok(&LogBody { id: entry.id.0, from, total, log: &lines[range] })
+    Reply::ok(&LogBody {
+        id: entry.id.0,
+        from,
+        total,
+        log: &lines[range],
+    })
 }
 
 /// Returns the last lines that were seen, or one that says why there are none.
 fn last_known(entry: &Entry, why: &str) -> Vec<String> {
     let lines = entry.peek(|known| known.log.clone());
-    if lines.is_empty() { vec![format!("livy-gateway: no log is at hand: {why}")] } else { lines }
+    if lines.is_empty() {
+        vec![format!("livy-gateway: no log is at hand: {why}")]
+    } else {
+        lines
+    }
 }

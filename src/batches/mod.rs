@@ -1,8 +1,9 @@
 //! Everything but submitting: polls, items, lists, logs, kills.
 //!
-//! A poll must never fail because a cluster is away while the job goes on: real clients give up at the first bad answer. So what is known
-//! is always at hand, and a cluster is asked only where that could bring something new. A file per operation; this one finds the batch
-//! and refreshes what is known of it.
+//! A poll must never fail because a cluster is away while the job goes on: real clients give up at
+//! the first bad answer. So what is known is always at hand, and a cluster is asked only where that
+//! could bring something new. A file per operation; this one finds the batch and refreshes what is
+//! known of it.
 
 pub mod kill;
 pub mod list;
@@ -119,19 +120,32 @@ impl Call {
         let found = match key {
             BatchKey::Id(id) if *id > 0 => self.registry().get(GatewayId(*id)).await,
             BatchKey::Id(_) => Ok(None),
-            BatchKey::Name(name) => self.registry().by_name(name, self.snapshot.access.visible(&self.principal)).await,
+            BatchKey::Name(name) => {
+                self.registry()
+                    .by_name(name, self.snapshot.access.visible(&self.principal))
+                    .await
+            }
         };
         let entry = found.map_err(|error| read_failed(&error))?;
         entry
             .filter(|entry| self.snapshot.access.may_see(&self.principal, entry))
-            .filter(|entry| self.pinned.as_ref().is_none_or(|cluster| *cluster == entry.cluster))
+            .filter(|entry| {
+                self.pinned
+                    .as_ref()
+                    .is_none_or(|cluster| *cluster == entry.cluster)
+            })
             .inspect(|entry| self.errand.goes_to(self.route_label(entry), &entry.cluster))
             .ok_or_else(|| ApiError::no_such_batch(&key.to_string()))
     }
 
-    /// Returns the route by which a batch came, if there still is one of that name: labels are configured names only.
+    /// Returns the route by which a batch came, if there still is one of that name: labels are
+    /// configured names only.
     fn route_label<'a>(&self, entry: &'a Entry) -> &'a str {
-        let known = self.snapshot.routes.iter().any(|route| route.name == entry.route);
+        let known = self
+            .snapshot
+            .routes
+            .iter()
+            .any(|route| route.name == entry.route);
         if known { &entry.route } else { NO_ROUTE }
     }
 
@@ -154,33 +168,60 @@ impl Call {
         let entry = self.find(key).await?;
         let origin = self.refresh(&entry, Want::State).await?;
         let state = entry.peek(|known| known.state);
-        let reply = origin.mark(Reply::ok(&StateBody { id: entry.id.0, state }));
+        let reply = origin.mark(Reply::ok(&StateBody {
+            id: entry.id.0,
+            state,
+        }));
         Ok(self.signed(reply, &entry))
     }
 
     fn signed(&self, reply: Reply, entry: &Entry) -> Reply {
-        entry.peek(|known| reply.from_cluster(&entry.cluster, &entry.route, known.phase.upstream_id()))
+        entry.peek(|known| {
+            reply.from_cluster(&entry.cluster, &entry.route, known.phase.upstream_id())
+        })
     }
 
-    /// Brings what is known up to date, if the cluster could know more. Takes no longer than the cluster's own deadline for an answer, whoever
-    /// began to ask.
+    /// Brings what is known up to date, if the cluster could know more. Takes no longer than the
+    /// cluster's own deadline for an answer, whoever began to ask.
     async fn refresh(&self, entry: &Arc<Entry>, want: Want) -> Result<Origin, ApiError> {
         let origin = match self.answer_from_memory(entry, want) {
             Some(origin) => origin,
             None => match self.snapshot.upstream_of(entry) {
-                None => self.stale(entry, Duration::MAX, "its cluster is not configured or disabled")?,
-                Some(upstream) => match timeout(upstream.config.timeouts.response, self.ask_once(entry, upstream, want)).await {
+                None => self.stale(
+                    entry,
+                    Duration::MAX,
+                    "its cluster is not configured or disabled",
+                )?,
+                Some(upstream) => match timeout(
+                    upstream.config.timeouts.response,
+                    self.ask_once(entry, upstream, want),
+                )
+                .await
+                {
                     Ok(origin) => origin?,
-                    Err(_) => self.stale(entry, upstream.config.stale_reads, "its cluster takes too long")?,
+                    Err(_) => self.stale(
+                        entry,
+                        upstream.config.stale_reads,
+                        "its cluster takes too long",
+                    )?,
                 },
             },
         };
-        self.gateway.metrics.state_reads_total.with_label_values(&[origin.as_str()]).inc();
+        self.gateway
+            .metrics
+            .state_reads_total
+            .with_label_values(&[origin.as_str()])
+            .inc();
         Ok(origin)
     }
 
     /// Asks the cluster, or joins whoever is asking it: failures are shared as well.
-    async fn ask_once(&self, entry: &Arc<Entry>, upstream: &Upstream, want: Want) -> Result<Origin, ApiError> {
+    async fn ask_once(
+        &self,
+        entry: &Arc<Entry>,
+        upstream: &Upstream,
+        want: Want,
+    ) -> Result<Origin, ApiError> {
         // Whoever wants no memory at all gets none: another's answer would be just that.
         if upstream.config.freshness.is_zero() {
             return self.ask(entry, want).await;
@@ -199,8 +240,15 @@ impl Call {
     fn answer_from_memory(&self, entry: &Entry, want: Want) -> Option<Origin> {
         let (settled, heard) = entry.peek(|known| {
             let bound = matches!(known.phase, Phase::Bound { .. });
-            let heard = if want == Want::State { known.heard } else { known.item };
-            (!bound || (known.state.is_terminal() && (want == Want::State || known.complete)), heard)
+            let heard = if want == Want::State {
+                known.heard
+            } else {
+                known.item
+            };
+            (
+                !bound || (known.state.is_terminal() && (want == Want::State || known.complete)),
+                heard,
+            )
         });
         if settled {
             return Some(Origin::Terminal);
@@ -212,35 +260,62 @@ impl Call {
 
     async fn ask(&self, entry: &Arc<Entry>, want: Want) -> Result<Origin, ApiError> {
         let Some(upstream) = self.snapshot.upstream_of(entry) else {
-            return self.stale(entry, Duration::MAX, "its cluster is not configured or disabled");
+            return self.stale(
+                entry,
+                Duration::MAX,
+                "its cluster is not configured or disabled",
+            );
         };
         if !upstream.health.is_alive() {
-            return self.stale(entry, upstream.config.stale_reads, "its cluster does not answer");
+            return self.stale(
+                entry,
+                upstream.config.stale_reads,
+                "its cluster does not answer",
+            );
         }
         match self.fetch(entry, upstream, want).await {
             Ok(()) => Ok(Origin::Upstream),
             Err(Nothing::Gone | Nothing::Another) => Box::pin(self.gone(entry, upstream)).await,
-            Err(Nothing::CannotTell) => self.stale(entry, Duration::MAX, "its cluster shows a batch under its id that may be another one"),
+            Err(Nothing::CannotTell) => self.stale(
+                entry,
+                Duration::MAX,
+                "its cluster shows a batch under its id that may be another one",
+            ),
             Err(Nothing::NoAnswer(error)) => {
                 tracing::debug!(batch = %entry.id, cluster = %entry.cluster, %error, "a poll is answered from what is known");
-                self.stale(entry, upstream.config.stale_reads, "its cluster gives no answer that can be used")
+                self.stale(
+                    entry,
+                    upstream.config.stale_reads,
+                    "its cluster gives no answer that can be used",
+                )
             }
         }
     }
 
-    async fn fetch(&self, entry: &Arc<Entry>, upstream: &Upstream, want: Want) -> Result<(), Nothing> {
+    async fn fetch(
+        &self,
+        entry: &Arc<Entry>,
+        upstream: &Upstream,
+        want: Want,
+    ) -> Result<(), Nothing> {
         let dialect = upstream.dialect();
         if want == Want::State
             && self.state_is_enough(entry)
             && let Some(request) = entry.with_ref(|batch| dialect.state(batch))
             && entry.with_ref(|batch| dialect.get(batch)).as_ref() != Some(&request)
         {
-            let answer = upstream.ask(Operation::GetState, &request, &self.errand, |response| dialect.decode_state(response)).await;
+            let answer = upstream
+                .ask(Operation::GetState, &request, &self.errand, |response| {
+                    dialect.decode_state(response)
+                })
+                .await;
             match answer {
                 Ok((id, reading)) if entry.upstream_id().as_deref() == Some(id.as_str()) => {
                     self.learnt(upstream, &reading);
                     let new_state = self.registry().observe_state(entry, &reading).await;
-                    new_state.into_iter().for_each(|state| upstream.handles.entered(state));
+                    new_state
+                        .into_iter()
+                        .for_each(|state| upstream.handles.entered(state));
                     if new_state.is_some_and(BatchState::is_terminal) {
                         Box::pin(self.complete(entry, upstream)).await;
                     }
@@ -248,37 +323,59 @@ impl Call {
                 }
                 // Another batch's id under our name, or no such name: the item will tell.
                 Ok(_) => {}
-                Err(AskError::Fault(fault)) if matches!(fault.kind, FaultKind::NotFound | FaultKind::Refused) => {}
+                Err(AskError::Fault(fault))
+                    if matches!(fault.kind, FaultKind::NotFound | FaultKind::Refused) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        let operation = if want == Want::State { Operation::GetState } else { Operation::GetBatch };
+        let operation = if want == Want::State {
+            Operation::GetState
+        } else {
+            Operation::GetBatch
+        };
         let seen = self.fetch_item(entry, upstream, operation).await?;
         self.learnt(upstream, &seen.state);
         let new_state = self.registry().observe(entry, &seen).await;
-        new_state.into_iter().for_each(|state| upstream.handles.entered(state));
+        new_state
+            .into_iter()
+            .for_each(|state| upstream.handles.entered(state));
         Ok(())
     }
 
-    /// Tells whether an answer that holds an id and a state can be trusted to be about this batch: it is asked for by a name that was made up for
-    /// it. Anything else is compared as a whole item.
+    /// Tells whether an answer that holds an id and a state can be trusted to be about this batch:
+    /// it is asked for by a name that was made up for it. Anything else is compared as a whole
+    /// item.
     fn state_is_enough(&self, entry: &Entry) -> bool {
         entry.lookup.is_made_up() && entry.peek(|known| known.echoed)
     }
 
-    /// Reads the whole item of a batch that has just ended, for the day when its cluster has forgotten it. Failing to costs a later look.
+    /// Reads the whole item of a batch that has just ended, for the day when its cluster has
+    /// forgotten it. Failing to costs a later look.
     async fn complete(&self, entry: &Arc<Entry>, upstream: &Upstream) {
         match self.fetch_item(entry, upstream, Operation::GetBatch).await {
             Ok(seen) => drop(self.registry().observe(entry, &seen).await),
-            Err(why) => tracing::debug!(batch = %entry.id, ?why, "the last look at an ended batch brought nothing"),
+            Err(why) => {
+                tracing::debug!(batch = %entry.id, ?why, "the last look at an ended batch brought nothing")
+            }
         }
     }
 
     /// Asks for the item and makes sure that it is this batch and no other.
-    async fn fetch_item(&self, entry: &Entry, upstream: &Upstream, operation: Operation) -> Result<Observed, Nothing> {
+    async fn fetch_item(
+        &self,
+        entry: &Entry,
+        upstream: &Upstream,
+        operation: Operation,
+    ) -> Result<Observed, Nothing> {
         let dialect = upstream.dialect();
-        let Some(request) = entry.with_ref(|batch| dialect.get(batch)) else { return Err(Nothing::Gone) };
-        let seen = upstream.ask(operation, &request, &self.errand, |response| dialect.decode_get(response)).await?;
+        let Some(request) = entry.with_ref(|batch| dialect.get(batch)) else {
+            return Err(Nothing::Gone);
+        };
+        let seen = upstream
+            .ask(operation, &request, &self.errand, |response| {
+                dialect.decode_get(response)
+            })
+            .await?;
         upstream.showed_id(&seen.upstream_id);
         match entry.same(&seen) {
             Same::Yes => Ok(seen),
@@ -289,19 +386,34 @@ impl Call {
 
     fn learnt(&self, upstream: &Upstream, reading: &livy_dialect::StateReading) {
         if let livy_dialect::StateReading::Unknown(word) = reading {
-            let labels = [upstream.config.flavor.as_str(), Operation::GetState.as_str(), "unknown_state"];
-            self.gateway.metrics.translation_errors_total.with_label_values(&labels).inc();
+            let labels = [
+                upstream.config.flavor.as_str(),
+                Operation::GetState.as_str(),
+                "unknown_state",
+            ];
+            self.gateway
+                .metrics
+                .translation_errors_total
+                .with_label_values(&labels)
+                .inc();
             tracing::warn!(cluster = %upstream.config.name, %word, "a state that is not in the contract; the last known one is shown");
         }
     }
 
-    /// The cluster has no such batch. If it had ended, that is all right; if not, it is lost, once that has held for a while.
+    /// The cluster has no such batch. If it had ended, that is all right; if not, it is lost, once
+    /// that has held for a while.
     async fn gone(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<Origin, ApiError> {
         let has_ended = entry.peek(|known| known.state.is_terminal());
         match self.is_lost(entry, upstream).await {
             true => {}
             false if has_ended => {}
-            false => return self.stale(entry, upstream.config.stale_reads, "its cluster does not know it at the moment"),
+            false => {
+                return self.stale(
+                    entry,
+                    upstream.config.stale_reads,
+                    "its cluster does not know it at the moment",
+                );
+            }
         }
         if entry.peek(|known| known.kill_asked) {
             // That is what its owner wanted; should it show up again, it is killed as a late one.
@@ -312,7 +424,11 @@ impl Call {
         }
         let reason = "its cluster no longer knows this batch; it was restarted, or the batch was deleted there";
         if !has_ended {
-            self.gateway.metrics.lost_batches_total.with_label_values(&[upstream.config.name.as_str()]).inc();
+            self.gateway
+                .metrics
+                .lost_batches_total
+                .with_label_values(&[upstream.config.name.as_str()])
+                .inc();
             upstream.handles.entered(BatchState::Error);
             tracing::warn!(batch = %entry.id, cluster = %entry.cluster, "a live batch is lost: its cluster no longer knows it");
         }
@@ -322,8 +438,9 @@ impl Call {
         Ok(Origin::Terminal)
     }
 
-    /// Tells whether a cluster that says that it has no such batch is to be believed: it has been saying so for long enough, and works otherwise. An
-    /// instance that was moved or deleted answers 404 to everything, and a Livy that recovers does for a while.
+    /// Tells whether a cluster that says that it has no such batch is to be believed: it has been
+    /// saying so for long enough, and works otherwise. An instance that was moved or deleted
+    /// answers 404 to everything, and a Livy that recovers does for a while.
     async fn is_lost(&self, entry: &Entry, upstream: &Upstream) -> bool {
         entry.is_missing() >= upstream.config.lost_after && upstream.probe().await.is_ok()
     }
@@ -335,7 +452,11 @@ impl Call {
         if has_ended || silent_for <= limit {
             return Ok(Origin::Stale(heard.map(|at: Instant| at.elapsed())));
         }
-        let message = format!("batch {} can't be looked at: {why}, for {} s", entry.id, silent_for.as_secs());
+        let message = format!(
+            "batch {} can't be looked at: {why}, for {} s",
+            entry.id,
+            silent_for.as_secs()
+        );
         Err(ApiError::new(Code::ClusterUnavailable, message))
     }
 }

@@ -1,5 +1,5 @@
-//! Looking after batches that nobody asks about: a cluster forgets what has ended, and a scheduler that was away must still learn how its job did;
-//! a kill that could not be carried out goes on.
+//! Looking after batches that nobody asks about: a cluster forgets what has ended, and a scheduler
+//! that was away must still learn how its job did; a kill that could not be carried out goes on.
 
 use std::sync::Arc;
 
@@ -12,18 +12,28 @@ fn call(gateway: &Arc<Gateway>) -> Call {
     Call {
         gateway: Arc::clone(gateway),
         snapshot: gateway.snapshot.load_full(),
-        principal: Arc::new(Principal { user: String::new(), groups: Vec::new(), authenticator: String::new() }),
+        principal: Arc::new(Principal {
+            user: String::new(),
+            groups: Vec::new(),
+            authenticator: String::new(),
+        }),
         errand: Arc::new(Errand::default()),
         pinned: None,
     }
 }
 
-/// Asks a cluster for the state of each live batch that went through this gateway and was not heard of for `watch`. A batch that a client
-/// polls costs nothing here.
+/// Asks a cluster for the state of each live batch that went through this gateway and was not heard
+/// of for `watch`. A batch that a client polls costs nothing here.
 pub async fn watch(gateway: &Arc<Gateway>, upstream: &Upstream) {
-    let silent = match gateway.registry.silent(&upstream.config.name, upstream.config.watch).await {
+    let silent = match gateway
+        .registry
+        .silent(&upstream.config.name, upstream.config.watch)
+        .await
+    {
         Ok(silent) => silent,
-        Err(error) => return tracing::error!(cluster = %upstream.config.name, %error, "live batches could not be read"),
+        Err(error) => {
+            return tracing::error!(cluster = %upstream.config.name, %error, "live batches could not be read");
+        }
     };
     let call = call(gateway);
     for entry in silent {
@@ -40,7 +50,9 @@ pub async fn watch(gateway: &Arc<Gateway>, upstream: &Upstream) {
 pub async fn finish_kills(gateway: &Arc<Gateway>, upstream: &Upstream) {
     let wanted = match gateway.registry.to_kill(&upstream.config.name).await {
         Ok(wanted) => wanted,
-        Err(error) => return tracing::error!(cluster = %upstream.config.name, %error, "kills that are not confirmed could not be read"),
+        Err(error) => {
+            return tracing::error!(cluster = %upstream.config.name, %error, "kills that are not confirmed could not be read");
+        }
     };
     let call = call(gateway);
     for entry in wanted {

@@ -1,4 +1,5 @@
-//! The endpoint under test: one request, one answer, every answer remembered. Follows no redirect, keeps no cookie, repeats nothing.
+//! The endpoint under test: one request, one answer, every answer remembered. Follows no redirect,
+//! keeps no cookie, repeats nothing.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +24,8 @@ use crate::upstream::{chain, tls};
 /// The header that Livy's CSRF protection wants; its value is free.
 const CSRF: HeaderName = HeaderName::from_static("x-requested-by");
 /// Why nothing more is asked.
-pub(super) const TIME_IS_OVER: &str = "the time for the whole suite was over before this could be told";
+pub(super) const TIME_IS_OVER: &str =
+    "the time for the whole suite was over before this could be told";
 /// A page of logs is a few hundred KiB at most.
 const LARGEST: usize = 16 << 20;
 
@@ -45,10 +47,14 @@ impl Login {
     fn header(&self) -> Result<HeaderValue, String> {
         use secrecy::ExposeSecret as _;
         let text = match self {
-            Login::Basic { user, password } => format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.expose_secret()))),
+            Login::Basic { user, password } => format!(
+                "Basic {}",
+                STANDARD.encode(format!("{user}:{}", password.expose_secret()))
+            ),
             Login::Bearer(token) => format!("Bearer {}", token.expose_secret()),
         };
-        let mut value = HeaderValue::try_from(text).map_err(|_| "the login holds characters that no header can carry".to_owned())?;
+        let mut value = HeaderValue::try_from(text)
+            .map_err(|_| "the login holds characters that no header can carry".to_owned())?;
         value.set_sensitive(true);
         Ok(value)
     }
@@ -58,7 +64,10 @@ impl Login {
         use secrecy::ExposeSecret as _;
         match self {
             Login::Basic { user, password } => {
-                vec![STANDARD.encode(format!("{user}:{}", password.expose_secret())), password.expose_secret().to_owned()]
+                vec![
+                    STANDARD.encode(format!("{user}:{}", password.expose_secret())),
+                    password.expose_secret().to_owned(),
+                ]
             }
             Login::Bearer(token) => vec![token.expose_secret().to_owned()],
         }
@@ -93,7 +102,13 @@ impl Ask {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CSRF, HeaderValue::from_static("livy-gateway-certify"));
-        Ask { method, path: path.into(), headers, body: Bytes::new(), login: true }
+        Ask {
+            method,
+            path: path.into(),
+            headers,
+            body: Bytes::new(),
+            login: true,
+        }
     }
 
     pub(super) fn get(path: impl Into<String>) -> Ask {
@@ -166,12 +181,22 @@ impl Endpoint {
             login.header()?;
         }
         let mut problems = Vec::new();
-        let tls = tls::client(&ClusterTls { ca_file: address.ca_file, ..ClusterTls::default() }, &[], &mut problems);
+        let tls = tls::client(
+            &ClusterTls {
+                ca_file: address.ca_file,
+                ..ClusterTls::default()
+            },
+            &[],
+            &mut problems,
+        );
         if let Some(problem) = problems.first() {
             return Err(format!("--ca: {}", problem.what));
         }
         let connector = Connector::new(tls, address.request_limit, Arc::default());
-        let client = Client::builder(TokioExecutor::new()).retry_canceled_requests(false).pool_max_idle_per_host(4).build(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .retry_canceled_requests(false)
+            .pool_max_idle_per_host(4)
+            .build(connector);
         Ok(Endpoint {
             url: address.url,
             client,
@@ -205,7 +230,10 @@ impl Endpoint {
 
     /// Returns every answer so far.
     pub(super) fn seen(&self) -> Vec<Arc<Answer>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Arc<Answer>, Miss> {
@@ -222,27 +250,53 @@ impl Endpoint {
     pub(super) async fn send_to(&self, ask: Ask, path: &str) -> Result<Arc<Answer>, Miss> {
         let what = format!("{} {}", ask.method, ask.path);
         let mut parts = self.url.clone().into_parts();
-        parts.path_and_query = Some(PathAndQuery::try_from(path).map_err(|error| Miss::failed(format!("{what}: {error}")))?);
-        let uri = Uri::from_parts(parts).map_err(|error| Miss::failed(format!("{what}: {error}")))?;
+        parts.path_and_query = Some(
+            PathAndQuery::try_from(path)
+                .map_err(|error| Miss::failed(format!("{what}: {error}")))?,
+        );
+        let uri =
+            Uri::from_parts(parts).map_err(|error| Miss::failed(format!("{what}: {error}")))?;
         let mut request = Request::new(Full::new(ask.body.clone()));
         *request.method_mut() = ask.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = ask.headers.clone();
         if let Some(login) = self.login.as_ref().filter(|_| ask.login) {
-            request.headers_mut().insert(AUTHORIZATION, login.header().map_err(Miss::failed)?);
+            request
+                .headers_mut()
+                .insert(AUTHORIZATION, login.header().map_err(Miss::failed)?);
         }
         let exchange = async {
-            let response = self.client.request(request).await.map_err(|error| chain(&error))?;
+            let response = self
+                .client
+                .request(request)
+                .await
+                .map_err(|error| chain(&error))?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, LARGEST).collect().await.map_err(|error| chain(error.as_ref()))?.to_bytes();
+            let body = Limited::new(body, LARGEST)
+                .collect()
+                .await
+                .map_err(|error| chain(error.as_ref()))?
+                .to_bytes();
             Ok::<_, String>((head, body))
         };
         let left = self.time_left();
-        let (head, body) = match tokio::time::timeout(left.unwrap_or(self.limit).min(self.limit), exchange).await {
+        let (head, body) = match tokio::time::timeout(
+            left.unwrap_or(self.limit).min(self.limit),
+            exchange,
+        )
+        .await
+        {
             Ok(Ok(answer)) => answer,
             Ok(Err(why)) => return Err(Miss::failed(format!("{what}: no answer: {why}"))),
-            Err(_) if left.is_some_and(|left| left < self.limit) => return Err(Miss::failed(format!("{what}: {TIME_IS_OVER}"))),
-            Err(_) => return Err(Miss::failed(format!("{what}: no answer within {:?}", self.limit))),
+            Err(_) if left.is_some_and(|left| left < self.limit) => {
+                return Err(Miss::failed(format!("{what}: {TIME_IS_OVER}")));
+            }
+            Err(_) => {
+                return Err(Miss::failed(format!(
+                    "{what}: no answer within {:?}",
+                    self.limit
+                )));
+            }
         };
         let answer = Arc::new(Answer {
             method: ask.method,
@@ -252,7 +306,10 @@ impl Endpoint {
             body,
             with_login: ask.login,
         });
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&answer));
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(&answer));
         Ok(answer)
     }
 
@@ -269,7 +326,10 @@ impl Endpoint {
     /// Takes the login out of a text that is going to be shown: some servers echo it.
     pub(super) fn without_secrets(&self, text: String) -> String {
         let secrets = self.login.as_ref().map(Login::secrets).unwrap_or_default();
-        secrets.iter().filter(|secret| secret.len() > 2).fold(text, |text, secret| text.replace(secret.as_str(), "***"))
+        secrets
+            .iter()
+            .filter(|secret| secret.len() > 2)
+            .fold(text, |text, secret| text.replace(secret.as_str(), "***"))
     }
 }
 
@@ -286,7 +346,11 @@ impl Answer {
             self.method,
             self.path,
             self.status,
-            if body.is_empty() { "(no body)".into() } else { shorten(&body) }
+            if body.is_empty() {
+                "(no body)".into()
+            } else {
+                shorten(&body)
+            }
         )
     }
 }

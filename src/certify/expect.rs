@@ -1,4 +1,5 @@
-//! What an answer can be expected to be. Each expectation that does not hold is a sentence: what was asked, what came, what was wanted.
+//! What an answer can be expected to be. Each expectation that does not hold is a sentence: what
+//! was asked, what came, what was wanted.
 
 use serde_json::{Map, Value};
 
@@ -28,7 +29,11 @@ pub(super) type Outcome = Result<(), Miss>;
 
 /// Fails with a sentence unless something holds.
 pub(super) fn ensure(holds: bool, why: impl FnOnce() -> String) -> Outcome {
-    if holds { Ok(()) } else { Err(Miss::Failed(why())) }
+    if holds {
+        Ok(())
+    } else {
+        Err(Miss::Failed(why()))
+    }
 }
 
 /// Cuts a text for a line of a report.
@@ -48,7 +53,11 @@ impl Answer {
     }
 
     pub(super) fn status(&self, wanted: u16) -> Result<&Self, Miss> {
-        if self.status == wanted { Ok(self) } else { Err(self.miss(format!("status {wanted}"))) }
+        if self.status == wanted {
+            Ok(self)
+        } else {
+            Err(self.miss(format!("status {wanted}")))
+        }
     }
 
     pub(super) fn json(&self) -> Result<Value, Miss> {
@@ -64,10 +73,13 @@ impl Answer {
 
     /// Expects no body.
     pub(super) fn empty(&self) -> Outcome {
-        ensure(self.body.is_empty(), || format!("{}; wanted no body", self.line()))
+        ensure(self.body.is_empty(), || {
+            format!("{}; wanted no body", self.line())
+        })
     }
 
-    /// Returns the message of an error, in each form that Livy knows: `{"msg": …}` or a bare JSON string.
+    /// Returns the message of an error, in each form that Livy knows: `{"msg": …}` or a bare JSON
+    /// string.
     pub(super) fn message(&self) -> Option<String> {
         match serde_json::from_slice(&self.body).ok()? {
             Value::String(text) => Some(text),
@@ -80,11 +92,20 @@ impl Answer {
     pub(super) fn says(&self, status: u16, needle: &str) -> Outcome {
         self.status(status)?;
         let object = self.object()?;
-        let told = object.get("msg").and_then(Value::as_str).is_some_and(|text| text.to_lowercase().contains(&needle.to_lowercase()));
-        ensure(told, || format!("{}; wanted {{\"msg\": …}} with {needle:?} in it", self.line()))
+        let told = object
+            .get("msg")
+            .and_then(Value::as_str)
+            .is_some_and(|text| text.to_lowercase().contains(&needle.to_lowercase()));
+        ensure(told, || {
+            format!(
+                "{}; wanted {{\"msg\": …}} with {needle:?} in it",
+                self.line()
+            )
+        })
     }
 
-    /// Expects an error that is a bare JSON string: Livy's form for what its JSON reader or its handler threw.
+    /// Expects an error that is a bare JSON string: Livy's form for what its JSON reader or its
+    /// handler threw.
     pub(super) fn bare(&self, status: u16, needle: &str) -> Outcome {
         self.status(status)?;
         let told = matches!(self.json()?, Value::String(text) if text.contains(needle));
@@ -92,26 +113,50 @@ impl Answer {
             format!(
                 "{}; wanted a bare JSON string{}",
                 self.line(),
-                if needle.is_empty() { String::new() } else { format!(" with {needle:?} in it") }
+                if needle.is_empty() {
+                    String::new()
+                } else {
+                    format!(" with {needle:?} in it")
+                }
             )
         })
     }
 }
 
 /// The keys of a batch, in Livy's order.
-pub(super) const BATCH_KEYS: [&str; 8] = ["id", "name", "owner", "proxyUser", "state", "appId", "appInfo", "log"];
+pub(super) const BATCH_KEYS: [&str; 8] = [
+    "id",
+    "name",
+    "owner",
+    "proxyUser",
+    "state",
+    "appId",
+    "appInfo",
+    "log",
+];
 
 /// Finds the first thing that is wrong with a batch: a key that is missing, one of the wrong type.
 pub(super) fn batch_fault(batch: &Value) -> Option<String> {
-    let Some(map) = batch.as_object() else { return Some("a batch is an object".into()) };
+    let Some(map) = batch.as_object() else {
+        return Some("a batch is an object".into());
+    };
     if let Some(key) = BATCH_KEYS.into_iter().find(|key| !map.contains_key(*key)) {
-        return Some(format!("the key {key:?} is always present, if only as null"));
+        return Some(format!(
+            "the key {key:?} is always present, if only as null"
+        ));
     }
     let text_or_null = |value: &Value| value.is_string() || value.is_null();
-    if map["id"].as_i64().and_then(|id| i32::try_from(id).ok()).is_none() {
+    if map["id"]
+        .as_i64()
+        .and_then(|id| i32::try_from(id).ok())
+        .is_none()
+    {
         return Some("\"id\" is a 32-bit integer".into());
     }
-    if let Some(key) = ["name", "owner", "proxyUser", "appId"].into_iter().find(|key| !text_or_null(&map[*key])) {
+    if let Some(key) = ["name", "owner", "proxyUser", "appId"]
+        .into_iter()
+        .find(|key| !text_or_null(&map[*key]))
+    {
         return Some(format!("{key:?} is a text or null"));
     }
     if !map["state"].is_string() {
@@ -121,14 +166,22 @@ pub(super) fn batch_fault(batch: &Value) -> Option<String> {
         None => return Some("\"appInfo\" is an object, never null".into()),
         Some(info) => {
             if let Some((key, _)) = info.iter().find(|(_, value)| !text_or_null(value)) {
-                return Some(format!("the value of {key:?} in \"appInfo\" is a text or null"));
+                return Some(format!(
+                    "the value of {key:?} in \"appInfo\" is a text or null"
+                ));
             }
         }
     }
-    texts(&map["log"]).is_none().then(|| "\"log\" is a list of texts".into())
+    texts(&map["log"])
+        .is_none()
+        .then(|| "\"log\" is a list of texts".into())
 }
 
 /// Reads a list of texts.
 pub(super) fn texts(value: &Value) -> Option<Vec<String>> {
-    value.as_array()?.iter().map(|line| line.as_str().map(str::to_owned)).collect()
+    value
+        .as_array()?
+        .iter()
+        .map(|line| line.as_str().map(str::to_owned))
+        .collect()
 }

@@ -1,10 +1,12 @@
 //! `livy-gateway certify`: a conformance suite for any Livy batch endpoint, over HTTP alone.
 //!
-//! One walk: three jobs are submitted (one that succeeds, one that fails, one that runs until it is killed); while they run, every kind
-//! of bad input is sent; then batches, lists and logs are read in every window, and what was made is killed. Each point is a check of
-//! [`CHECKS`] with a verdict of its own: a check never relies on another one's point, so what is broken is what fails.
+//! One walk: three jobs are submitted (one that succeeds, one that fails, one that runs until it is
+//! killed); while they run, every kind of bad input is sent; then batches, lists and logs are read
+//! in every window, and what was made is killed. Each point is a check of [`CHECKS`] with a verdict
+//! of its own: a check never relies on another one's point, so what is broken is what fails.
 //!
-//! Nothing that was not submitted here is ever changed, and what was is removed at the end, whatever happened.
+//! Nothing that was not submitted here is ever changed, and what was is removed at the end,
+//! whatever happened.
 
 mod catalogue;
 mod checks;
@@ -40,7 +42,11 @@ pub enum Job {
 }
 
 impl Job {
-    const ALL: [(Job, &'static str); 3] = [(Job::Succeeds, "succeeds"), (Job::Fails, "fails"), (Job::Runs, "runs")];
+    const ALL: [(Job, &'static str); 3] = [
+        (Job::Succeeds, "succeeds"),
+        (Job::Fails, "fails"),
+        (Job::Runs, "runs"),
+    ];
 
     /// Returns the arguments that the program gets.
     fn arguments(self) -> &'static [&'static str] {
@@ -63,18 +69,25 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// Reads `--job`: one file that plays all three by its arguments; or three, in the order succeeds, fails, runs; or `ROLE=FILE`.
+    /// Reads `--job`: one file that plays all three by its arguments; or three, in the order
+    /// succeeds, fails, runs; or `ROLE=FILE`.
     ///
     /// # Errors
     /// What can't be understood, in a sentence.
     pub fn parse(given: &[String]) -> Result<Jobs, String> {
-        let mut jobs = Jobs { succeeds: DEFAULT_JOB.into(), fails: DEFAULT_JOB.into(), runs: DEFAULT_JOB.into(), named: !given.is_empty() };
+        let mut jobs = Jobs {
+            succeeds: DEFAULT_JOB.into(),
+            fails: DEFAULT_JOB.into(),
+            runs: DEFAULT_JOB.into(),
+            named: !given.is_empty(),
+        };
         let role = |text: &str| {
             let (word, file) = text.split_once('=')?;
             let (job, _) = Job::ALL.into_iter().find(|(_, name)| *name == word)?;
             Some((job, file.to_owned()))
         };
-        let (with_role, plain): (Vec<&String>, Vec<&String>) = given.iter().partition(|text| role(text).is_some());
+        let (with_role, plain): (Vec<&String>, Vec<&String>) =
+            given.iter().partition(|text| role(text).is_some());
         match plain.as_slice() {
             [] => {}
             [one] => (jobs.succeeds, jobs.fails, jobs.runs) = ((*one).clone(), (*one).clone(), (*one).clone()),
@@ -125,9 +138,26 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<Rep
     let began = Instant::now();
     let url = options.address.url.to_string();
     let endpoint = Endpoint::new(options.address)?;
-    let profile = reach(&endpoint, options.profile).await.map_err(|why| endpoint.without_secrets(why))?;
-    let Options { jobs, job_limit, limit, progress, .. } = options;
-    let suite = Suite::new(endpoint, profile, Terms { jobs, job_limit, deadline: began + limit, progress });
+    let profile = reach(&endpoint, options.profile)
+        .await
+        .map_err(|why| endpoint.without_secrets(why))?;
+    let Options {
+        jobs,
+        job_limit,
+        limit,
+        progress,
+        ..
+    } = options;
+    let suite = Suite::new(
+        endpoint,
+        profile,
+        Terms {
+            jobs,
+            job_limit,
+            deadline: began + limit,
+            progress,
+        },
+    );
     let stopped = tokio::select! {
         () = checks::walk(&suite) => false,
         () = stop => true,
@@ -136,7 +166,14 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<Rep
     if progress {
         eprintln!();
     }
-    Ok(Report { url, profile, lines: suite.lines(), left_behind, took: began.elapsed(), stopped })
+    Ok(Report {
+        url,
+        profile,
+        lines: suite.lines(),
+        left_behind,
+        took: began.elapsed(),
+        stopped,
+    })
 }
 
 /// Makes sure that somebody is there who lets us in, and finds out who.
@@ -146,15 +183,27 @@ async fn reach(endpoint: &Endpoint, profile: Option<Profile>) -> Result<Profile,
     };
     let list = endpoint.get("/batches?size=1").await.map_err(told)?;
     if [401, 403].contains(&list.status) {
-        let what = if endpoint.has_login() { "the login is refused" } else { "a login is wanted: --user or --token-file" };
+        let what = if endpoint.has_login() {
+            "the login is refused"
+        } else {
+            "a login is wanted: --user or --token-file"
+        };
         return Err(format!("{what}: {}", list.line()));
     }
     if let Some(profile) = profile {
         return Ok(profile);
     }
     let version = endpoint.get("/version").await.map_err(told)?;
-    let ours = version.json().is_ok_and(|body| body["url"].as_str().is_some_and(|url| url.contains("livy-gateway")));
-    Ok(if ours { Profile::Gateway } else { Profile::ApacheLivy })
+    let ours = version.json().is_ok_and(|body| {
+        body["url"]
+            .as_str()
+            .is_some_and(|url| url.contains("livy-gateway"))
+    });
+    Ok(if ours {
+        Profile::Gateway
+    } else {
+        Profile::ApacheLivy
+    })
 }
 
 #[cfg(test)]
@@ -179,9 +228,24 @@ mod tests {
     #[test]
     fn ids_are_unique_and_every_check_is_in_a_profile() {
         for (at, check) in CHECKS.iter().enumerate() {
-            assert!(CHECKS[..at].iter().all(|other| other.id != check.id), "{}", check.id);
-            assert!(check.livy.is_some() || check.gateway.is_some(), "{}", check.id);
-            assert!(check.id.split_once('.').is_some_and(|(area, point)| !area.is_empty() && !point.is_empty()), "{}", check.id);
+            assert!(
+                CHECKS[..at].iter().all(|other| other.id != check.id),
+                "{}",
+                check.id
+            );
+            assert!(
+                check.livy.is_some() || check.gateway.is_some(),
+                "{}",
+                check.id
+            );
+            assert!(
+                check
+                    .id
+                    .split_once('.')
+                    .is_some_and(|(area, point)| !area.is_empty() && !point.is_empty()),
+                "{}",
+                check.id
+            );
         }
     }
 }

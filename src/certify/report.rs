@@ -65,18 +65,27 @@ pub struct Report {
 }
 
 impl Report {
-    /// Tells whether the endpoint keeps every promise that could be checked, and nothing was left behind.
+    /// Tells whether the endpoint keeps every promise that could be checked, and nothing was left
+    /// behind.
     pub fn passed(&self) -> bool {
         self.count("failed") == 0 && self.left_behind.is_empty() && !self.stopped
     }
 
     fn count(&self, word: &str) -> usize {
-        self.lines.iter().filter(|line| line.verdict.word() == word).count()
+        self.lines
+            .iter()
+            .filter(|line| line.verdict.word() == word)
+            .count()
     }
 
     fn summary(&self) -> String {
-        let [passed, failed, skipped] = ["passed", "failed", "skipped"].map(|word| self.count(word));
-        let end = if self.stopped { "; stopped before the end" } else { "" };
+        let [passed, failed, skipped] =
+            ["passed", "failed", "skipped"].map(|word| self.count(word));
+        let end = if self.stopped {
+            "; stopped before the end"
+        } else {
+            ""
+        };
         format!(
             "{} checks: {passed} passed, {failed} failed, {skipped} skipped, in {:.1} s{end}",
             self.lines.len(),
@@ -89,9 +98,16 @@ impl Report {
         let mut out = format!("{} as {}\n\n", self.url, self.profile.as_str());
         for line in &self.lines {
             let says = line.check.says(self.profile).unwrap_or_default();
-            out.push_str(&format!("{:<7} {:<20} {says}\n", line.verdict.word(), line.check.id));
+            out.push_str(&format!(
+                "{:<7} {:<20} {says}\n",
+                line.verdict.word(),
+                line.check.id
+            ));
             if let Some(why) = line.verdict.why() {
-                out.push_str(&format!("{:28} seen: {why}\n{:28} from: {}\n", "", "", line.check.source));
+                out.push_str(&format!(
+                    "{:28} seen: {why}\n{:28} from: {}\n",
+                    "", "", line.check.source
+                ));
             }
         }
         for left in &self.left_behind {
@@ -119,7 +135,8 @@ impl Report {
         format!("{report:#}\n")
     }
 
-    /// Writes JUnit XML, as CI servers read it: one suite, one case per check, its area as the class.
+    /// Writes JUnit XML, as CI servers read it: one suite, one case per check, its area as the
+    /// class.
     pub fn junit(&self) -> String {
         let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
         // Writing into memory does not fail.
@@ -129,7 +146,12 @@ impl Report {
     }
 
     fn write_junit(&self, writer: &mut Writer<Vec<u8>>) -> std::io::Result<()> {
-        let [tests, failures, skipped] = [self.lines.len(), self.count("failed"), self.count("skipped")].map(|count| count.to_string());
+        let [tests, failures, skipped] = [
+            self.lines.len(),
+            self.count("failed"),
+            self.count("skipped"),
+        ]
+        .map(|count| count.to_string());
         let time = format!("{:.3}", self.took.as_secs_f64());
         let suite = [
             ("name", "livy-gateway certify"),
@@ -139,15 +161,28 @@ impl Report {
             ("skipped", skipped.as_str()),
             ("time", time.as_str()),
         ];
-        writer.create_element("testsuite").with_attributes(suite).write_inner_content(|writer| {
-            writer.create_element("properties").write_inner_content(|writer| {
-                for property in [("url", self.url.as_str()), ("profile", self.profile.as_str())] {
-                    writer.create_element("property").with_attributes([("name", property.0), ("value", property.1)]).write_empty()?;
-                }
-                Ok(())
+        writer
+            .create_element("testsuite")
+            .with_attributes(suite)
+            .write_inner_content(|writer| {
+                writer
+                    .create_element("properties")
+                    .write_inner_content(|writer| {
+                        for property in [
+                            ("url", self.url.as_str()),
+                            ("profile", self.profile.as_str()),
+                        ] {
+                            writer
+                                .create_element("property")
+                                .with_attributes([("name", property.0), ("value", property.1)])
+                                .write_empty()?;
+                        }
+                        Ok(())
+                    })?;
+                self.lines
+                    .iter()
+                    .try_for_each(|line| self.write_case(writer, line))
             })?;
-            self.lines.iter().try_for_each(|line| self.write_case(writer, line))
-        })?;
         Ok(())
     }
 
@@ -165,11 +200,17 @@ impl Report {
             Verdict::Passed => case.write_empty()?,
             Verdict::Failed(why) => case.write_inner_content(|writer| {
                 let text = format!("{}\nsource: {}", printable(why), line.check.source);
-                writer.create_element("failure").with_attribute(("message", says)).write_text_content(BytesText::new(&text))?;
+                writer
+                    .create_element("failure")
+                    .with_attribute(("message", says))
+                    .write_text_content(BytesText::new(&text))?;
                 Ok(())
             })?,
             Verdict::Skipped(why) => case.write_inner_content(|writer| {
-                writer.create_element("skipped").with_attribute(("message", printable(why).as_str())).write_empty()?;
+                writer
+                    .create_element("skipped")
+                    .with_attribute(("message", printable(why).as_str()))
+                    .write_empty()?;
                 Ok(())
             })?,
         };
@@ -179,7 +220,15 @@ impl Report {
 
 /// XML 1.0 has no way to write most control characters.
 fn printable(text: &str) -> String {
-    text.chars().map(|one| if one.is_control() && one != '\n' { '\u{fffd}' } else { one }).collect()
+    text.chars()
+        .map(|one| {
+            if one.is_control() && one != '\n' {
+                '\u{fffd}'
+            } else {
+                one
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -188,7 +237,11 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let line = |at: usize, verdict| Line { check: &CHECKS[at], verdict, took: Duration::from_millis(5) };
+        let line = |at: usize, verdict| Line {
+            check: &CHECKS[at],
+            verdict,
+            took: Duration::from_millis(5),
+        };
         Report {
             url: "http://livy.example.com/".into(),
             profile: Profile::Gateway,
@@ -206,20 +259,33 @@ mod tests {
     #[test]
     fn a_table_tells_what_was_seen_and_counts() {
         let text = report().text();
-        assert!(text.contains("failed  submit.batch") && text.contains("seen: <b> & "), "{text}");
-        assert!(text.ends_with("3 checks: 1 passed, 1 failed, 1 skipped, in 1.5 s\n"), "{text}");
+        assert!(
+            text.contains("failed  submit.batch") && text.contains("seen: <b> & "),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("3 checks: 1 passed, 1 failed, 1 skipped, in 1.5 s\n"),
+            "{text}"
+        );
     }
 
     #[test]
     fn junit_is_escaped_and_counts() {
         let xml = report().junit();
-        assert!(xml.contains(r#"tests="3" failures="1" errors="0" skipped="1" time="1.500""#), "{xml}");
+        assert!(
+            xml.contains(r#"tests="3" failures="1" errors="0" skipped="1" time="1.500""#),
+            "{xml}"
+        );
         assert!(xml.contains("&lt;b&gt; &amp; \u{fffd}"), "{xml}");
         let mut reader = quick_xml::Reader::from_str(&xml);
         let mut cases = 0;
         loop {
             match reader.read_event().expect("well-formed") {
-                Event::Start(start) | Event::Empty(start) if start.name().as_ref() == "testcase" => cases += 1,
+                Event::Start(start) | Event::Empty(start)
+                    if start.name().as_ref() == "testcase" =>
+                {
+                    cases += 1
+                }
                 Event::Eof => break,
                 _ => {}
             }
@@ -229,10 +295,25 @@ mod tests {
 
     #[test]
     fn what_is_left_behind_or_stopped_is_no_pass() {
-        let good = Report { lines: vec![report().lines[0].clone()], ..report() };
+        let good = Report {
+            lines: vec![report().lines[0].clone()],
+            ..report()
+        };
         assert!(good.passed());
-        assert!(!Report { left_behind: vec!["x".into()], ..good.clone() }.passed());
-        assert!(!Report { stopped: true, ..good }.passed());
+        assert!(
+            !Report {
+                left_behind: vec!["x".into()],
+                ..good.clone()
+            }
+            .passed()
+        );
+        assert!(
+            !Report {
+                stopped: true,
+                ..good
+            }
+            .passed()
+        );
         assert!(!report().passed());
     }
 }

@@ -62,7 +62,14 @@ impl Suite {
     pub(super) fn new(endpoint: Endpoint, profile: Profile, terms: Terms) -> Suite {
         endpoint.answer_until(Some(terms.deadline));
         let run = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
-        Suite { endpoint, profile, terms, run, submitted: Mutex::default(), book: Mutex::default() }
+        Suite {
+            endpoint,
+            profile,
+            terms,
+            run,
+            submitted: Mutex::default(),
+            book: Mutex::default(),
+        }
     }
 
     /// Makes one check and writes its verdict down; does nothing if the profile does not have it.
@@ -82,10 +89,18 @@ impl Suite {
             Err(Miss::Skipped(why)) => Verdict::Skipped(self.endpoint.without_secrets(why)),
         };
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        book.push(Line { check, verdict, took: began.elapsed() });
+        book.push(Line {
+            check,
+            verdict,
+            took: began.elapsed(),
+        });
         if self.terms.progress {
             // One line that is written over, for whoever waits at a terminal.
-            eprint!("\r{} of {} checks made ", book.len(), Check::of(self.profile));
+            eprint!(
+                "\r{} of {} checks made ",
+                book.len(),
+                Check::of(self.profile)
+            );
         }
     }
 
@@ -98,8 +113,16 @@ impl Suite {
 
     /// Returns the verdicts in the catalogue's order.
     pub(super) fn lines(&self) -> Vec<Line> {
-        let mut lines = self.book.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let place = |line: &Line| super::CHECKS.iter().position(|check| check.id == line.check.id);
+        let mut lines = self
+            .book
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let place = |line: &Line| {
+            super::CHECKS
+                .iter()
+                .position(|check| check.id == line.check.id)
+        };
         lines.sort_by_key(place);
         lines
     }
@@ -140,47 +163,79 @@ impl Suite {
     }
 
     fn submitted(&self) -> MutexGuard<'_, Vec<Submitted>> {
-        self.submitted.lock().unwrap_or_else(PoisonError::into_inner)
+        self.submitted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Submits a job that other checks need; any answer with an id will do here, `submit.*` judge it.
+    /// Submits a job that other checks need; any answer with an id will do here, `submit.*` judge
+    /// it.
     pub(super) async fn start(&self, job: Job, what: &str) -> Result<(Made, Arc<Answer>), Miss> {
         let answer = self.submit(&self.body(job, what, Value::Null)).await?;
         let id = id_of(&answer).ok_or_else(|| answer.miss("a batch with an id"))?;
-        Ok((Made { id, name: self.name(what) }, answer))
+        Ok((
+            Made {
+                id,
+                name: self.name(what),
+            },
+            answer,
+        ))
     }
 
     /// Submits a body that must be taken, and kills the batch at once: it was not about the job.
     pub(super) async fn accepted(&self, ask: Ask, body: &Value) -> Outcome {
         let answer = self.submit_as(ask, body).await?;
         if let Some(id) = id_of(&answer) {
-            self.endpoint.send(Ask::delete(format!("/batches/{id}"))).await?;
+            self.endpoint
+                .send(Ask::delete(format!("/batches/{id}")))
+                .await?;
         }
         // Which of the 2xx it is, `submit.created` says.
-        ensure((200..300).contains(&answer.status) && id_of(&answer).is_some(), || format!("{}; wanted a batch", answer.line()))
+        ensure(
+            (200..300).contains(&answer.status) && id_of(&answer).is_some(),
+            || format!("{}; wanted a batch", answer.line()),
+        )
     }
 
     /// Removes what a refused submission may have left under its name.
     pub(super) async fn sweep(&self, name: &str) -> Outcome {
         let answer = self.endpoint.get(&format!("/batches/{name}")).await?;
         if answer.status == 200 && named(&answer, name) {
-            self.endpoint.send(Ask::delete(format!("/batches/{name}"))).await?;
+            self.endpoint
+                .send(Ask::delete(format!("/batches/{name}")))
+                .await?;
         }
         Ok(())
     }
 
-    /// Polls the state until it fits, the job's time is over, or the batch has ended another way; returns every word seen, in order.
-    pub(super) async fn watch(&self, id: i64, enough: impl Fn(&str) -> bool) -> Result<Vec<String>, Miss> {
+    /// Polls the state until it fits, the job's time is over, or the batch has ended another way;
+    /// returns every word seen, in order.
+    pub(super) async fn watch(
+        &self,
+        id: i64,
+        enough: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>, Miss> {
         let until = Instant::now() + self.terms.job_limit;
         let mut words: Vec<String> = Vec::new();
         loop {
             let answer = self.endpoint.get(&format!("/batches/{id}/state")).await?;
-            let word = answer.status(200)?.json()?["state"].as_str().ok_or_else(|| answer.miss("a state"))?.to_owned();
+            let word = answer.status(200)?.json()?["state"]
+                .as_str()
+                .ok_or_else(|| answer.miss("a state"))?
+                .to_owned();
             if words.last() != Some(&word) {
                 words.push(word.clone());
             }
             // Any case and wording: whether the word is a good one is for `state.words` to say.
-            let ended = !["starting", "running", "recovering", "not_started", "idle", "busy"].contains(&word.to_lowercase().as_str());
+            let ended = ![
+                "starting",
+                "running",
+                "recovering",
+                "not_started",
+                "idle",
+                "busy",
+            ]
+            .contains(&word.to_lowercase().as_str());
             if enough(&word) || ended || Instant::now() > until {
                 return Ok(words);
             }
@@ -191,13 +246,25 @@ impl Suite {
         }
     }
 
-    /// Reads the end of the list, where what was submitted last stands; a server may remember tens of thousands of batches.
+    /// Reads the end of the list, where what was submitted last stands; a server may remember tens
+    /// of thousands of batches.
     pub(super) async fn newest(&self) -> Result<Vec<Value>, Miss> {
-        let first = self.endpoint.get("/batches?from=0&size=1").await?.status(200)?.json()?;
+        let first = self
+            .endpoint
+            .get("/batches?from=0&size=1")
+            .await?
+            .status(200)?
+            .json()?;
         let from = (first["total"].as_i64().unwrap_or(0) - NEWEST).max(0);
-        let answer = self.endpoint.get(&format!("/batches?from={from}&size={NEWEST}")).await?;
+        let answer = self
+            .endpoint
+            .get(&format!("/batches?from={from}&size={NEWEST}"))
+            .await?;
         let body = answer.status(200)?.json()?;
-        body["sessions"].as_array().cloned().ok_or_else(|| answer.miss("a list under \"sessions\""))
+        body["sessions"]
+            .as_array()
+            .cloned()
+            .ok_or_else(|| answer.miss("a list under \"sessions\""))
     }
 
     /// Deletes everything that was submitted and is still there; returns what could not be removed.
@@ -210,7 +277,10 @@ impl Suite {
             let done = tokio::time::timeout_at(until.into(), self.remove(&one)).await;
             if !matches!(done, Ok(Ok(()))) {
                 let name = one.name.unwrap_or_else(|| "(no name)".to_owned());
-                left.push(one.id.map_or_else(|| name.clone(), |id| format!("{name} (id {id})")));
+                left.push(
+                    one.id
+                        .map_or_else(|| name.clone(), |id| format!("{name} (id {id})")),
+                );
             }
         }
         left
@@ -223,14 +293,26 @@ impl Suite {
             (None, None) => return Ok(()),
         };
         let found = self.endpoint.get(&format!("/batches/{key}")).await?;
-        // An id may belong to somebody else by now, after a restart of the server: it is ours only under our name.
-        if found.status == 404 || submitted.name.as_ref().is_some_and(|name| !named(&found, name)) {
+        // An id may belong to somebody else by now, after a restart of the server: it is ours only
+        // under our name.
+        if found.status == 404
+            || submitted
+                .name
+                .as_ref()
+                .is_some_and(|name| !named(&found, name))
+        {
             return Ok(());
         }
-        self.endpoint.send(Ask::delete(format!("/batches/{key}"))).await?;
+        self.endpoint
+            .send(Ask::delete(format!("/batches/{key}")))
+            .await?;
         // What DELETE answers is one thing, whether the batch is gone another.
         let after = self.endpoint.get(&format!("/batches/{key}")).await?;
-        if after.status == 200 && id_of(&after) == id_of(&found) { Err(after.miss("it gone")) } else { Ok(()) }
+        if after.status == 200 && id_of(&after) == id_of(&found) {
+            Err(after.miss("it gone"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -242,5 +324,7 @@ pub(super) fn id_of(answer: &Answer) -> Option<i64> {
 }
 
 fn named(answer: &Answer, name: &str) -> bool {
-    answer.json().is_ok_and(|body| body["name"].as_str() == Some(name))
+    answer
+        .json()
+        .is_ok_and(|body| body["name"].as_str() == Some(name))
 }

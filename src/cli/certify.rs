@@ -18,7 +18,13 @@ pub(super) struct Certify {
     #[arg(required_unless_present = "print_job", value_parser = endpoint)]
     url: Option<Uri>,
     /// HTTP Basic login.
-    #[arg(long, value_name = "USER:PASSWORD", env = "LIVY_GATEWAY_CERTIFY_USER", hide_env_values = true, conflicts_with = "token_file")]
+    #[arg(
+        long,
+        value_name = "USER:PASSWORD",
+        env = "LIVY_GATEWAY_CERTIFY_USER",
+        hide_env_values = true,
+        conflicts_with = "token_file"
+    )]
     user: Option<String>,
     /// A file that holds a bearer token.
     #[arg(long, value_name = "FILE")]
@@ -26,7 +32,8 @@ pub(super) struct Certify {
     /// PEM file of the CA to trust instead of the system's.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// The job as the cluster sees it: one FILE for all (see --print-job), or three (succeeds, fails, runs), or ROLE=FILE.
+    /// The job as the cluster sees it: one FILE for all (see --print-job), or three (succeeds,
+    /// fails, runs), or ROLE=FILE.
     #[arg(long = "job", value_name = "FILE", num_args = 1..=3)]
     jobs: Vec<String>,
     /// What the endpoint is held to; told by its /version if not named.
@@ -67,21 +74,36 @@ fn endpoint(text: &str) -> Result<Uri, String> {
     let base = base.strip_suffix("/batches").unwrap_or(base);
     let uri: Uri = base.parse().map_err(|error| format!("{error}"))?;
     match (uri.scheme_str(), uri.authority(), uri.query()) {
-        (Some("http" | "https"), Some(authority), None) if !authority.as_str().contains('@') => Ok(uri),
-        (_, Some(authority), _) if authority.as_str().contains('@') => Err("a login belongs into --user".into()),
-        _ => Err("wanted http://HOST[:PORT][/PATH] or https://…, everything before /batches".into()),
+        (Some("http" | "https"), Some(authority), None) if !authority.as_str().contains('@') => {
+            Ok(uri)
+        }
+        (_, Some(authority), _) if authority.as_str().contains('@') => {
+            Err("a login belongs into --user".into())
+        }
+        _ => {
+            Err("wanted http://HOST[:PORT][/PATH] or https://…, everything before /batches".into())
+        }
     }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    config::parse_duration(text).filter(|span| !span.is_zero()).ok_or_else(|| "wanted for instance 90s or 3m".to_owned())
+    config::parse_duration(text)
+        .filter(|span| !span.is_zero())
+        .ok_or_else(|| "wanted for instance 90s or 3m".to_owned())
 }
 
 impl Certify {
     pub(super) fn run(self) -> Result<(), String> {
-        let Some(url) = self.url.clone() else { return super::say(JOB_PROGRAM) };
+        let Some(url) = self.url.clone() else {
+            return super::say(JOB_PROGRAM);
+        };
         let options = Options {
-            address: Address { url, login: self.login()?, ca_file: self.ca.clone(), request_limit: self.request_timeout },
+            address: Address {
+                url,
+                login: self.login()?,
+                ca_file: self.ca.clone(),
+                request_limit: self.request_timeout,
+            },
             profile: self.profile.map(|profile| match profile {
                 ProfileArg::ApacheLivy => Profile::ApacheLivy,
                 ProfileArg::Gateway => Profile::Gateway,
@@ -97,21 +119,35 @@ impl Certify {
             ReportFormat::Json => report.json(),
             ReportFormat::Junit => report.junit(),
         })?;
-        if report.passed() { Ok(()) } else { Err(String::new()) }
+        if report.passed() {
+            Ok(())
+        } else {
+            Err(String::new())
+        }
     }
 
     /// Reads `--job`; what can't be understood is wrong usage.
     fn jobs(&self) -> Jobs {
-        Jobs::parse(&self.jobs).unwrap_or_else(|why| super::Cli::command().error(ErrorKind::ValueValidation, why).exit())
+        Jobs::parse(&self.jobs).unwrap_or_else(|why| {
+            super::Cli::command()
+                .error(ErrorKind::ValueValidation, why)
+                .exit()
+        })
     }
 
     fn login(&self) -> Result<Option<Login>, String> {
         if let Some(text) = &self.user {
             let (user, password) = text.split_once(':').ok_or("--user wants USER:PASSWORD")?;
-            return Ok(Some(Login::Basic { user: user.to_owned(), password: SecretString::from(password) }));
+            return Ok(Some(Login::Basic {
+                user: user.to_owned(),
+                password: SecretString::from(password),
+            }));
         }
-        let Some(file) = &self.token_file else { return Ok(None) };
-        let text = std::fs::read_to_string(file).map_err(|error| format!("--token-file: can't read {}: {error}", file.display()))?;
+        let Some(file) = &self.token_file else {
+            return Ok(None);
+        };
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| format!("--token-file: can't read {}: {error}", file.display()))?;
         match text.trim() {
             "" => Err(format!("--token-file: {} is empty", file.display())),
             token => Ok(Some(Login::Bearer(SecretString::from(token)))),

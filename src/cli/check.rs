@@ -14,9 +14,16 @@ use crate::runtime::Snapshot;
 pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String> {
     let runtime = super::runtime()?;
     let checked = runtime.block_on(async { build(path) });
-    let problems = checked.as_ref().err().map(|problems| problems.list.as_slice()).unwrap_or_default();
+    let problems = checked
+        .as_ref()
+        .err()
+        .map(|problems| problems.list.as_slice())
+        .unwrap_or_default();
     match format {
-        Format::Json => super::say(&format!("{}\n", json!({"file": path, "ok": problems.is_empty(), "problems": problems})))?,
+        Format::Json => super::say(&format!(
+            "{}\n",
+            json!({"file": path, "ok": problems.is_empty(), "problems": problems})
+        ))?,
         Format::Text if problems.is_empty() => super::say(&format!("{}: ok\n", path.display()))?,
         Format::Text => {}
     }
@@ -58,10 +65,17 @@ async fn ask_all(snapshot: &Snapshot, format: Format) -> Result<(), String> {
         if verdict.is_err() {
             failed.push(line.clone());
         }
-        if format == Format::Text { super::say(&format!("{line}\n")) } else { Ok(()) }
+        if format == Format::Text {
+            super::say(&format!("{line}\n"))
+        } else {
+            Ok(())
+        }
     };
     for (name, upstream) in &snapshot.upstreams {
-        tell(format!("cluster {name} ({})", upstream.config.base), upstream.probe().await)?;
+        tell(
+            format!("cluster {name} ({})", upstream.config.base),
+            upstream.probe().await,
+        )?;
     }
     for (name, set) in snapshot.key_sets() {
         tell(format!("key set of {name}"), set.refresh().await)?;

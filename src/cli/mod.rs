@@ -16,7 +16,8 @@ use livy_dialect::Flavor;
 
 use crate::observe::log::Log;
 
-/// One stable Apache Livy batch endpoint in front of Livy, Knox, HDInsight, IBM Analytics Engine and Kyuubi clusters.
+/// One stable Apache Livy batch endpoint in front of Livy, Knox, HDInsight, IBM Analytics Engine
+/// and Kyuubi clusters.
 #[derive(Debug, Parser)]
 #[command(name = "livy-gateway", version, arg_required_else_help = true)]
 struct Cli {
@@ -42,9 +43,11 @@ enum Command {
         format: Format,
     },
     /// Runs a conformance suite against any Livy batch endpoint, a real Apache Livy or a gateway.
-    #[command(after_help = "Examples:\n  livy-gateway certify http://livy:8998 --job hdfs:///jobs/certify.py\n  \
+    #[command(
+        after_help = "Examples:\n  livy-gateway certify http://livy:8998 --job hdfs:///jobs/certify.py\n  \
         livy-gateway certify https://gateway:8443 --user alice:secret --ca ca.pem --job hdfs:///jobs/certify.py --format junit > certify.xml\n  \
-        livy-gateway certify --print-job | hdfs dfs -put - /jobs/certify.py")]
+        livy-gateway certify --print-job | hdfs dfs -put - /jobs/certify.py"
+    )]
     Certify(Box<certify::Certify>),
     /// Prints the JSON Schema of routes.yaml.
     #[command(after_help = "Example:\n  livy-gateway schema > routes.schema.json")]
@@ -57,7 +60,9 @@ enum Command {
         listen: SocketAddr,
     },
     /// Runs simulated clusters, one per flavor, each at its own path.
-    #[command(after_help = "Example:\n  livy-gateway sandbox --listen 127.0.0.1:8998 --flavor livy --flavor kyuubi")]
+    #[command(
+        after_help = "Example:\n  livy-gateway sandbox --listen 127.0.0.1:8998 --flavor livy --flavor kyuubi"
+    )]
     Sandbox {
         /// Where they listen; port 0 takes a free one.
         #[arg(long, default_value = "127.0.0.1:8998")]
@@ -71,7 +76,12 @@ enum Command {
 #[derive(Debug, Args)]
 struct ConfigFile {
     /// The configuration file.
-    #[arg(short = 'c', long = "config", env = "LIVY_GATEWAY_CONFIG", default_value = "routes.yaml")]
+    #[arg(
+        short = 'c',
+        long = "config",
+        env = "LIVY_GATEWAY_CONFIG",
+        default_value = "routes.yaml"
+    )]
     path: PathBuf,
 }
 
@@ -102,7 +112,8 @@ impl From<FlavorArg> for Flavor {
     }
 }
 
-/// Runs the command line. Exit status: 0 fine, 1 the thing asked for failed, 2 wrong usage (clap's own).
+/// Runs the command line. Exit status: 0 fine, 1 the thing asked for failed, 2 wrong usage (clap's
+/// own).
 pub fn run() -> ExitCode {
     let command = Cli::parse().command;
     let log = match command.keeps_a_log().then(start_log).transpose() {
@@ -114,11 +125,17 @@ pub fn run() -> ExitCode {
     };
     let result = match command {
         Command::Serve(config) => serve::run(&config.path),
-        Command::Check { config, probe, format } => check::run(&config.path, probe, format),
+        Command::Check {
+            config,
+            probe,
+            format,
+        } => check::run(&config.path, probe, format),
         Command::Certify(certify) => certify.run(),
         Command::Schema => schema::run(),
         Command::Demo { listen } => demo::run(listen),
-        Command::Sandbox { listen, flavors } => sandbox::run(listen, flavors.into_iter().map(Flavor::from).collect()),
+        Command::Sandbox { listen, flavors } => {
+            sandbox::run(listen, flavors.into_iter().map(Flavor::from).collect())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -126,7 +143,8 @@ pub fn run() -> ExitCode {
             // A report that was printed already says why.
             match &log {
                 _ if why.is_empty() => {}
-                // Behind the lines that are still waiting, and with their bound: stderr may be a pipe that nobody reads.
+                // Behind the lines that are still waiting, and with their bound: stderr may be a
+                // pipe that nobody reads.
                 Some(log) => log.lines().say(why.trim_end()),
                 None => eprintln!("{}", why.trim_end()),
             }
@@ -138,17 +156,23 @@ pub fn run() -> ExitCode {
 impl Command {
     /// Tells whether it runs until it is told to stop, and writes a log meanwhile.
     fn keeps_a_log(&self) -> bool {
-        matches!(self, Command::Serve(_) | Command::Demo { .. } | Command::Sandbox { .. })
+        matches!(
+            self,
+            Command::Serve(_) | Command::Demo { .. } | Command::Sandbox { .. }
+        )
     }
 }
 
-/// Sets the log up: JSON lines on stderr, plain text on a terminal; the level from `LIVY_GATEWAY_LOG`, as in `RUST_LOG`. Panics go there too.
+/// Sets the log up: JSON lines on stderr, plain text on a terminal; the level from
+/// `LIVY_GATEWAY_LOG`, as in `RUST_LOG`. Panics go there too.
 fn start_log() -> std::io::Result<Log> {
     use std::io::IsTerminal as _;
     let log = Log::to_stderr()?;
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_env("LIVY_GATEWAY_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.lines());
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LIVY_GATEWAY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(log.lines());
     if std::io::stderr().is_terminal() {
         builder.init();
     } else {
@@ -160,13 +184,19 @@ fn start_log() -> std::io::Result<Log> {
 
 /// Makes the runtime that every command that waits runs on.
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("the runtime can't be started: {error}"))
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime can't be started: {error}"))
 }
 
 /// Waits for SIGINT or SIGTERM.
 async fn told_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+    match (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) {
         (Ok(mut interrupt), Ok(mut terminate)) => {
             tokio::select! {
                 _ = interrupt.recv() => {}
@@ -182,5 +212,7 @@ async fn told_to_stop() {
 fn say(text: &str) -> Result<(), String> {
     use std::io::Write as _;
     let mut out = std::io::stdout();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| error.to_string())
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| error.to_string())
 }

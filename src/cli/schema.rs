@@ -1,6 +1,7 @@
 //! `livy-gateway schema`.
 
 pub(super) fn run() -> Result<(), String> {
-    let schema = serde_json::to_string_pretty(&crate::config::schema()).map_err(|error| error.to_string())?;
+    let schema = serde_json::to_string_pretty(&crate::config::schema())
+        .map_err(|error| error.to_string())?;
     super::say(&format!("{schema}\n"))
 }

@@ -1,4 +1,5 @@
-//! `livy-gateway serve`: from a file to a gateway that accepts, and back down without dropping a request.
+//! `livy-gateway serve`: from a file to a gateway that accepts, and back down without dropping a
+//! request.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use crate::runtime::{Gateway, Snapshot};
 /// How long clients get to read what they are told when the drain's time is up.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// How long submissions that are still being resolved may delay the end after the last connection is gone.
+/// How long submissions that are still being resolved may delay the end after the last connection
+/// is gone.
 const LAST_SUBMISSIONS: Duration = Duration::from_secs(5);
 
 pub(super) fn run(path: &Path) -> Result<(), String> {
@@ -52,35 +54,60 @@ impl Running {
             }
         };
         let registry = open_registry(&loaded.config.registry).await?;
-        let snapshot = Snapshot::build(loaded.config.clone(), &metrics).map_err(|problems| loaded.locate(problems).render())?;
+        let snapshot = Snapshot::build(loaded.config.clone(), &metrics)
+            .map_err(|problems| loaded.locate(problems).render())?;
         warn_of_danger(&snapshot);
         listen::warn_of_few(server_config.limits.connections);
-        metrics.config_info.with_label_values(&[&loaded.hash()]).set(1);
+        metrics
+            .config_info
+            .with_label_values(&[&loaded.hash()])
+            .set(1);
         metrics.config_last_reload_success.set(1);
         metrics.config_last_reload_timestamp.set(unix_now());
         let admin_listen = snapshot.config.admin_listen;
         let gateway = Gateway::new(snapshot, registry, metrics);
         let mut listeners = Vec::new();
         for address in &server_config.listen {
-            listeners.push(Listener::bind(*address).await.map_err(|error| format!("server.listen: can't bind {address}: {error}"))?);
+            listeners.push(
+                Listener::bind(*address)
+                    .await
+                    .map_err(|error| format!("server.listen: can't bind {address}: {error}"))?,
+            );
         }
-        let admin = Listener::bind(admin_listen).await.map_err(|error| format!("admin.listen: can't bind {admin_listen}: {error}"))?;
+        let admin = Listener::bind(admin_listen)
+            .await
+            .map_err(|error| format!("admin.listen: can't bind {admin_listen}: {error}"))?;
         let broken = |error: std::io::Error| error.to_string();
         let admin_address = admin.address().map_err(broken)?;
-        let addresses = listeners.iter().map(Listener::address).collect::<Result<Vec<_>, _>>().map_err(broken)?;
+        let addresses = listeners
+            .iter()
+            .map(Listener::address)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(broken)?;
         let server = Server::new(gateway.clone(), tls);
         tokio::spawn(crate::admin::serve(gateway.clone(), admin, loaded.masked()));
         for listener in listeners {
             tokio::spawn(server.clone().accept(listener));
         }
         gateway.start_background();
-        let running = Running { gateway, server, addresses, admin: admin_address, drain: server_config.drain_timeout };
+        let running = Running {
+            gateway,
+            server,
+            addresses,
+            admin: admin_address,
+            drain: server_config.drain_timeout,
+        };
         running.announce(server_config.tls.is_some(), began);
         Ok(running)
     }
 
     fn announce(&self, tls: bool, began: Instant) {
-        let listen = self.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let listen = self
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(",");
         let start_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(0);
         tracing::info!(%listen, admin = %self.admin, tls, version = env!("CARGO_PKG_VERSION"), start_ms, "accepting connections");
         // No systemd, nobody to tell: not an error.
@@ -99,7 +126,11 @@ impl Running {
 
     /// Waits for SIGTERM or SIGINT.
     pub(super) async fn until_told(&self) {
-        let mut signals = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup())) {
+        let mut signals = match (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::hangup()),
+        ) {
             (Ok(terminate), Ok(interrupt), Ok(hangup)) => (terminate, interrupt, hangup),
             _ => return tracing::error!("signals can't be listened to; stopping"),
         };
@@ -112,12 +143,14 @@ impl Running {
         }
     }
 
-    /// Stops accepting, finishes what is in flight within `drain_timeout`, writes what is known, and ends.
+    /// Stops accepting, finishes what is in flight within `drain_timeout`, writes what is known,
+    /// and ends.
     pub(super) async fn stop(self) {
         tracing::info!(limit_s = self.drain.as_secs(), "draining");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.gateway.drain();
-        // Whoever still waits when the time is up is answered with what is known, and gets a moment to read it.
+        // Whoever still waits when the time is up is answered with what is known, and gets a moment
+        // to read it.
         let drained = self.server.drain(self.drain + LAST_WORDS);
         let hurry = async {
             tokio::time::sleep(self.drain).await;
@@ -128,7 +161,8 @@ impl Running {
             cut = drained => cut,
             () = hurry => 0,
         };
-        // What a submission's task is still resolving is in the registry; the next start goes on with it.
+        // What a submission's task is still resolving is in the registry; the next start goes on
+        // with it.
         self.gateway.stop.cancel();
         self.gateway.tasks.close();
         let _ = tokio::time::timeout(LAST_SUBMISSIONS, self.gateway.tasks.wait()).await;
@@ -139,11 +173,19 @@ impl Running {
 
 async fn open_registry(config: &checked::Registry) -> Result<Registry, String> {
     let store = match config {
-        checked::Registry::Memory => SqliteStore::in_memory().map_err(|why| format!("registry: {why}"))?,
-        checked::Registry::Sqlite(path) => SqliteStore::open(path)
-            .map_err(|why| format!("registry.sqlite: can't open {}: {why}; is its folder there and writable?", path.display()))?,
+        checked::Registry::Memory => {
+            SqliteStore::in_memory().map_err(|why| format!("registry: {why}"))?
+        }
+        checked::Registry::Sqlite(path) => SqliteStore::open(path).map_err(|why| {
+            format!(
+                "registry.sqlite: can't open {}: {why}; is its folder there and writable?",
+                path.display()
+            )
+        })?,
     };
-    Registry::open(Arc::new(store)).await.map_err(|error| format!("registry: {error}"))
+    Registry::open(Arc::new(store))
+        .await
+        .map_err(|error| format!("registry: {error}"))
 }
 
 fn warn_of_danger(snapshot: &Snapshot) {
@@ -154,7 +196,8 @@ fn warn_of_danger(snapshot: &Snapshot) {
     }
 }
 
-/// A limit on the size of files (`ulimit -f`) must make a write fail, not end the process: the registry is then degraded, and reads go on.
+/// A limit on the size of files (`ulimit -f`) must make a write fail, not end the process: the
+/// registry is then degraded, and reads go on.
 fn ignore_file_size_signal() {
     const SIGXFSZ: i32 = 25;
     // Once it is listened to, it does nothing any more.

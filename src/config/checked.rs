@@ -1,7 +1,8 @@
 //! The configuration after every value was checked: types that can't hold a wrong one.
 //!
-//! Whoever holds a [`Config`] need not check again. References exist, durations are durations, secrets are read. Certificates, key
-//! sets and password files are opened later, by the rooms that understand them; they report under the same paths.
+//! Whoever holds a [`Config`] need not check again. References exist, durations are durations,
+//! secrets are read. Certificates, key sets and password files are opened later, by the rooms that
+//! understand them; they report under the same paths.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -171,7 +172,13 @@ pub struct BaseUrl {
 
 impl std::fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}://{}{}", if self.https { "https" } else { "http" }, self.authority, self.path)
+        write!(
+            f,
+            "{}://{}{}",
+            if self.https { "https" } else { "http" },
+            self.authority,
+            self.path
+        )
     }
 }
 
@@ -285,7 +292,13 @@ pub struct Match {
 impl Match {
     /// Tells whether it matches everything.
     pub fn is_empty(&self) -> bool {
-        let lists = [&self.users, &self.groups, &self.queue, &self.name, &self.file];
+        let lists = [
+            &self.users,
+            &self.groups,
+            &self.queue,
+            &self.name,
+            &self.file,
+        ];
         lists.iter().all(|list| list.is_empty()) && self.header.is_empty()
     }
 }

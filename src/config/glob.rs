@@ -10,7 +10,8 @@ impl Glob {
         Glob(pattern.into())
     }
 
-    /// Tells whether the whole text matches. Linear in practice: only the last `*` is ever tried again.
+    /// Tells whether the whole text matches. Linear in practice: only the last `*` is ever tried
+    /// again.
     pub fn matches(&self, text: &str) -> bool {
         let pattern: Vec<char> = self.0.chars().collect();
         let text: Vec<char> = text.chars().collect();
@@ -47,9 +48,24 @@ mod tests {
 
     #[test]
     fn stars_and_question_marks_match() {
-        let hits = [("*", ""), ("a*", "abc"), ("*c", "abc"), ("a?c", "abc"), ("a*b*c", "aXbYbZc"), ("é?", "éa"), ("", "")];
+        let hits = [
+            ("*", ""),
+            ("a*", "abc"),
+            ("*c", "abc"),
+            ("a?c", "abc"),
+            ("a*b*c", "aXbYbZc"),
+            ("é?", "éa"),
+            ("", ""),
+        ];
         let misses = [("a?", "a"), ("", "a"), ("a*b", "ac"), ("abc", "ab")];
-        assert!(hits.iter().all(|(pattern, text)| Glob::new(*pattern).matches(text)));
-        assert!(!misses.iter().any(|(pattern, text)| Glob::new(*pattern).matches(text)));
+        assert!(
+            hits.iter()
+                .all(|(pattern, text)| Glob::new(*pattern).matches(text))
+        );
+        assert!(
+            !misses
+                .iter()
+                .any(|(pattern, text)| Glob::new(*pattern).matches(text))
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! `routes.yaml`: text, checked, running.
 //!
-//! Owns reading the file into [`Config`] with every problem at once. Three stages, a file each: `tree` (YAML with places), `shape`
-//! (keys and types, against the schema made from `raw`), `check` (values) into `checked`. Leaves building pools, TLS and key sets to
-//! the rooms that use them; their problems come back through [`Loaded::locate`] and look the same.
+//! Owns reading the file into [`Config`] with every problem at once. Three stages, a file each:
+//! `tree` (YAML with places), `shape` (keys and types, against the schema made from `raw`), `check`
+//! (values) into `checked`. Leaves building pools, TLS and key sets to the rooms that use them;
+//! their problems come back through [`Loaded::locate`] and look the same.
 
 mod check;
 pub mod checked;
@@ -31,7 +32,8 @@ pub struct Loaded {
     masked: serde_json::Value,
 }
 
-/// A problem that was found while building, under a key's path such as `clusters.onprem.tls.ca_file`.
+/// A problem that was found while building, under a key's path such as
+/// `clusters.onprem.tls.ca_file`.
 #[derive(Debug)]
 pub struct BuildProblem {
     /// The path; steps of names only.
@@ -45,7 +47,11 @@ pub struct BuildProblem {
 impl BuildProblem {
     /// Makes a problem.
     pub fn new(path: &[&str], what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        BuildProblem { path: path.iter().map(|step| (*step).to_owned()).collect(), what: what.into(), remedy: remedy.into() }
+        BuildProblem {
+            path: path.iter().map(|step| (*step).to_owned()).collect(),
+            what: what.into(),
+            remedy: remedy.into(),
+        }
     }
 }
 
@@ -54,9 +60,14 @@ impl Loaded {
     pub fn locate(&self, found: Vec<BuildProblem>) -> Problems {
         let list = found.into_iter().map(|problem| {
             let path: Vec<tree::Step> = problem.path.into_iter().map(tree::Step::Key).collect();
-            Problem::new(self.tree.find(&path), &tree::show(&path), problem.what).remedy(problem.remedy)
+            Problem::new(self.tree.find(&path), &tree::show(&path), problem.what)
+                .remedy(problem.remedy)
         });
-        Problems { file: self.file.clone(), text: self.text.clone(), list: sorted(list.collect()) }
+        Problems {
+            file: self.file.clone(),
+            text: self.text.clone(),
+            list: sorted(list.collect()),
+        }
     }
 
     /// Returns the file's content with every secret masked.
@@ -67,7 +78,12 @@ impl Loaded {
     /// Returns a hash of the file's text, for telling replicas apart.
     pub fn hash(&self) -> String {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.text.as_bytes());
-        digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        digest
+            .as_ref()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 
@@ -81,8 +97,14 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
         Ok(text) => parse(&file, text, &folder(path)),
         Err(error) => {
             let problem = Problem::new(Place::START, "", format!("can't read the file: {error}"));
-            let list = vec![problem.remedy("name it with `-c FILE` or LIVY_GATEWAY_CONFIG; `livy-gateway demo` needs none")];
-            Err(Problems { file, text: String::new(), list })
+            let list = vec![problem.remedy(
+                "name it with `-c FILE` or LIVY_GATEWAY_CONFIG; `livy-gateway demo` needs none",
+            )];
+            Err(Problems {
+                file,
+                text: String::new(),
+                list,
+            })
         }
     }
 }
@@ -101,9 +123,17 @@ fn folder(path: &Path) -> PathBuf {
 pub fn parse(file: &str, text: String, folder: &Path) -> Result<Loaded, Problems> {
     let mut problems = Vec::new();
     let tree = tree::parse(&text, &mut problems);
-    let tree = tree.unwrap_or(tree::Node { place: Place::START, kind: tree::Kind::Map(Vec::new()) });
-    if !problems.is_empty() && matches!(&tree.kind, tree::Kind::Map(entries) if entries.is_empty()) {
-        return Err(Problems { file: file.to_owned(), text, list: sorted(problems) });
+    let tree = tree.unwrap_or(tree::Node {
+        place: Place::START,
+        kind: tree::Kind::Map(Vec::new()),
+    });
+    if !problems.is_empty() && matches!(&tree.kind, tree::Kind::Map(entries) if entries.is_empty())
+    {
+        return Err(Problems {
+            file: file.to_owned(),
+            text,
+            list: sorted(problems),
+        });
     }
     let value = shape::check(&tree, &mut problems);
     let mut masked = value.clone();
@@ -112,14 +142,26 @@ pub fn parse(file: &str, text: String, folder: &Path) -> Result<Loaded, Problems
         Ok(raw) => {
             let config = check::check(raw, &tree, folder, &mut problems);
             if problems.is_empty() {
-                return Ok(Loaded { config, file: file.to_owned(), text, tree, masked });
+                return Ok(Loaded {
+                    config,
+                    file: file.to_owned(),
+                    text,
+                    tree,
+                    masked,
+                });
             }
         }
         // The schema accepted what the reader did not: never silent, whatever the reason.
-        Err(error) if problems.is_empty() => problems.push(Problem::new(Place::START, "", error.to_string())),
+        Err(error) if problems.is_empty() => {
+            problems.push(Problem::new(Place::START, "", error.to_string()))
+        }
         Err(_) => {}
     }
-    Err(Problems { file: file.to_owned(), text, list: sorted(problems) })
+    Err(Problems {
+        file: file.to_owned(),
+        text,
+        list: sorted(problems),
+    })
 }
 
 fn sorted(mut list: Vec<Problem>) -> Vec<Problem> {

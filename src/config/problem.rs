@@ -1,4 +1,5 @@
-//! A problem of the file, and how it is shown: path, line and column, what, the line itself, what to write instead.
+//! A problem of the file, and how it is shown: path, line and column, what, the line itself, what
+//! to write instead.
 
 use std::fmt::Write as _;
 
@@ -35,7 +36,12 @@ pub struct Problem {
 impl Problem {
     /// Makes a problem without a remedy.
     pub fn new(place: Place, path: &str, what: String) -> Self {
-        Problem { place, path: path.to_owned(), what, remedy: None }
+        Problem {
+            place,
+            path: path.to_owned(),
+            what,
+            remedy: None,
+        }
     }
 
     /// Adds what to write instead.
@@ -63,12 +69,20 @@ impl Problems {
         let mut out = String::new();
         for problem in &self.list {
             let Place { line, column } = problem.place;
-            let at = if problem.path.is_empty() { String::new() } else { format!("{}: ", problem.path) };
+            let at = if problem.path.is_empty() {
+                String::new()
+            } else {
+                format!("{}: ", problem.path)
+            };
             let _ = writeln!(out, "error: {at}{}", problem.what);
             let _ = writeln!(out, "  --> {}:{line}:{column}", self.file);
             if let Some(source) = self.text.lines().nth(line.saturating_sub(1)) {
                 let margin = line.to_string().len();
-                let _ = writeln!(out, "{:margin$} |\n{line} | {source}\n{:margin$} | {:>column$}", "", "", "^");
+                let _ = writeln!(
+                    out,
+                    "{:margin$} |\n{line} | {source}\n{:margin$} | {:>column$}",
+                    "", "", "^"
+                );
             }
             if let Some(remedy) = &problem.remedy {
                 let _ = writeln!(out, "  help: {remedy}");
@@ -76,7 +90,12 @@ impl Problems {
             out.push('\n');
         }
         let count = self.list.len();
-        let _ = writeln!(out, "{}: {count} problem{}", self.file, if count == 1 { "" } else { "s" });
+        let _ = writeln!(
+            out,
+            "{}: {count} problem{}",
+            self.file,
+            if count == 1 { "" } else { "s" }
+        );
         out
     }
 }

@@ -1,7 +1,8 @@
-//! What a user may write, typed once: the structs are the reader, the JSON Schema and the reference of every key.
+//! What a user may write, typed once: the structs are the reader, the JSON Schema and the reference
+//! of every key.
 //!
-//! Nothing here is checked beyond its JSON type. Every field is optional for the reader, so that one mistake never hides another;
-//! `#[schemars(required)]` says which ones must be there.
+//! Nothing here is checked beyond its JSON type. Every field is optional for the reader, so that
+//! one mistake never hides another; `#[schemars(required)]` says which ones must be there.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,8 @@ pub struct DurationText(pub String);
 #[serde(transparent)]
 pub struct SizeText(pub String);
 
-/// A secret: `{file: path}` or `{env: NAME}`; a literal text only with `allow_inline_secrets: true`.
+/// A secret: `{file: path}` or `{env: NAME}`; a literal text only with `allow_inline_secrets:
+/// true`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum RawSecret {
@@ -261,7 +263,8 @@ pub struct RawCluster {
     pub url: Option<String>,
     /// ibm: the instance's GUID, needed where the URL has no path.
     pub instance_id: Option<String>,
-    /// kyuubi: what a path without scheme gets in front, such as `hdfs://nameservice1` (none: sent as it is, with a warning).
+    /// kyuubi: what a path without scheme gets in front, such as `hdfs://nameservice1` (none: sent
+    /// as it is, with a warning).
     pub default_fs: Option<String>,
     /// How the gateway logs in; exactly one kind.
     pub credentials: Option<RawCredentials>,
@@ -273,18 +276,22 @@ pub struct RawCluster {
     pub health: Option<RawHealth>,
     /// `serving` (default), `draining` (no new batches) or `disabled`.
     pub state: Option<RawClusterState>,
-    /// How long look-ups must show nothing before a submission that a front answered counts as absent (10s).
+    /// How long look-ups must show nothing before a submission that a front answered counts as
+    /// absent (10s).
     pub settle: Option<DurationText>,
     /// How old a polled answer may be (1s); `0s` asks the cluster every time.
     pub freshness: Option<DurationText>,
-    /// After how long without news a live batch is asked about though no client asks (1m); `0s` never. Keep it well below the time for
-    /// which the cluster remembers ended batches, ten minutes on a Livy.
+    /// After how long without news a live batch is asked about though no client asks (1m); `0s`
+    /// never. Keep it well below the time for which the cluster remembers ended batches, ten
+    /// minutes on a Livy.
     pub watch: Option<DurationText>,
-    /// How long a cluster may say that it does not know a live batch before it is believed (30s): a Livy that recovers says so for a while.
+    /// How long a cluster may say that it does not know a live batch before it is believed (30s): a
+    /// Livy that recovers says so for a while.
     pub lost_after: Option<DurationText>,
     /// How long polls are answered from what is known while the cluster is away (10m).
     pub stale_reads: Option<DurationText>,
-    /// Whom jobs run as: `authenticated_user` (default for livy, hdinsight, kyuubi), `client`, `service` (default for knox, ibm).
+    /// Whom jobs run as: `authenticated_user` (default for livy, hdinsight, kyuubi), `client`,
+    /// `service` (default for knox, ibm).
     pub act_as: Option<RawActAs>,
     /// Who else may be named in `proxyUser`.
     pub act_as_rules: Option<Vec<RawActAsRule>>,
@@ -430,7 +437,8 @@ pub struct RawRoute {
     pub targets: Option<Vec<RawTarget>>,
     /// How long an `Idempotency-Key` is remembered (24h).
     pub idempotency_ttl: Option<DurationText>,
-    /// What happens when the outcome of a send stays unclear: `resolve` (default), `error` or `failover`.
+    /// What happens when the outcome of a send stays unclear: `resolve` (default), `error` or
+    /// `failover`.
     pub ambiguous: Option<RawAmbiguous>,
     /// What happens to a job that shows up after it was given up: `kill` (default) or `adopt`.
     pub late_jobs: Option<RawLateJobs>,
@@ -475,7 +483,8 @@ pub enum RawAmbiguous {
     Resolve,
     /// 502 `submission_unknown`.
     Error,
-    /// When no look-up gets through for `settle`, the next target has it: at least once instead of at most once.
+    /// When no look-up gets through for `settle`, the next target has it: at least once instead of
+    /// at most once.
     Failover,
 }
 

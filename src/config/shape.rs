@@ -1,7 +1,8 @@
-//! Compares the tree with the JSON Schema: unknown keys, missing keys and wrong types, all of them at once.
+//! Compares the tree with the JSON Schema: unknown keys, missing keys and wrong types, all of them
+//! at once.
 //!
-//! What does not fit is reported and left out of the value that goes on, so that one mistake never hides another. The schema is made
-//! from the types in `raw`, so a key is written down once.
+//! What does not fit is reported and left out of the value that goes on, so that one mistake never
+//! hides another. The schema is made from the types in `raw`, so a key is written down once.
 
 use serde_json::{Map, Value};
 
@@ -36,7 +37,8 @@ const NOT_YET: [&str; 22] = [
 
 /// Returns the JSON Schema of `routes.yaml`.
 pub fn schema() -> Value {
-    let mut schema = serde_json::to_value(schemars::schema_for!(super::raw::RawConfig)).unwrap_or_default();
+    let mut schema =
+        serde_json::to_value(schemars::schema_for!(super::raw::RawConfig)).unwrap_or_default();
     schema["title"] = Value::from("livy-gateway routes.yaml");
     schema
 }
@@ -44,8 +46,14 @@ pub fn schema() -> Value {
 /// Checks the tree and returns what is left of it.
 pub(crate) fn check(root: &Node, problems: &mut Vec<Problem>) -> Value {
     let schema = schema();
-    let mut checker = Checker { root: &schema, problems, path: Vec::new() };
-    checker.node(root, &schema, root.place).unwrap_or_else(|| Value::Object(Map::new()))
+    let mut checker = Checker {
+        root: &schema,
+        problems,
+        path: Vec::new(),
+    };
+    checker
+        .node(root, &schema, root.place)
+        .unwrap_or_else(|| Value::Object(Map::new()))
 }
 
 struct Checker<'a> {
@@ -81,14 +89,24 @@ impl<'a> Checker<'a> {
     fn choose(&self, node: &Node, schema: &'a Value) -> &'a Value {
         if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
             let target = reference.trim_start_matches('#');
-            return self.root.pointer(target).map_or(schema, |found| self.choose(node, found));
+            return self
+                .root
+                .pointer(target)
+                .map_or(schema, |found| self.choose(node, found));
         }
-        let alternatives = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array);
+        let alternatives = schema
+            .get("anyOf")
+            .or_else(|| schema.get("oneOf"))
+            .and_then(Value::as_array);
         match alternatives {
             Some(list) if list.iter().all(|one| one.get("const").is_some()) => schema,
             Some(list) => {
                 let mut resolved = list.iter().map(|one| self.choose(node, one));
-                resolved.clone().find(|one| accepts(one, node)).or_else(|| resolved.next()).unwrap_or(schema)
+                resolved
+                    .clone()
+                    .find(|one| accepts(one, node))
+                    .or_else(|| resolved.next())
+                    .unwrap_or(schema)
             }
             None => schema,
         }
@@ -102,7 +120,15 @@ impl<'a> Checker<'a> {
                 self.path.push(Step::Key(word.to_owned()));
                 let later = self.not_yet();
                 self.path.pop();
-                let problem = Problem::new(place, &show(&self.path), if later { format!("{word:?} is not supported yet") } else { what });
+                let problem = Problem::new(
+                    place,
+                    &show(&self.path),
+                    if later {
+                        format!("{word:?} is not supported yet")
+                    } else {
+                        what
+                    },
+                );
                 self.problems.push(match nearest(word, &allowed) {
                     Some(near) if !later => problem.remedy(format!("did you mean `{near}`?")),
                     _ => problem,
@@ -115,14 +141,20 @@ impl<'a> Checker<'a> {
 
     fn map(&mut self, entries: &[Entry], schema: &'a Value, place: Place) -> Value {
         let properties = schema.get("properties").and_then(Value::as_object);
-        let others = schema.get("additionalProperties").filter(|others| others.is_object());
+        let others = schema
+            .get("additionalProperties")
+            .filter(|others| others.is_object());
         let mut out = Map::new();
         for entry in entries {
             self.path.push(Step::Key(entry.key.clone()));
             let known = properties.and_then(|all| all.get(&entry.key)).or(others);
             match known {
                 Some(inner) => {
-                    let at = if matches!(entry.value.kind, Kind::Scalar(_)) { entry.value.place } else { entry.place };
+                    let at = if matches!(entry.value.kind, Kind::Scalar(_)) {
+                        entry.value.place
+                    } else {
+                        entry.place
+                    };
                     if let Some(value) = self.node(&entry.value, inner, at) {
                         out.insert(entry.key.clone(), value);
                     }
@@ -131,10 +163,17 @@ impl<'a> Checker<'a> {
             }
             self.path.pop();
         }
-        for key in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        for key in schema
+            .get("required")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
             if !entries.iter().any(|entry| entry.key == key) {
                 let what = format!("the key `{key}` is missing");
-                self.problems.push(Problem::new(place, &show(&self.path), what).remedy(self.example(key)));
+                self.problems
+                    .push(Problem::new(place, &show(&self.path), what).remedy(self.example(key)));
             }
         }
         Value::Object(out)
@@ -144,10 +183,15 @@ impl<'a> Checker<'a> {
         let path = show(&self.path);
         if self.not_yet() {
             let what = "documented, but not supported yet by this version".to_owned();
-            self.problems.push(Problem::new(entry.place, &path, what).remedy("remove the key"));
+            self.problems
+                .push(Problem::new(entry.place, &path, what).remedy("remove the key"));
             return;
         }
-        let names: Vec<&str> = properties.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = properties
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.as_str())
+            .collect();
         let problem = Problem::new(entry.place, &path, format!("unknown key `{}`", entry.key));
         self.problems.push(match nearest(&entry.key, &names) {
             Some(near) => problem.remedy(format!("did you mean `{near}`?")),
@@ -176,11 +220,19 @@ impl<'a> Checker<'a> {
             Kind::Seq(_) => "a list".to_owned(),
             Kind::Map(_) => "a mapping".to_owned(),
         };
-        let problem = Problem::new(place, &show(&self.path), format!("expected {expected}, found {found}"));
+        let problem = Problem::new(
+            place,
+            &show(&self.path),
+            format!("expected {expected}, found {found}"),
+        );
         let format = schema.get("format").and_then(Value::as_str);
         self.problems.push(match (&node.kind, format) {
-            (Kind::Scalar(Value::Number(n)), Some("duration")) => problem.remedy(format!("write the unit: `{n}s`")),
-            (Kind::Scalar(Value::Number(n)), Some("size")) => problem.remedy(format!("write the unit: `{n}B`")),
+            (Kind::Scalar(Value::Number(n)), Some("duration")) => {
+                problem.remedy(format!("write the unit: `{n}s`"))
+            }
+            (Kind::Scalar(Value::Number(n)), Some("size")) => {
+                problem.remedy(format!("write the unit: `{n}B`"))
+            }
             (Kind::Scalar(Value::Number(n)), None) if type_names(schema).contains(&"string") => {
                 problem.remedy(format!("quote it: \"{n}\""))
             }
@@ -208,9 +260,20 @@ fn type_names(schema: &Value) -> Vec<&str> {
 }
 
 fn words(schema: &Value) -> Vec<&str> {
-    let listed = schema.get("enum").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    let consts = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten();
-    listed.chain(consts.filter_map(|one| one.get("const")?.as_str())).collect()
+    let listed = schema
+        .get("enum")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
+    let consts = schema
+        .get("oneOf")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    listed
+        .chain(consts.filter_map(|one| one.get("const")?.as_str()))
+        .collect()
 }
 
 fn accepts(schema: &Value, node: &Node) -> bool {
@@ -224,7 +287,9 @@ fn accepts(schema: &Value, node: &Node) -> bool {
         // A key with nothing behind it means the default.
         Kind::Scalar(Value::Null) => has("null"),
         Kind::Scalar(Value::Bool(_)) => has("boolean"),
-        Kind::Scalar(Value::Number(n)) => has("number") || (has("integer") && n.as_i64().is_some_and(|n| in_range(schema, n))),
+        Kind::Scalar(Value::Number(n)) => {
+            has("number") || (has("integer") && n.as_i64().is_some_and(|n| in_range(schema, n)))
+        }
         Kind::Scalar(_) => has("string"),
         Kind::Seq(_) => has("array"),
         Kind::Map(_) => has("object"),
@@ -233,7 +298,8 @@ fn accepts(schema: &Value, node: &Node) -> bool {
 
 fn in_range(schema: &Value, n: i64) -> bool {
     let bound = |key: &str| schema.get(key).and_then(Value::as_i64);
-    bound("minimum").is_none_or(|least| n >= least) && n <= bound("maximum").unwrap_or(i64::from(u32::MAX))
+    bound("minimum").is_none_or(|least| n >= least)
+        && n <= bound("maximum").unwrap_or(i64::from(u32::MAX))
 }
 
 fn expected(schema: &Value) -> String {

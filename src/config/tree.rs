@@ -1,7 +1,8 @@
 //! YAML text to a tree in which every key and value knows its line and column.
 //!
-//! Owns the YAML subset that `routes.yaml` is written in: one document, string keys, no anchors or tags. Duplicate keys are
-//! problems, not last-one-wins. Leaves meaning to `shape` (types, unknown keys) and `checked` (values).
+//! Owns the YAML subset that `routes.yaml` is written in: one document, string keys, no anchors or
+//! tags. Duplicate keys are problems, not last-one-wins. Leaves meaning to `shape` (types, unknown
+//! keys) and `checked` (values).
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 use serde_json::Value;
@@ -33,20 +34,28 @@ pub(crate) struct Entry {
 }
 
 impl Node {
-    /// Returns the place of the value at a path such as `clusters.onprem.url` or `routes[0].name`, or of its nearest ancestor.
+    /// Returns the place of the value at a path such as `clusters.onprem.url` or `routes[0].name`,
+    /// or of its nearest ancestor.
     pub(crate) fn find(&self, path: &[Step]) -> Place {
         let mut node = self;
         let mut place = self.place;
         for step in path {
             match (step, &node.kind) {
-                (Step::Key(key), Kind::Map(entries)) => match entries.iter().find(|entry| entry.key == *key) {
-                    Some(entry) => {
-                        node = &entry.value;
-                        // An empty value has no text of its own; the key is where the reader looks.
-                        place = if matches!(node.kind, Kind::Scalar(_)) { node.place } else { entry.place };
+                (Step::Key(key), Kind::Map(entries)) => {
+                    match entries.iter().find(|entry| entry.key == *key) {
+                        Some(entry) => {
+                            node = &entry.value;
+                            // An empty value has no text of its own; the key is where the reader
+                            // looks.
+                            place = if matches!(node.kind, Kind::Scalar(_)) {
+                                node.place
+                            } else {
+                                entry.place
+                            };
+                        }
+                        None => return place,
                     }
-                    None => return place,
-                },
+                }
                 (Step::Index(at), Kind::Seq(items)) => match items.get(*at) {
                     Some(item) => (node, place) = (item, item.place),
                     None => return place,
@@ -81,9 +90,13 @@ pub(crate) fn show(path: &[Step]) -> String {
     text
 }
 
-/// Parses the text. Syntax errors end the parse; duplicate keys, anchors and the like are collected.
+/// Parses the text. Syntax errors end the parse; duplicate keys, anchors and the like are
+/// collected.
 pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
-    let mut builder = Builder { parser: Parser::new_from_str(text), problems };
+    let mut builder = Builder {
+        parser: Parser::new_from_str(text),
+        problems,
+    };
     match builder.document() {
         Ok(node) => node,
         Err(problem) => {
@@ -99,7 +112,10 @@ struct Builder<'a, 'p> {
 }
 
 fn place(span: &Span) -> Place {
-    Place { line: span.start.line(), column: span.start.col() + 1 }
+    Place {
+        line: span.start.line(),
+        column: span.start.col() + 1,
+    }
 }
 
 impl<'a> Builder<'a, '_> {
@@ -107,8 +123,15 @@ impl<'a> Builder<'a, '_> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
-                let at = Place { line: error.marker().line(), column: error.marker().col() + 1 };
-                Err(Problem::new(at, "", format!("not valid YAML: {}", error.info())))
+                let at = Place {
+                    line: error.marker().line(),
+                    column: error.marker().col() + 1,
+                };
+                Err(Problem::new(
+                    at,
+                    "",
+                    format!("not valid YAML: {}", error.info()),
+                ))
             }
             None => Ok((Event::StreamEnd, Span::default())),
         }
@@ -122,7 +145,11 @@ impl<'a> Builder<'a, '_> {
                 Event::StreamEnd => return Ok(root),
                 Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
                 _ if root.is_some() => {
-                    return Err(Problem::new(place(&span), "", "the file holds a second YAML document; one is read".into()));
+                    return Err(Problem::new(
+                        place(&span),
+                        "",
+                        "the file holds a second YAML document; one is read".into(),
+                    ));
                 }
                 event => root = Some(self.node(event, &span)?),
             }
@@ -136,10 +163,20 @@ impl<'a> Builder<'a, '_> {
             Event::SequenceStart(..) => Kind::Seq(self.sequence()?),
             Event::MappingStart(..) => Kind::Map(self.mapping()?),
             Event::Alias(_) => {
-                self.problems.push(Problem::new(place, "", "aliases are not read here: write the value out".into()));
+                self.problems.push(Problem::new(
+                    place,
+                    "",
+                    "aliases are not read here: write the value out".into(),
+                ));
                 Kind::Scalar(Value::Null)
             }
-            other => return Err(Problem::new(place, "", format!("unexpected YAML here: {other:?}"))),
+            other => {
+                return Err(Problem::new(
+                    place,
+                    "",
+                    format!("unexpected YAML here: {other:?}"),
+                ));
+            }
         };
         Ok(Node { place, kind })
     }
@@ -163,16 +200,27 @@ impl<'a> Builder<'a, '_> {
             let key = match event {
                 Event::MappingEnd => return Ok(entries),
                 Event::Scalar(text, ..) => text.into_owned(),
-                _ => return Err(Problem::new(key_place, "", "keys must be plain text".into())),
+                _ => {
+                    return Err(Problem::new(
+                        key_place,
+                        "",
+                        "keys must be plain text".into(),
+                    ));
+                }
             };
             let (event, span) = self.next()?;
             let value = self.node(event, &span)?;
             if let Some(first) = entries.iter().find(|entry| entry.key == key) {
                 let what = format!("duplicate key `{key}`, first on line {}", first.place.line);
-                self.problems.push(Problem::new(key_place, &key, what).remedy("remove one of the two"));
+                self.problems
+                    .push(Problem::new(key_place, &key, what).remedy("remove one of the two"));
                 continue;
             }
-            entries.push(Entry { key, place: key_place, value });
+            entries.push(Entry {
+                key,
+                place: key_place,
+                value,
+            });
         }
     }
 }
@@ -188,7 +236,11 @@ fn resolve(text: &str, style: ScalarStyle) -> Value {
         "false" | "False" | "FALSE" => Value::Bool(false),
         _ => match (text.parse::<i64>(), text.parse::<f64>()) {
             (Ok(number), _) => Value::from(number),
-            (_, Ok(number)) if text.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '.') => Value::from(number),
+            (_, Ok(number))
+                if text.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '.') =>
+            {
+                Value::from(number)
+            }
             _ => Value::from(text),
         },
     }

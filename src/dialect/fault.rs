@@ -1,7 +1,8 @@
 //! What an upstream's refusal means, and the one sentence in it that a client may see.
 //!
-//! An upstream may answer with `{"msg"}`, `{"message"}`, `{}`, IBM's `{"errors":[..]}`, a bare JSON string, an HTML page of a
-//! Jetty or a load balancer, plain text, or nothing. The body itself never leaves the gateway.
+//! An upstream may answer with `{"msg"}`, `{"message"}`, `{}`, IBM's `{"errors":[..]}`, a bare JSON
+//! string, an HTML page of a Jetty or a load balancer, plain text, or nothing. The body itself
+//! never leaves the gateway.
 
 use std::fmt;
 
@@ -9,7 +10,8 @@ use serde_json::Value;
 
 use crate::wire::UpstreamResponse;
 
-/// What an answer that is no success says. What that proves about a submission is decided in [`crate::proof`].
+/// What an answer that is no success says. What that proves about a submission is decided in
+/// [`crate::proof`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FaultKind {
     /// The batch does not exist there.
@@ -33,12 +35,20 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// Tells whether a submission that ended so was refused by the cluster's own software. The dialects give these kinds to a submission only for
-    /// bodies that the flavor writes for exactly that.
+    /// Tells whether a submission that ended so was refused by the cluster's own software. The
+    /// dialects give these kinds to a submission only for bodies that the flavor writes for exactly
+    /// that.
     pub const fn is_own_refusal(self) -> bool {
         match self {
-            FaultKind::Refused | FaultKind::DuplicateName | FaultKind::Busy | FaultKind::Unauthorized | FaultKind::Forbidden => true,
-            FaultKind::NotFound | FaultKind::Unavailable | FaultKind::Unclear | FaultKind::Unreadable => false,
+            FaultKind::Refused
+            | FaultKind::DuplicateName
+            | FaultKind::Busy
+            | FaultKind::Unauthorized
+            | FaultKind::Forbidden => true,
+            FaultKind::NotFound
+            | FaultKind::Unavailable
+            | FaultKind::Unclear
+            | FaultKind::Unreadable => false,
         }
     }
 
@@ -71,25 +81,43 @@ pub struct UpstreamFault {
 
 impl fmt::Display for UpstreamFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}): {}", self.kind.as_str(), self.status, self.message)
+        write!(
+            f,
+            "{} ({}): {}",
+            self.kind.as_str(),
+            self.status,
+            self.message
+        )
     }
 }
 
 impl UpstreamFault {
-    /// Makes a fault from an answer, with the message read out of its body where that is safe to show.
+    /// Makes a fault from an answer, with the message read out of its body where that is safe to
+    /// show.
     ///
     /// A 401 page may echo the credentials it was sent (Kyuubi does), so no word of it is kept.
     pub fn of(kind: FaultKind, response: &UpstreamResponse<'_>) -> Self {
         let message = match kind {
-            FaultKind::Unauthorized => "the cluster refused the gateway's own credentials".to_owned(),
-            _ => message(response).unwrap_or_else(|| format!("the cluster answered {}", response.status)),
+            FaultKind::Unauthorized => {
+                "the cluster refused the gateway's own credentials".to_owned()
+            }
+            _ => message(response)
+                .unwrap_or_else(|| format!("the cluster answered {}", response.status)),
         };
-        UpstreamFault { kind, status: response.status, message }
+        UpstreamFault {
+            kind,
+            status: response.status,
+            message,
+        }
     }
 
     /// Makes the fault of a success that can't be read.
     pub fn unreadable(response: &UpstreamResponse<'_>, why: &str) -> Self {
-        UpstreamFault { kind: FaultKind::Unreadable, status: response.status, message: why.to_owned() }
+        UpstreamFault {
+            kind: FaultKind::Unreadable,
+            status: response.status,
+            message: why.to_owned(),
+        }
     }
 }
 
@@ -113,8 +141,12 @@ pub fn message(response: &UpstreamResponse<'_>) -> Option<String> {
 
 fn object_message(map: &serde_json::Map<String, Value>) -> Option<String> {
     let text = |key: &str| map.get(key).and_then(Value::as_str).map(str::to_owned);
-    // IBM Cloud's convention first (API handbook, "errors"), then the order of its SDK (`api_exception.py`), then Livy and Knox.
-    let ibm = map.get("errors").and_then(|errors| errors.get(0)).and_then(|first| first.get("message"));
+    // IBM Cloud's convention first (API handbook, "errors"), then the order of its SDK
+    // (`api_exception.py`), then Livy and Knox.
+    let ibm = map
+        .get("errors")
+        .and_then(|errors| errors.get(0))
+        .and_then(|first| first.get("message"));
     ibm.and_then(Value::as_str)
         .map(str::to_owned)
         .or_else(|| text("msg"))
@@ -125,10 +157,15 @@ fn object_message(map: &serde_json::Map<String, Value>) -> Option<String> {
 
 fn plain_message(response: &UpstreamResponse<'_>) -> Option<String> {
     let text = std::str::from_utf8(response.body).ok()?;
-    if text.trim_start().starts_with('<') { html_message(text) } else { Some(text.to_owned()) }
+    if text.trim_start().starts_with('<') {
+        html_message(text)
+    } else {
+        Some(text.to_owned())
+    }
 }
 
-/// Finds the sentence in a Jetty, IIS or load balancer page: `<pre>` (Jetty's reason), else `<title>`, else `<h1>`.
+/// Finds the sentence in a Jetty, IIS or load balancer page: `<pre>` (Jetty's reason), else
+/// `<title>`, else `<h1>`.
 fn html_message(page: &str) -> Option<String> {
     ["pre", "title", "h1"].into_iter().find_map(|tag| {
         let lower = page.to_ascii_lowercase();
@@ -150,7 +187,10 @@ fn strip_tags(text: &str) -> String {
             _ => {}
         }
     }
-    out.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&")
+    out.replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&amp;", "&")
 }
 
 /// Keeps the first line, without the prefixes that Livy and Kyuubi nest, bounded in length.
@@ -168,21 +208,47 @@ mod tests {
     use super::*;
 
     fn read(content_type: &str, body: &str) -> Option<String> {
-        message(&UpstreamResponse { status: 500, content_type: Some(content_type), body: body.as_bytes() })
+        message(&UpstreamResponse {
+            status: 500,
+            content_type: Some(content_type),
+            body: body.as_bytes(),
+        })
     }
 
     #[test]
     fn every_shape_gives_its_sentence() {
         let json = "application/json;charset=utf-8";
-        assert_eq!(read(json, r#"{"msg":"requirement failed: File is required."}"#).as_deref(), Some("File is required."));
-        assert_eq!(read(json, r#""java.lang.X: 0\n at y""#).as_deref(), Some("java.lang.X: 0"));
+        assert_eq!(
+            read(json, r#"{"msg":"requirement failed: File is required."}"#).as_deref(),
+            Some("File is required.")
+        );
+        assert_eq!(
+            read(json, r#""java.lang.X: 0\n at y""#).as_deref(),
+            Some("java.lang.X: 0")
+        );
         assert_eq!(read(json, r#"{"message":null}"#), None);
         assert_eq!(read(json, "{}"), None);
-        assert_eq!(read(json, r#"{"errors":[{"code":"c","message":"no room"}],"trace":"t"}"#).as_deref(), Some("no room"));
-        assert_eq!(read("text/plain", "Unexpected end\n at").as_deref(), Some("Unexpected end"));
+        assert_eq!(
+            read(
+                json,
+                r#"{"errors":[{"code":"c","message":"no room"}],"trace":"t"}"#
+            )
+            .as_deref(),
+            Some("no room")
+        );
+        assert_eq!(
+            read("text/plain", "Unexpected end\n at").as_deref(),
+            Some("Unexpected end")
+        );
         let jetty = "<html><title>Error 400 </title><p>Reason:\n<pre>    Missing Required Header for CSRF protection.</pre></p></html>";
-        assert_eq!(read("text/html;charset=iso-8859-1", jetty).as_deref(), Some("Missing Required Header for CSRF protection."));
-        assert_eq!(read("text/html", "<html><head><title>502 Bad Gateway</title>").as_deref(), Some("502 Bad Gateway"));
+        assert_eq!(
+            read("text/html;charset=iso-8859-1", jetty).as_deref(),
+            Some("Missing Required Header for CSRF protection.")
+        );
+        assert_eq!(
+            read("text/html", "<html><head><title>502 Bad Gateway</title>").as_deref(),
+            Some("502 Bad Gateway")
+        );
         assert_eq!(read("text/html", ""), None);
     }
 }

@@ -1,7 +1,9 @@
-//! The contract between the gateway and one dialect: encode a canonical request, decode an upstream's answer.
+//! The contract between the gateway and one dialect: encode a canonical request, decode an
+//! upstream's answer.
 //!
-//! Everything here is a pure function of its arguments. What to do about a fault, when to look up and when to ask again is
-//! decided by the caller, from the proof that [`FaultKind`](crate::FaultKind) carries.
+//! Everything here is a pure function of its arguments. What to do about a fault, when to look up
+//! and when to ask again is decided by the caller, from the proof that
+//! [`FaultKind`](crate::FaultKind) carries.
 
 use core::time::Duration;
 use std::fmt;
@@ -34,7 +36,13 @@ pub enum Flavor {
 
 impl Flavor {
     /// Every flavor.
-    pub const ALL: [Flavor; 5] = [Flavor::Livy, Flavor::Knox, Flavor::Hdinsight, Flavor::Ibm, Flavor::Kyuubi];
+    pub const ALL: [Flavor; 5] = [
+        Flavor::Livy,
+        Flavor::Knox,
+        Flavor::Hdinsight,
+        Flavor::Ibm,
+        Flavor::Kyuubi,
+    ];
 
     /// Returns the word used in `routes.yaml` and in metrics.
     pub const fn as_str(self) -> &'static str {
@@ -49,15 +57,23 @@ impl Flavor {
 
     /// Returns the flavor of a word.
     pub fn from_word(word: &str) -> Option<Flavor> {
-        Flavor::ALL.into_iter().find(|flavor| flavor.as_str() == word)
+        Flavor::ALL
+            .into_iter()
+            .find(|flavor| flavor.as_str() == word)
     }
 
     /// Returns the translator.
     pub fn dialect(self) -> &'static dyn Dialect {
         match self {
-            Flavor::Livy => &livy::LivyDialect { front: livy::Front::None },
-            Flavor::Knox => &livy::LivyDialect { front: livy::Front::Knox },
-            Flavor::Hdinsight => &livy::LivyDialect { front: livy::Front::Hdinsight },
+            Flavor::Livy => &livy::LivyDialect {
+                front: livy::Front::None,
+            },
+            Flavor::Knox => &livy::LivyDialect {
+                front: livy::Front::Knox,
+            },
+            Flavor::Hdinsight => &livy::LivyDialect {
+                front: livy::Front::Hdinsight,
+            },
             Flavor::Ibm => &ibm::IbmDialect,
             Flavor::Kyuubi => &kyuubi::KyuubiDialect,
         }
@@ -84,7 +100,8 @@ pub struct Settings {
 pub struct Lookup {
     /// A UUID that the gateway made for this submission; Kyuubi takes it as the batch's id.
     pub key: String,
-    /// The name under which it was sent: the client's, or one derived from the key. `None` where names are not echoed.
+    /// The name under which it was sent: the client's, or one derived from the key. `None` where
+    /// names are not echoed.
     pub sent_name: Option<String>,
 }
 
@@ -115,7 +132,8 @@ pub struct Note {
     pub field: Field,
     /// What was done.
     pub action: NoteAction,
-    /// One sentence; goes into `x-livy-gateway-warning` for dropped and emulated fields that change meaning.
+    /// One sentence; goes into `x-livy-gateway-warning` for dropped and emulated fields that change
+    /// meaning.
     pub text: String,
 }
 
@@ -147,7 +165,8 @@ pub struct Unsupported {
     pub conf_key: Option<String>,
     /// Why, and what to write instead.
     pub reason: String,
-    /// Whether `on_unsupported: drop` may leave it out. False where the job could not run without it.
+    /// Whether `on_unsupported: drop` may leave it out. False where the job could not run without
+    /// it.
     pub droppable: bool,
 }
 
@@ -164,7 +183,11 @@ impl Unsupported {
                 self.field.name().to_owned()
             }
         };
-        Note { field: self.field, action: NoteAction::Dropped, text: format!("{what} was dropped: {}", self.reason) }
+        Note {
+            field: self.field,
+            action: NoteAction::Dropped,
+            text: format!("{what} was dropped: {}", self.reason),
+        }
     }
 }
 
@@ -173,7 +196,8 @@ impl Unsupported {
 pub enum LogPlan {
     /// The upstream cuts the window itself.
     Window(UpstreamRequest),
-    /// The upstream knows absolute positions only: read pages of `size` from 0 until a short one, then cut the window here.
+    /// The upstream knows absolute positions only: read pages of `size` from 0 until a short one,
+    /// then cut the window here.
     Pages {
         /// Lines a page.
         size: i32,
@@ -229,11 +253,17 @@ pub trait Dialect: Send + Sync {
     /// Tells how each operation is served.
     fn operation_support(&self, operation: Operation) -> Support;
 
-    /// Encodes a submission. `spec.proxy_user` is the user that the gateway decided on, not what the client asked for.
+    /// Encodes a submission. `spec.proxy_user` is the user that the gateway decided on, not what
+    /// the client asked for.
     ///
     /// # Errors
     /// Everything that this flavor can't honour, at once.
-    fn create(&self, spec: &BatchSpec, key: &str, settings: &Settings) -> Result<Encoded, Vec<Unsupported>>;
+    fn create(
+        &self,
+        spec: &BatchSpec,
+        key: &str,
+        settings: &Settings,
+    ) -> Result<Encoded, Vec<Unsupported>>;
 
     /// Asks for the batch.
     fn get(&self, batch: BatchRef<'_>) -> UpstreamRequest {
@@ -267,20 +297,24 @@ pub trait Dialect: Send + Sync {
     /// Tells how to ask whether a submission arrived.
     fn lookup(&self, lookup: &Lookup) -> LookupPlan;
 
-    /// Tells whether the cluster must be asked before a submission is sent, because its key means something only with what was there before.
+    /// Tells whether the cluster must be asked before a submission is sent, because its key means
+    /// something only with what was there before.
     fn asks_first(&self, _lookup: &Lookup) -> bool {
         false
     }
 
-    /// Tells whether a batch shows the `proxyUser` that its submission asked for, if it shows any. Whoever stands in front may put in another.
+    /// Tells whether a batch shows the `proxyUser` that its submission asked for, if it shows any.
+    /// Whoever stands in front may put in another.
     fn shows_proxy_user(&self) -> bool {
         false
     }
 
-    /// For how long at least the cluster shows what has ended. A look-up that comes later and finds nothing proves nothing.
+    /// For how long at least the cluster shows what has ended. A look-up that comes later and finds
+    /// nothing proves nothing.
     fn remembers(&self) -> Duration;
 
-    /// Where the cluster lists its Spark applications with their `conf`, as an absolute path, if it does. `base` is the path of its batch API.
+    /// Where the cluster lists its Spark applications with their `conf`, as an absolute path, if it
+    /// does. `base` is the path of its batch API.
     fn applications(&self, _base: &str) -> Option<String> {
         None
     }
@@ -290,9 +324,10 @@ pub trait Dialect: Send + Sync {
         false
     }
 
-    /// Tells whether an answer to a submission comes from a handler of the batch server that may leave a row behind which never ran. After any other one
-    /// what is found is the job, also if it has ended badly by then: Livy's own 500 is read as a refusal, and that of whoever stands in front only
-    /// means that it gave up waiting.
+    /// Tells whether an answer to a submission comes from a handler of the batch server that may
+    /// leave a row behind which never ran. After any other one what is found is the job, also if it
+    /// has ended badly by then: Livy's own 500 is read as a refusal, and that of whoever stands in
+    /// front only means that it gave up waiting.
     fn may_leave_a_row(&self, _response: &UpstreamResponse<'_>) -> bool {
         false
     }
@@ -316,7 +351,10 @@ pub trait Dialect: Send + Sync {
     ///
     /// # Errors
     /// What the answer proves.
-    fn decode_state(&self, response: &UpstreamResponse<'_>) -> Result<(String, StateReading), UpstreamFault>;
+    fn decode_state(
+        &self,
+        response: &UpstreamResponse<'_>,
+    ) -> Result<(String, StateReading), UpstreamFault>;
 
     /// Reads a log window or page.
     ///
@@ -336,9 +374,12 @@ pub trait Dialect: Send + Sync {
     /// What the answer proves; `NotFound` when it was gone already.
     fn decode_delete(&self, response: &UpstreamResponse<'_>) -> Result<Deleted, UpstreamFault>;
 
-    /// Tells whether a batch found after a refused POST is the refusal's leftover, to be removed or ignored, and not a job.
+    /// Tells whether a batch found after a refused POST is the refusal's leftover, to be removed or
+    /// ignored, and not a job.
     fn is_leftover(&self, observed: &Observed) -> bool {
-        let StateReading::Known(state) = observed.state else { return false };
+        let StateReading::Known(state) = observed.state else {
+            return false;
+        };
         state == BatchState::Starting && observed.log.is_empty() && observed.app_id.is_none()
     }
 }

@@ -1,15 +1,21 @@
-//! IBM Analytics Engine serverless: a Livy-like façade without logs, paging, look-up keys or impersonation.
+//! IBM Analytics Engine serverless: a Livy-like façade without logs, paging, look-up keys or
+//! impersonation.
 //!
-//! Follows IBM's "Livy batch APIs" page and the sample answers on it, the IBM Cloud API handbook for errors, and the state words of the
-//! sibling application API. No name is ever given back; whether a lost submission arrived is asked of the sibling application API, whose
-//! details show `conf` (`ApplicationGetResponse` of IBM's Python SDK), and else guessed at, with words that say so, by what is new in the list.
+//! Follows IBM's "Livy batch APIs" page and the sample answers on it, the IBM Cloud API handbook
+//! for errors, and the state words of the sibling application API. No name is ever given back;
+//! whether a lost submission arrived is asked of the sibling application API, whose details show
+//! `conf` (`ApplicationGetResponse` of IBM's Python SDK), and else guessed at, with words that say
+//! so, by what is new in the list.
 
 use core::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::fault::{FaultKind, UpstreamFault};
-use crate::flavor::{BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, LookupPlan, Operation, Settings, Unsupported};
+use crate::flavor::{
+    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, LookupPlan, Operation,
+    Settings, Unsupported,
+};
 use crate::json;
 use crate::livy::{app_info, body_of, decode_sessions, deleted};
 use crate::model::{BatchSpec, Field, Observed, StateReading};
@@ -22,12 +28,12 @@ use crate::wire::{UpstreamRequest, UpstreamResponse, segment};
 #[derive(Debug)]
 pub struct IbmDialect;
 
-/// The `conf` key that carries the submission's key: the service shows `conf` with the details of an application.
+/// The `conf` key that carries the submission's key: the service shows `conf` with the details of
+/// an application.
 pub const MARKER: &str = "spark.livy-gateway.key";
 
 /// Where the log of a batch is, for whoever asks here.
-pub const LOG_LINE: &str =
-    "IBM Analytics Engine serverless has no log over REST: look in the instance home bucket, or in IBM Cloud Logs if forwarding is on";
+pub const LOG_LINE: &str = "IBM Analytics Engine serverless has no log over REST: look in the instance home bucket, or in IBM Cloud Logs if forwarding is on";
 
 impl Dialect for IbmDialect {
     fn flavor(&self) -> Flavor {
@@ -35,39 +41,64 @@ impl Dialect for IbmDialect {
     }
 
     fn base_path(&self, settings: &Settings) -> String {
-        format!("/v3/analytics_engines/{}/livy", segment(settings.instance_id.as_deref().unwrap_or_default()))
+        format!(
+            "/v3/analytics_engines/{}/livy",
+            segment(settings.instance_id.as_deref().unwrap_or_default())
+        )
     }
 
     fn support(&self, field: Field) -> Support {
         match field {
-            Field::ProxyUser => Support::Refused("the service has no impersonation; jobs run as the service ID"),
-            Field::Archives => Support::Refused("the service takes no archives; pack the files into a zip for pyFiles or files"),
+            Field::ProxyUser => {
+                Support::Refused("the service has no impersonation; jobs run as the service ID")
+            }
+            Field::Archives => Support::Refused(
+                "the service takes no archives; pack the files into a zip for pyFiles or files",
+            ),
             Field::Queue => Support::Refused("the service has no queues"),
-            Field::Name => Support::Emulated("sent as given, but never given back by the service: kept in the registry"),
+            Field::Name => Support::Emulated(
+                "sent as given, but never given back by the service: kept in the registry",
+            ),
             _ => Support::Native,
         }
     }
 
     fn operation_support(&self, operation: Operation) -> Support {
         match operation {
-            Operation::ListBatches => Support::Emulated("the service returns everything; paged and merged by the gateway"),
-            Operation::GetBatch => Support::Emulated("missing keys are filled in from the registry; `log` is empty"),
-            Operation::GetLog => Support::Emulated("one line that says where the log is, and a warning header"),
+            Operation::ListBatches => {
+                Support::Emulated("the service returns everything; paged and merged by the gateway")
+            }
+            Operation::GetBatch => {
+                Support::Emulated("missing keys are filled in from the registry; `log` is empty")
+            }
+            Operation::GetLog => {
+                Support::Emulated("one line that says where the log is, and a warning header")
+            }
             _ => Support::Native,
         }
     }
 
-    fn create(&self, spec: &BatchSpec, key: &str, _settings: &Settings) -> Result<Encoded, Vec<Unsupported>> {
+    fn create(
+        &self,
+        spec: &BatchSpec,
+        key: &str,
+        _settings: &Settings,
+    ) -> Result<Encoded, Vec<Unsupported>> {
         let refused = refused_fields(self, spec);
         if !refused.is_empty() {
             return Err(refused);
         }
         let mut body = body_of(spec);
-        let conf = body.entry(Field::Conf.name()).or_insert_with(|| Value::Object(Map::new()));
+        let conf = body
+            .entry(Field::Conf.name())
+            .or_insert_with(|| Value::Object(Map::new()));
         conf[MARKER] = Value::from(key);
         Ok(Encoded {
             request: UpstreamRequest::post("/batches", Value::Object(body)),
-            lookup: Lookup { key: key.to_owned(), sent_name: None },
+            lookup: Lookup {
+                key: key.to_owned(),
+                sent_name: None,
+            },
             notes: Vec::new(),
         })
     }
@@ -102,12 +133,14 @@ impl Dialect for IbmDialect {
     }
 
     fn remembers(&self) -> Duration {
-        // Nothing says that a batch is ever forgotten before its application is, which may run for 72 hours.
+        // Nothing says that a batch is ever forgotten before its application is, which may run for
+        // 72 hours.
         Duration::from_secs(2 * 24 * 3600)
     }
 
     fn applications(&self, base: &str) -> Option<String> {
-        base.strip_suffix("/livy").map(|instance| format!("{instance}/spark_applications"))
+        base.strip_suffix("/livy")
+            .map(|instance| format!("{instance}/spark_applications"))
     }
 
     fn probe(&self) -> UpstreamRequest {
@@ -122,9 +155,13 @@ impl Dialect for IbmDialect {
         accept(response, false).and_then(|map| observed(&map, response))
     }
 
-    fn decode_state(&self, response: &UpstreamResponse<'_>) -> Result<(String, StateReading), UpstreamFault> {
+    fn decode_state(
+        &self,
+        response: &UpstreamResponse<'_>,
+    ) -> Result<(String, StateReading), UpstreamFault> {
         let map = accept(response, false)?;
-        let id = json::id(&map, "id").ok_or_else(|| UpstreamFault::unreadable(response, "the state answer has no id"))?;
+        let id = json::id(&map, "id")
+            .ok_or_else(|| UpstreamFault::unreadable(response, "the state answer has no id"))?;
         Ok((id, state_of(&map)))
     }
 
@@ -138,7 +175,8 @@ impl Dialect for IbmDialect {
     }
 
     fn decode_delete(&self, response: &UpstreamResponse<'_>) -> Result<Deleted, UpstreamFault> {
-        // The sibling application API answers 204: an empty success may be one, and is settled by reading the batch again.
+        // The sibling application API answers 204: an empty success may be one, and is settled by
+        // reading the batch again.
         if response.is_success() && response.body.is_empty() {
             return Ok(Deleted::Verify);
         }
@@ -150,9 +188,13 @@ impl Dialect for IbmDialect {
     }
 }
 
-fn accept(response: &UpstreamResponse<'_>, creating: bool) -> Result<Map<String, Value>, UpstreamFault> {
+fn accept(
+    response: &UpstreamResponse<'_>,
+    creating: bool,
+) -> Result<Map<String, Value>, UpstreamFault> {
     json::accept(response, "the service", || match response.status {
-        // IBM Cloud's own shape of errors (API handbook). Also 401 and 403: the login is looked at before the request is.
+        // IBM Cloud's own shape of errors (API handbook). Also 401 and 403: the login is looked at
+        // before the request is.
         400 | 409 | 422 if creating && speaks_as_ibm(response) => FaultKind::Refused,
         401 if creating && speaks_as_ibm(response) => FaultKind::Unauthorized,
         403 if creating && speaks_as_ibm(response) => FaultKind::Forbidden,
@@ -161,7 +203,8 @@ fn accept(response: &UpstreamResponse<'_>, creating: bool) -> Result<Map<String,
         _ if creating => FaultKind::Unclear,
         200..=399 | 401 => FaultKind::Unauthorized,
         403 => FaultKind::Forbidden,
-        // A deleted instance, or one in another region, looks the same; only a structured error speaks of the batch itself.
+        // A deleted instance, or one in another region, looks the same; only a structured error
+        // speaks of the batch itself.
         404 if speaks_as_ibm(response) => FaultKind::NotFound,
         429 => FaultKind::Unavailable,
         _ => FaultKind::Unclear,
@@ -169,11 +212,16 @@ fn accept(response: &UpstreamResponse<'_>, creating: bool) -> Result<Map<String,
 }
 
 fn speaks_as_ibm(response: &UpstreamResponse<'_>) -> bool {
-    let errors = json::object(response.body).and_then(|map| map.get("errors")?.as_array().cloned()).unwrap_or_default();
-    errors.first().is_some_and(|first| first.get("code").is_some() && first.get("message").is_some())
+    let errors = json::object(response.body)
+        .and_then(|map| map.get("errors")?.as_array().cloned())
+        .unwrap_or_default();
+    errors
+        .first()
+        .is_some_and(|first| first.get("code").is_some() && first.get("message").is_some())
 }
 
-/// One application of an instance, as the service's own API shows it (`Application`, `ApplicationDetails` of the Python SDK).
+/// One application of an instance, as the service's own API shows it (`Application`,
+/// `ApplicationDetails` of the Python SDK).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Application {
     /// Its id in that API.
@@ -191,18 +239,37 @@ pub fn read_applications(response: &UpstreamResponse<'_>) -> Option<Vec<Applicat
     }
     let map = json::object(response.body)?;
     let items = map.get("applications")?.as_array()?;
-    Some(items.iter().filter_map(Value::as_object).filter_map(application).collect())
+    Some(
+        items
+            .iter()
+            .filter_map(Value::as_object)
+            .filter_map(application)
+            .collect(),
+    )
 }
 
 /// Reads the details of one application; `None` if they are none.
 pub fn read_application(response: &UpstreamResponse<'_>) -> Option<Application> {
-    if response.is_success() { application(&json::object(response.body)?) } else { None }
+    if response.is_success() {
+        application(&json::object(response.body)?)
+    } else {
+        None
+    }
 }
 
 fn application(map: &Map<String, Value>) -> Option<Application> {
-    let conf = map.get("application_details").and_then(|details| details.get("conf"));
-    let key = conf.and_then(|conf| conf.get(MARKER)).and_then(Value::as_str).map(str::to_owned);
-    Some(Application { id: json::text(map, "id")?, spark_id: json::text(map, "spark_application_id"), key })
+    let conf = map
+        .get("application_details")
+        .and_then(|details| details.get("conf"));
+    let key = conf
+        .and_then(|conf| conf.get(MARKER))
+        .and_then(Value::as_str)
+        .map(str::to_owned);
+    Some(Application {
+        id: json::text(map, "id")?,
+        spark_id: json::text(map, "spark_application_id"),
+        key,
+    })
 }
 
 /// Reads a state: Livy's words, and those of the application API in case they show through.
@@ -217,8 +284,12 @@ fn state_of(map: &Map<String, Value>) -> StateReading {
     }
 }
 
-fn observed(map: &Map<String, Value>, response: &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault> {
-    let upstream_id = json::id(map, "id").ok_or_else(|| UpstreamFault::unreadable(response, "the batch has no id"))?;
+fn observed(
+    map: &Map<String, Value>,
+    response: &UpstreamResponse<'_>,
+) -> Result<Observed, UpstreamFault> {
+    let upstream_id = json::id(map, "id")
+        .ok_or_else(|| UpstreamFault::unreadable(response, "the batch has no id"))?;
     let mut info = app_info(map.get("appInfo").or_else(|| map.get("app_info")));
     // The page's prose spells it with a capital letter.
     if let Some(url) = info.remove("SparkUiUrl") {

@@ -1,6 +1,7 @@
 //! Small readers over `serde_json::Value` for answers whose shape can't be trusted.
 //!
-//! Upstreams leave keys out, write numbers as text and `"null"` for null. These helpers read what can be read and never fail.
+//! Upstreams leave keys out, write numbers as text and `"null"` for null. These helpers read what
+//! can be read and never fail.
 
 use serde_json::{Map, Value};
 
@@ -15,8 +16,8 @@ pub fn object(body: &[u8]) -> Option<Map<String, Value>> {
     }
 }
 
-/// Reads a success as a JSON object. Anything else is a fault: of the kind that `refusal` reads out of it, or one that can't be read. `who` begins
-/// the sentence about the latter.
+/// Reads a success as a JSON object. Anything else is a fault: of the kind that `refusal` reads out
+/// of it, or one that can't be read. `who` begins the sentence about the latter.
 ///
 /// # Errors
 /// What the answer proves.
@@ -26,7 +27,12 @@ pub fn accept(
     refusal: impl FnOnce() -> FaultKind,
 ) -> Result<Map<String, Value>, UpstreamFault> {
     if response.is_success() && !response.is_html() {
-        let unreadable = || UpstreamFault::unreadable(response, &format!("{who} answered with something that is not a JSON object"));
+        let unreadable = || {
+            UpstreamFault::unreadable(
+                response,
+                &format!("{who} answered with something that is not a JSON object"),
+            )
+        };
         return object(response.body).ok_or_else(unreadable);
     }
     Err(UpstreamFault::of(refusal(), response))
@@ -51,7 +57,8 @@ pub fn text(map: &Map<String, Value>, key: &str) -> Option<String> {
     }
 }
 
-/// Returns a name that somebody chose: as [`text`], but the four letters of null are a name like any other.
+/// Returns a name that somebody chose: as [`text`], but the four letters of null are a name like
+/// any other.
 pub fn name(map: &Map<String, Value>, key: &str) -> Option<String> {
     match map.get(key) {
         Some(Value::String(name)) => Some(name.clone()),
@@ -69,9 +76,12 @@ pub fn id(map: &Map<String, Value>, key: &str) -> Option<String> {
     .map(|number| number.to_string())
 }
 
-/// Returns the texts of a list; a missing or null list is empty, elements that are no scalars are left out.
+/// Returns the texts of a list; a missing or null list is empty, elements that are no scalars are
+/// left out.
 pub fn lines(map: &Map<String, Value>, key: &str) -> Vec<String> {
-    let Some(Value::Array(items)) = map.get(key) else { return Vec::new() };
+    let Some(Value::Array(items)) = map.get(key) else {
+        return Vec::new();
+    };
     items
         .iter()
         .filter_map(|item| match item {

@@ -1,8 +1,10 @@
 //! Apache Kyuubi's batch REST API.
 //!
-//! Follows Kyuubi 1.9 to 1.12 (`BatchesResource`, `KyuubiBatchSession`, `BatchJobSubmission`, `ApplicationOperation`) and what 1.10.2
-//! and 1.12.0 answered. Kyuubi has no typed resource fields (all become Spark configuration), no integer ids, no `/state`, says 200 to
-//! everything and 500 to every bad request, and ignores unknown fields without a word: so nothing of Livy's is sent under Livy's name.
+//! Follows Kyuubi 1.9 to 1.12 (`BatchesResource`, `KyuubiBatchSession`, `BatchJobSubmission`,
+//! `ApplicationOperation`) and what 1.10.2 and 1.12.0 answered. Kyuubi has no typed resource fields
+//! (all become Spark configuration), no integer ids, no `/state`, says 200 to everything and 500 to
+//! every bad request, and ignores unknown fields without a word: so nothing of Livy's is sent under
+//! Livy's name.
 
 use core::time::Duration;
 
@@ -10,7 +12,8 @@ use serde_json::{Map, Value, json};
 
 use crate::fault::{FaultKind, UpstreamFault};
 use crate::flavor::{
-    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, LookupPlan, Note, NoteAction, Operation, Settings, Unsupported,
+    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, LookupPlan, Note,
+    NoteAction, Operation, Settings, Unsupported,
 };
 use crate::json;
 use crate::livy::{app_info, decode_sessions};
@@ -31,7 +34,8 @@ const BATCH_ID: &str = "kyuubi.batch.id";
 /// The two spellings of the effective user; both are sent, because the first exists only since 1.9.
 const PROXY_USER_KEYS: [&str; 2] = ["kyuubi.session.proxy.user", "hive.server2.proxy.user"];
 
-/// Configuration that decides about identity, place or queueing on the Kyuubi host: never a client's to set.
+/// Configuration that decides about identity, place or queueing on the Kyuubi host: never a
+/// client's to set.
 const RESERVED: [&str; 12] = [
     BATCH_ID,
     "kyuubi.batch.priority",
@@ -47,7 +51,8 @@ const RESERVED: [&str; 12] = [
     "spark.yarn.archive",
 ];
 
-/// Lines a page when a log is read: large enough that one request reads nearly every log, small enough to bound a page.
+/// Lines a page when a log is read: large enough that one request reads nearly every log, small
+/// enough to bound a page.
 const LOG_PAGE: i32 = 10_000;
 
 /// Longest part of `appDiagnostic` that is kept: on Kubernetes it is a whole pod status.
@@ -67,11 +72,17 @@ impl Dialect for KyuubiDialect {
             Field::File => Support::Emulated(
                 "`resource`; `batchType` by the file's kind; a path without scheme gets `default_fs`, or a warning that the Kyuubi host reads it",
             ),
-            Field::ProxyUser => Support::Emulated("`conf[\"kyuubi.session.proxy.user\"]` and `conf[\"hive.server2.proxy.user\"]`"),
-            Field::ClassName => Support::Emulated("`className` for JVM jobs, where it is required; dropped with a note for Python files"),
+            Field::ProxyUser => Support::Emulated(
+                "`conf[\"kyuubi.session.proxy.user\"]` and `conf[\"hive.server2.proxy.user\"]`",
+            ),
+            Field::ClassName => Support::Emulated(
+                "`className` for JVM jobs, where it is required; dropped with a note for Python files",
+            ),
             Field::Args => Support::Native,
             Field::Jars => Support::Emulated("`conf[\"spark.jars\"]`, the field's first"),
-            Field::PyFiles => Support::Emulated("`conf[\"spark.submit.pyFiles\"]`, the field's first"),
+            Field::PyFiles => {
+                Support::Emulated("`conf[\"spark.submit.pyFiles\"]`, the field's first")
+            }
             Field::Files => Support::Emulated("`conf[\"spark.files\"]`, the field's first"),
             Field::Archives => Support::Emulated("`conf[\"spark.archives\"]`, the field's first"),
             Field::DriverMemory => Support::Emulated("`conf[\"spark.driver.memory\"]`"),
@@ -80,7 +91,9 @@ impl Dialect for KyuubiDialect {
             Field::ExecutorCores => Support::Emulated("`conf[\"spark.executor.cores\"]`"),
             Field::NumExecutors => Support::Emulated("`conf[\"spark.executor.instances\"]`"),
             Field::Queue => Support::Emulated("`conf[\"spark.yarn.queue\"]`"),
-            Field::Name => Support::Emulated("`name`; Kyuubi doesn't keep names unique, the gateway does"),
+            Field::Name => {
+                Support::Emulated("`name`; Kyuubi doesn't keep names unique, the gateway does")
+            }
             Field::Conf => Support::Emulated(
                 "`conf`; reserved keys (`spark.master`, `spark.kerberos.*`, `kyuubi.batch.*`, …) are refused, keys without `spark.` get a warning",
             ),
@@ -89,21 +102,32 @@ impl Dialect for KyuubiDialect {
 
     fn operation_support(&self, operation: Operation) -> Support {
         match operation {
-            Operation::CreateBatch => {
-                Support::Emulated("200 becomes 201; the batch id is chosen by the gateway, so that a lost answer can be looked up")
+            Operation::CreateBatch => Support::Emulated(
+                "200 becomes 201; the batch id is chosen by the gateway, so that a lost answer can be looked up",
+            ),
+            Operation::ListBatches => Support::Emulated(
+                "read in pages until a short one (Kyuubi's `total` is the page's length)",
+            ),
+            Operation::GetBatch => {
+                Support::Emulated("`log` is empty: it would cost a second request for each poll")
             }
-            Operation::ListBatches => Support::Emulated("read in pages until a short one (Kyuubi's `total` is the page's length)"),
-            Operation::GetBatch => Support::Emulated("`log` is empty: it would cost a second request for each poll"),
             Operation::GetState => Support::Emulated("read from the item; Kyuubi has no `/state`"),
-            Operation::GetLog => {
-                Support::Emulated("read from line 0 with explicit positions and cut here; Livy's section headers are added")
-            }
-            Operation::DeleteBatch => Support::Emulated("`success: false` is settled by reading the batch again; afterwards 404, as Livy"),
+            Operation::GetLog => Support::Emulated(
+                "read from line 0 with explicit positions and cut here; Livy's section headers are added",
+            ),
+            Operation::DeleteBatch => Support::Emulated(
+                "`success: false` is settled by reading the batch again; afterwards 404, as Livy",
+            ),
             Operation::Other => Support::Native,
         }
     }
 
-    fn create(&self, spec: &BatchSpec, key: &str, settings: &Settings) -> Result<Encoded, Vec<Unsupported>> {
+    fn create(
+        &self,
+        spec: &BatchSpec,
+        key: &str,
+        settings: &Settings,
+    ) -> Result<Encoded, Vec<Unsupported>> {
         let mut unsupported = refused_fields(self, spec);
         unsupported.extend(reserved_keys(&spec.conf));
         unsupported.extend(inexpressible_lists(spec));
@@ -112,7 +136,8 @@ impl Dialect for KyuubiDialect {
             unsupported.push(Unsupported {
                 field: Field::ClassName,
                 conf_key: None,
-                reason: "Kyuubi requires className for every application that is not a .py file".into(),
+                reason: "Kyuubi requires className for every application that is not a .py file"
+                    .into(),
                 droppable: false,
             });
         }
@@ -123,7 +148,10 @@ impl Dialect for KyuubiDialect {
         let resource = resource(&spec.file, settings, &mut notes);
         let conf = conf_of(spec, key, settings, &mut notes);
         let mut body = Map::new();
-        body.insert("batchType".into(), json!(if python { "PYSPARK" } else { "SPARK" }));
+        body.insert(
+            "batchType".into(),
+            json!(if python { "PYSPARK" } else { "SPARK" }),
+        );
         body.insert("resource".into(), json!(resource));
         match &spec.class_name {
             Some(class) if !python => {
@@ -143,7 +171,10 @@ impl Dialect for KyuubiDialect {
         body.insert("conf".into(), json!(conf));
         Ok(Encoded {
             request: UpstreamRequest::post("/batches", Value::Object(body)),
-            lookup: Lookup { key: key.to_owned(), sent_name: None },
+            lookup: Lookup {
+                key: key.to_owned(),
+                sent_name: None,
+            },
             notes,
         })
     }
@@ -153,16 +184,26 @@ impl Dialect for KyuubiDialect {
     }
 
     fn log(&self, _batch: BatchRef<'_>, _window: LogWindow) -> LogPlan {
-        LogPlan::Pages { size: LOG_PAGE, headers: true }
+        LogPlan::Pages {
+            size: LOG_PAGE,
+            headers: true,
+        }
     }
 
     fn log_page(&self, batch: BatchRef<'_>, from: i32, size: i32) -> UpstreamRequest {
-        // Without `from` Kyuubi goes on where the previous reader of the batch stopped, whoever that was.
-        UpstreamRequest::get(format!("/batches/{}/localLog?from={from}&size={size}", segment(batch.upstream_id)))
+        // Without `from` Kyuubi goes on where the previous reader of the batch stopped, whoever
+        // that was.
+        UpstreamRequest::get(format!(
+            "/batches/{}/localLog?from={from}&size={size}",
+            segment(batch.upstream_id)
+        ))
     }
 
     fn lookup(&self, lookup: &Lookup) -> LookupPlan {
-        LookupPlan::Item(UpstreamRequest::get(format!("/batches/{}", segment(&lookup.key))))
+        LookupPlan::Item(UpstreamRequest::get(format!(
+            "/batches/{}",
+            segment(&lookup.key)
+        )))
     }
 
     fn remembers(&self) -> Duration {
@@ -186,16 +227,27 @@ impl Dialect for KyuubiDialect {
         accept(response, false).and_then(|map| observed(&map, response))
     }
 
-    fn decode_state(&self, response: &UpstreamResponse<'_>) -> Result<(String, StateReading), UpstreamFault> {
-        self.decode_get(response).map(|observed| (observed.upstream_id, observed.state))
+    fn decode_state(
+        &self,
+        response: &UpstreamResponse<'_>,
+    ) -> Result<(String, StateReading), UpstreamFault> {
+        self.decode_get(response)
+            .map(|observed| (observed.upstream_id, observed.state))
     }
 
     fn decode_log(&self, response: &UpstreamResponse<'_>) -> Result<LogPart, UpstreamFault> {
         let map = accept(response, false)?;
         if !map.get("logRowSet").is_some_and(Value::is_array) {
-            return Err(UpstreamFault::unreadable(response, "the log answer has no \"logRowSet\""));
+            return Err(UpstreamFault::unreadable(
+                response,
+                "the log answer has no \"logRowSet\"",
+            ));
         }
-        Ok(LogPart { from: None, total: None, lines: json::lines(&map, "logRowSet") })
+        Ok(LogPart {
+            from: None,
+            total: None,
+            lines: json::lines(&map, "logRowSet"),
+        })
     }
 
     fn decode_list(&self, response: &UpstreamResponse<'_>) -> Result<Vec<Observed>, UpstreamFault> {
@@ -204,46 +256,71 @@ impl Dialect for KyuubiDialect {
     }
 
     fn decode_delete(&self, response: &UpstreamResponse<'_>) -> Result<Deleted, UpstreamFault> {
-        // `msg` holds the spark-submit command line or the whole record with its configuration: it is not even looked at.
+        // `msg` holds the spark-submit command line or the whole record with its configuration: it
+        // is not even looked at.
         let map = accept(response, false)?;
-        Ok(if map.get("success") == Some(&Value::Bool(true)) { Deleted::Gone } else { Deleted::Verify })
+        Ok(if map.get("success") == Some(&Value::Bool(true)) {
+            Deleted::Gone
+        } else {
+            Deleted::Verify
+        })
     }
 
     fn is_leftover(&self, observed: &Observed) -> bool {
-        // A POST refused late leaves a row that never ran: CANCELED, or ERROR when the execution pool was full.
-        matches!(observed.state, StateReading::Known(BatchState::Killed | BatchState::Dead))
+        // A POST refused late leaves a row that never ran: CANCELED, or ERROR when the execution
+        // pool was full.
+        matches!(
+            observed.state,
+            StateReading::Known(BatchState::Killed | BatchState::Dead)
+        )
     }
 }
 
 fn reserved_keys(conf: &ConfMap) -> impl Iterator<Item = Unsupported> + '_ {
-    conf.keys().filter(|key| is_reserved(key)).map(|key| Unsupported {
-        field: Field::Conf,
-        conf_key: Some(key.clone()),
-        reason: format!("{key} is decided by the gateway or by the Kyuubi server, not by the request"),
-        droppable: true,
-    })
+    conf.keys()
+        .filter(|key| is_reserved(key))
+        .map(|key| Unsupported {
+            field: Field::Conf,
+            conf_key: Some(key.clone()),
+            reason: format!(
+                "{key} is decided by the gateway or by the Kyuubi server, not by the request"
+            ),
+            droppable: true,
+        })
 }
 
 fn is_reserved(key: &str) -> bool {
     // Kyuubi strips or adds the prefix `spark.` freely, so both spellings mean the same.
-    let bare = key.strip_prefix("spark.").filter(|rest| rest.starts_with("kyuubi.") || rest.starts_with("hive."));
+    let bare = key
+        .strip_prefix("spark.")
+        .filter(|rest| rest.starts_with("kyuubi.") || rest.starts_with("hive."));
     let names = [Some(key), bare];
-    names
-        .into_iter()
-        .flatten()
-        .any(|name| RESERVED.contains(&name) || PROXY_USER_KEYS.contains(&name) || name.starts_with("spark.kerberos."))
+    names.into_iter().flatten().any(|name| {
+        RESERVED.contains(&name)
+            || PROXY_USER_KEYS.contains(&name)
+            || name.starts_with("spark.kerberos.")
+    })
 }
 
 /// Comma-joined lists can't hold a comma.
 fn inexpressible_lists(spec: &BatchSpec) -> impl Iterator<Item = Unsupported> {
-    let lists =
-        [(Field::Jars, &spec.jars), (Field::PyFiles, &spec.py_files), (Field::Files, &spec.files), (Field::Archives, &spec.archives)];
-    lists.into_iter().filter(|(_, items)| items.iter().any(|item| item.contains(','))).map(|(field, _)| Unsupported {
-        field,
-        conf_key: None,
-        reason: "Kyuubi takes this list as one comma-joined text, so no name in it may hold a comma".into(),
-        droppable: false,
-    })
+    let lists = [
+        (Field::Jars, &spec.jars),
+        (Field::PyFiles, &spec.py_files),
+        (Field::Files, &spec.files),
+        (Field::Archives, &spec.archives),
+    ];
+    lists
+        .into_iter()
+        .filter(|(_, items)| items.iter().any(|item| item.contains(',')))
+        .map(|(field, _)| Unsupported {
+            field,
+            conf_key: None,
+            reason:
+                "Kyuubi takes this list as one comma-joined text, so no name in it may hold a comma"
+                    .into(),
+            droppable: false,
+        })
 }
 
 fn is_python(file: &str) -> bool {
@@ -272,7 +349,8 @@ fn locate(path: &str, settings: &Settings) -> Option<String> {
     }
 }
 
-/// Builds Kyuubi's `conf`: the client's, then the typed fields on top (as in Livy), then what the gateway decides.
+/// Builds Kyuubi's `conf`: the client's, then the typed fields on top (as in Livy), then what the
+/// gateway decides.
 fn conf_of(spec: &BatchSpec, key: &str, settings: &Settings, notes: &mut Vec<Note>) -> ConfMap {
     let mut conf = spec.conf.clone();
     for name in conf.keys().filter(|name| !name.starts_with("spark.")) {
@@ -289,16 +367,27 @@ fn conf_of(spec: &BatchSpec, key: &str, settings: &Settings, notes: &mut Vec<Not
         ("spark.archives", &spec.archives),
     ];
     for (name, items) in lists.into_iter().filter(|(_, items)| !items.is_empty()) {
-        let paths = items.iter().map(|item| locate(item, settings).unwrap_or_else(|| item.clone()));
+        let paths = items
+            .iter()
+            .map(|item| locate(item, settings).unwrap_or_else(|| item.clone()));
         let all: Vec<String> = paths.chain(conf.get(name).cloned()).collect();
         conf.insert(name.to_owned(), all.join(","));
     }
     let scalars = [
         ("spark.driver.memory", spec.driver_memory.clone()),
-        ("spark.driver.cores", spec.driver_cores.map(|n| n.to_string())),
+        (
+            "spark.driver.cores",
+            spec.driver_cores.map(|n| n.to_string()),
+        ),
         ("spark.executor.memory", spec.executor_memory.clone()),
-        ("spark.executor.cores", spec.executor_cores.map(|n| n.to_string())),
-        ("spark.executor.instances", spec.num_executors.map(|n| n.to_string())),
+        (
+            "spark.executor.cores",
+            spec.executor_cores.map(|n| n.to_string()),
+        ),
+        (
+            "spark.executor.instances",
+            spec.num_executors.map(|n| n.to_string()),
+        ),
         ("spark.yarn.queue", spec.queue.clone()),
         (PROXY_USER_KEYS[0], spec.proxy_user.clone()),
         (PROXY_USER_KEYS[1], spec.proxy_user.clone()),
@@ -312,9 +401,13 @@ fn conf_of(spec: &BatchSpec, key: &str, settings: &Settings, notes: &mut Vec<Not
     conf
 }
 
-fn accept(response: &UpstreamResponse<'_>, creating: bool) -> Result<Map<String, Value>, UpstreamFault> {
+fn accept(
+    response: &UpstreamResponse<'_>,
+    creating: bool,
+) -> Result<Map<String, Value>, UpstreamFault> {
     json::accept(response, "Kyuubi", || fault_kind(response, creating)).map_err(|mut fault| {
-        // Faults after validation nest handles, users and addresses: only the innermost cause is handed on.
+        // Faults after validation nest handles, users and addresses: only the innermost cause is
+        // handed on.
         if let Some((_, cause)) = fault.message.rsplit_once("due to ") {
             fault.message = cause.to_owned();
         }
@@ -326,12 +419,18 @@ fn is_from_handler(response: &UpstreamResponse<'_>) -> bool {
     json::object(response.body).is_some_and(|map| map.len() == 1 && map.contains_key("message"))
 }
 
-/// Reads what a refusal proves. Kyuubi's handlers answer exactly `{"message"}`; its login answers with a Jetty page.
+/// Reads what a refusal proves. Kyuubi's handlers answer exactly `{"message"}`; its login answers
+/// with a Jetty page.
 fn fault_kind(response: &UpstreamResponse<'_>, creating: bool) -> FaultKind {
     let from_handler = is_from_handler(response);
     let message = crate::fault::message(response).unwrap_or_default();
     match response.status {
-        403 if creating && from_handler && message.contains("Failed to validate proxy privilege") => FaultKind::Forbidden,
+        403 if creating
+            && from_handler
+            && message.contains("Failed to validate proxy privilege") =>
+        {
+            FaultKind::Forbidden
+        }
         // Jackson's own sentence about a body that it can't read.
         400 if creating && message.starts_with("Cannot ") => FaultKind::Refused,
         500 if creating && from_handler => refused_creation(&message),
@@ -345,9 +444,16 @@ fn fault_kind(response: &UpstreamResponse<'_>, creating: bool) -> FaultKind {
     }
 }
 
-/// A wrong base path is a 404 of the same shape (`HTTP 404 Not Found`), and says nothing about any batch.
+/// A wrong base path is a 404 of the same shape (`HTTP 404 Not Found`), and says nothing about any
+/// batch.
 fn speaks_of_a_batch(message: &str) -> bool {
-    ["Invalid batchId", "No local log found", "Error getting operation log"].iter().any(|words| message.starts_with(words))
+    [
+        "Invalid batchId",
+        "No local log found",
+        "Error getting operation log",
+    ]
+    .iter()
+    .any(|words| message.starts_with(words))
 }
 
 /// Kyuubi says 500 to bad requests; only these sentences prove that nothing was started.
@@ -373,19 +479,32 @@ fn refused_creation(message: &str) -> FaultKind {
     }
 }
 
-fn observed(map: &Map<String, Value>, response: &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault> {
-    let upstream_id =
-        json::text(map, "id").filter(|id| !id.is_empty()).ok_or_else(|| UpstreamFault::unreadable(response, "the batch has no id"))?;
+fn observed(
+    map: &Map<String, Value>,
+    response: &UpstreamResponse<'_>,
+) -> Result<Observed, UpstreamFault> {
+    let upstream_id = json::text(map, "id")
+        .filter(|id| !id.is_empty())
+        .ok_or_else(|| UpstreamFault::unreadable(response, "the batch has no id"))?;
     let (state, app_state) = (json::text(map, "state"), json::text(map, "appState"));
     let mut info = app_info(None);
     info.insert("sparkUiUrl".into(), json::text(map, "appUrl"));
     info.insert("kyuubiState".into(), state.clone());
     info.insert("kyuubiAppState".into(), app_state.clone());
-    info.insert("appDiagnostic".into(), json::text(map, "appDiagnostic").map(|text| json::shorten(&text, LONGEST_DIAGNOSTIC)));
+    info.insert(
+        "appDiagnostic".into(),
+        json::text(map, "appDiagnostic").map(|text| json::shorten(&text, LONGEST_DIAGNOSTIC)),
+    );
     if is(&state, "FINISHED") && is(&app_state, "NOT_FOUND") {
-        info.insert("note".into(), Some("Kyuubi says FINISHED, but the application was gone when it looked".into()));
+        info.insert(
+            "note".into(),
+            Some("Kyuubi says FINISHED, but the application was gone when it looked".into()),
+        );
     }
-    let duplicate = map.get("batchInfo").and_then(|info| info.get("kyuubi.batch.duplicated")) == Some(&json!("true"));
+    let duplicate = map
+        .get("batchInfo")
+        .and_then(|info| info.get("kyuubi.batch.duplicated"))
+        == Some(&json!("true"));
     Ok(Observed {
         upstream_id,
         name: json::name(map, "name"),
@@ -401,20 +520,24 @@ fn observed(map: &Map<String, Value>, response: &UpstreamResponse<'_>) -> Result
 }
 
 fn is(text: &Option<String>, word: &str) -> bool {
-    text.as_deref().is_some_and(|text| text.eq_ignore_ascii_case(word))
+    text.as_deref()
+        .is_some_and(|text| text.eq_ignore_ascii_case(word))
 }
 
-/// The total map from Kyuubi's two states to Livy's one. First matching row wins; words are compared without case.
+/// The total map from Kyuubi's two states to Livy's one. First matching row wins; words are
+/// compared without case.
 pub fn livy_state_of(state: Option<&str>, app_state: Option<&str>) -> StateReading {
     use BatchState::{Dead, Killed, Running, Starting, Success};
     let state = state.unwrap_or_default().to_ascii_uppercase();
     let app = app_state.unwrap_or_default().to_ascii_uppercase();
     StateReading::Known(match (state.as_str(), app.as_str()) {
         ("INITIALIZED" | "PENDING", _) => Starting,
-        // The application is queued: Livy too says starting until the resource manager says running.
+        // The application is queued: Livy too says starting until the resource manager says
+        // running.
         ("RUNNING", "PENDING") => Starting,
         ("RUNNING", "" | "UNKNOWN") => return StateReading::Hold,
-        // Also with an application that has ended: Kyuubi has not judged yet, and a bad exit code can still turn the verdict.
+        // Also with an application that has ended: Kyuubi has not judged yet, and a bad exit code
+        // can still turn the verdict.
         ("RUNNING" | "COMPILED", _) => Running,
         ("FINISHED", "FAILED") => Dead,
         ("FINISHED" | "ERROR", "KILLED") => Killed,
@@ -449,29 +572,57 @@ mod tests {
         assert_eq!(map("TIMEOUT", None), "dead");
         assert_eq!(map("CLOSED", None), "killed");
         assert_eq!(livy_state_of(None, None), StateReading::Hold);
-        assert_eq!(livy_state_of(Some("NEWWORD"), None), StateReading::Unknown("NEWWORD".into()));
+        assert_eq!(
+            livy_state_of(Some("NEWWORD"), None),
+            StateReading::Unknown("NEWWORD".into())
+        );
     }
 
     #[test]
     fn only_its_own_handler_leaves_rows() {
-        let may_leave =
-            |status, body: &str| KyuubiDialect.may_leave_a_row(&UpstreamResponse { status, content_type: None, body: body.as_bytes() });
-        assert!(may_leave(500, r#"{"message":"java.util.concurrent.RejectedExecutionException"}"#));
-        assert!(!may_leave(500, "<html>front</html>"), "the job may have run and failed by now");
+        let may_leave = |status, body: &str| {
+            KyuubiDialect.may_leave_a_row(&UpstreamResponse {
+                status,
+                content_type: None,
+                body: body.as_bytes(),
+            })
+        };
+        assert!(may_leave(
+            500,
+            r#"{"message":"java.util.concurrent.RejectedExecutionException"}"#
+        ));
+        assert!(
+            !may_leave(500, "<html>front</html>"),
+            "the job may have run and failed by now"
+        );
         assert!(!may_leave(502, r#"{"message":"x"}"#));
     }
 
     #[test]
     fn state_never_goes_back() {
         let queued = livy_state_of(Some("RUNNING"), Some("PENDING"));
-        assert_eq!(queued.settle(Some(BatchState::Running)), BatchState::Running);
-        assert_eq!(queued.settle(Some(BatchState::Success)), BatchState::Success);
-        assert_eq!(StateReading::Hold.settle(Some(BatchState::Running)), BatchState::Running);
+        assert_eq!(
+            queued.settle(Some(BatchState::Running)),
+            BatchState::Running
+        );
+        assert_eq!(
+            queued.settle(Some(BatchState::Success)),
+            BatchState::Success
+        );
+        assert_eq!(
+            StateReading::Hold.settle(Some(BatchState::Running)),
+            BatchState::Running
+        );
     }
 
     #[test]
     fn reserved_keys_hide_behind_no_prefix() {
-        for key in ["kyuubi.batch.id", "spark.kyuubi.batch.id", "spark.hive.server2.proxy.user", "spark.kerberos.keytab"] {
+        for key in [
+            "kyuubi.batch.id",
+            "spark.kyuubi.batch.id",
+            "spark.hive.server2.proxy.user",
+            "spark.kerberos.keytab",
+        ] {
             assert!(is_reserved(key), "{key}");
         }
         assert!(!is_reserved("spark.executor.memory") && !is_reserved("hadoop.x"));

@@ -1,15 +1,19 @@
 //! The flavors that are an Apache Livy: bare, behind Apache Knox, behind Azure HDInsight.
 //!
-//! Follows Apache Livy 0.5 to 0.9 (`BatchSessionServlet`, `SessionServlet`, `JsonServlet`), Apache Knox 1.0 to 2.0
-//! (`LivyDispatch`, Shiro) and the documented behaviour of the HDInsight gateway. Every submission carries a name, made up if the
-//! client gave none: Livy keeps names unique among live batches, so a lost answer can be looked up and a repeat can't double.
+//! Follows Apache Livy 0.5 to 0.9 (`BatchSessionServlet`, `SessionServlet`, `JsonServlet`), Apache
+//! Knox 1.0 to 2.0 (`LivyDispatch`, Shiro) and the documented behaviour of the HDInsight gateway.
+//! Every submission carries a name, made up if the client gave none: Livy keeps names unique among
+//! live batches, so a lost answer can be looked up and a repeat can't double.
 
 use core::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::fault::{FaultKind, UpstreamFault};
-use crate::flavor::{BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, LookupPlan, Operation, Settings, Unsupported};
+use crate::flavor::{
+    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, LookupPlan, Operation,
+    Settings, Unsupported,
+};
 use crate::json;
 use crate::model::{AppInfo, BatchSpec, Field, Observed, StateReading};
 use crate::proof::is_path_safe;
@@ -60,38 +64,59 @@ impl Dialect for LivyDialect {
 
     fn support(&self, field: Field) -> Support {
         match (self.front, field) {
-            (Front::Knox, Field::ProxyUser) => {
-                Support::Refused("Knox overwrites proxyUser with the gateway's own login; jobs run as that account")
-            }
-            (_, Field::Name) => {
-                Support::Emulated("sent as given; a submission without one gets a generated name, which the client never sees")
-            }
+            (Front::Knox, Field::ProxyUser) => Support::Refused(
+                "Knox overwrites proxyUser with the gateway's own login; jobs run as that account",
+            ),
+            (_, Field::Name) => Support::Emulated(
+                "sent as given; a submission without one gets a generated name, which the client never sees",
+            ),
             _ => Support::Native,
         }
     }
 
     fn operation_support(&self, operation: Operation) -> Support {
         match operation {
-            Operation::ListBatches => Support::Emulated("read in pages and merged with what the registry knows"),
+            Operation::ListBatches => {
+                Support::Emulated("read in pages and merged with what the registry knows")
+            }
             Operation::GetState => Support::Emulated(
                 "asked by the name that the gateway made up; anything else is compared as a whole item, so that an id that began again can't show another batch",
             ),
-            Operation::GetLog => Support::Emulated("`size` past the 32-bit range becomes -1, where Livy would return nothing"),
-            Operation::CreateBatch | Operation::GetBatch | Operation::DeleteBatch | Operation::Other => Support::Native,
+            Operation::GetLog => Support::Emulated(
+                "`size` past the 32-bit range becomes -1, where Livy would return nothing",
+            ),
+            Operation::CreateBatch
+            | Operation::GetBatch
+            | Operation::DeleteBatch
+            | Operation::Other => Support::Native,
         }
     }
 
-    fn create(&self, spec: &BatchSpec, key: &str, _settings: &Settings) -> Result<Encoded, Vec<Unsupported>> {
+    fn create(
+        &self,
+        spec: &BatchSpec,
+        key: &str,
+        _settings: &Settings,
+    ) -> Result<Encoded, Vec<Unsupported>> {
         let refused = refused_fields(self, spec);
         if !refused.is_empty() {
             return Err(refused);
         }
-        let sent_name = spec.name.clone().unwrap_or_else(|| format!("{NAME_PREFIX}{key}"));
+        let sent_name = spec
+            .name
+            .clone()
+            .unwrap_or_else(|| format!("{NAME_PREFIX}{key}"));
         let mut body = body_of(spec);
-        body.insert(Field::Name.name().to_owned(), Value::from(sent_name.clone()));
+        body.insert(
+            Field::Name.name().to_owned(),
+            Value::from(sent_name.clone()),
+        );
         Ok(Encoded {
             request: UpstreamRequest::post("/batches", Value::Object(body)),
-            lookup: Lookup { key: key.to_owned(), sent_name: Some(sent_name) },
+            lookup: Lookup {
+                key: key.to_owned(),
+                sent_name: Some(sent_name),
+            },
             notes: Vec::new(),
         })
     }
@@ -99,7 +124,9 @@ impl Dialect for LivyDialect {
     fn state(&self, batch: BatchRef<'_>) -> UpstreamRequest {
         // Where the name can't go into a path the whole item is asked, which carries the name.
         match batch.sent_name {
-            Some(name) if is_path_safe(name) => UpstreamRequest::get(format!("/batches/{name}/state")),
+            Some(name) if is_path_safe(name) => {
+                UpstreamRequest::get(format!("/batches/{name}/state"))
+            }
             Some(_) => self.get(batch),
             None => UpstreamRequest::get(format!("/batches/{}/state", segment(batch.upstream_id))),
         }
@@ -111,27 +138,43 @@ impl Dialect for LivyDialect {
             query.push(format!("from={from}"));
         }
         if let Some(size) = window.size {
-            // Livy adds the two as 32-bit integers and answers nothing when that overflows; -1 asks for the rest.
+            // Livy adds the two as 32-bit integers and answers nothing when that overflows; -1 asks
+            // for the rest.
             let overflows = window.from.unwrap_or(0).max(0).checked_add(size).is_none();
             query.push(format!("size={}", if overflows { -1 } else { size }));
         }
-        let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
-        LogPlan::Window(UpstreamRequest::get(format!("/batches/{}/log{query}", segment(batch.upstream_id))))
+        let query = if query.is_empty() {
+            String::new()
+        } else {
+            format!("?{}", query.join("&"))
+        };
+        LogPlan::Window(UpstreamRequest::get(format!(
+            "/batches/{}/log{query}",
+            segment(batch.upstream_id)
+        )))
     }
 
     fn log_page(&self, batch: BatchRef<'_>, from: i32, size: i32) -> UpstreamRequest {
-        UpstreamRequest::get(format!("/batches/{}/log?from={from}&size={size}", segment(batch.upstream_id)))
+        UpstreamRequest::get(format!(
+            "/batches/{}/log?from={from}&size={size}",
+            segment(batch.upstream_id)
+        ))
     }
 
     fn lookup(&self, lookup: &Lookup) -> LookupPlan {
-        match lookup.sent_name.as_deref().filter(|name| is_path_safe(name)) {
+        match lookup
+            .sent_name
+            .as_deref()
+            .filter(|name| is_path_safe(name))
+        {
             Some(name) => LookupPlan::Item(UpstreamRequest::get(format!("/batches/{name}"))),
             None => LookupPlan::InList,
         }
     }
 
     fn asks_first(&self, lookup: &Lookup) -> bool {
-        // A client's name may be taken by a job that was created directly on the cluster; a made-up one can't be.
+        // A client's name may be taken by a job that was created directly on the cluster; a made-up
+        // one can't be.
         !lookup.is_made_up()
     }
 
@@ -154,26 +197,39 @@ impl Dialect for LivyDialect {
     }
 
     fn decode_create(&self, response: &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault> {
-        self.accept(response, true).and_then(|map| observed(&map, response))
+        self.accept(response, true)
+            .and_then(|map| observed(&map, response))
     }
 
     fn decode_get(&self, response: &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault> {
-        self.accept(response, false).and_then(|map| observed(&map, response))
+        self.accept(response, false)
+            .and_then(|map| observed(&map, response))
     }
 
-    fn decode_state(&self, response: &UpstreamResponse<'_>) -> Result<(String, StateReading), UpstreamFault> {
+    fn decode_state(
+        &self,
+        response: &UpstreamResponse<'_>,
+    ) -> Result<(String, StateReading), UpstreamFault> {
         let map = self.accept(response, false)?;
-        let id = json::id(&map, "id").ok_or_else(|| UpstreamFault::unreadable(response, "the state answer has no id"))?;
+        let id = json::id(&map, "id")
+            .ok_or_else(|| UpstreamFault::unreadable(response, "the state answer has no id"))?;
         Ok((id, state_of(&map)))
     }
 
     fn decode_log(&self, response: &UpstreamResponse<'_>) -> Result<LogPart, UpstreamFault> {
         let map = self.accept(response, false)?;
         if !map.get("log").is_some_and(Value::is_array) {
-            return Err(UpstreamFault::unreadable(response, "the log answer has no \"log\""));
+            return Err(UpstreamFault::unreadable(
+                response,
+                "the log answer has no \"log\"",
+            ));
         }
         let number = |key: &str| map.get(key).and_then(Value::as_i64);
-        Ok(LogPart { from: number("from"), total: number("total"), lines: json::lines(&map, "log") })
+        Ok(LogPart {
+            from: number("from"),
+            total: number("total"),
+            lines: json::lines(&map, "log"),
+        })
     }
 
     fn decode_list(&self, response: &UpstreamResponse<'_>) -> Result<Vec<Observed>, UpstreamFault> {
@@ -187,32 +243,48 @@ impl Dialect for LivyDialect {
 }
 
 impl LivyDialect {
-    fn accept(&self, response: &UpstreamResponse<'_>, creating: bool) -> Result<Map<String, Value>, UpstreamFault> {
-        json::accept(response, "the cluster", || self.fault_kind(response, creating))
+    fn accept(
+        &self,
+        response: &UpstreamResponse<'_>,
+        creating: bool,
+    ) -> Result<Map<String, Value>, UpstreamFault> {
+        json::accept(response, "the cluster", || {
+            self.fault_kind(response, creating)
+        })
     }
 
-    /// Reads what a refusal proves. Jetty's pages and Livy's own JSON carry the same statuses and mean different things.
+    /// Reads what a refusal proves. Jetty's pages and Livy's own JSON carry the same statuses and
+    /// mean different things.
     fn fault_kind(&self, response: &UpstreamResponse<'_>, creating: bool) -> FaultKind {
         let from_livy = speaks_as_livy(response);
         let message = crate::fault::message(response).unwrap_or_default();
         if creating {
             return match response.status {
                 400 if from_livy && message.contains("too many sessions") => FaultKind::Busy,
-                400 if from_livy && message.contains("Duplicate session name") => FaultKind::DuplicateName,
+                400 if from_livy && message.contains("Duplicate session name") => {
+                    FaultKind::DuplicateName
+                }
                 400 if from_livy => FaultKind::Refused,
-                403 if from_livy && message.contains("not allowed to impersonate") => FaultKind::Forbidden,
+                403 if from_livy && message.contains("not allowed to impersonate") => {
+                    FaultKind::Forbidden
+                }
                 // Another gateway that says so has sent nothing.
-                429 | 503 if from_livy && message.contains("nothing was submitted") => FaultKind::Busy,
-                // Livy's handler ended: whatever it left behind is a ghost. A 500 of Knox or IIS only means that it gave up waiting.
+                429 | 503 if from_livy && message.contains("nothing was submitted") => {
+                    FaultKind::Busy
+                }
+                // Livy's handler ended: whatever it left behind is a ghost. A 500 of Knox or IIS
+                // only means that it gave up waiting.
                 500 if from_livy => FaultKind::Refused,
                 _ => FaultKind::Unclear,
             };
         }
         match response.status {
-            // A login page: Knox with a federation provider redirects browsers, or shows the page at once.
+            // A login page: Knox with a federation provider redirects browsers, or shows the page
+            // at once.
             200..=399 | 401 => FaultKind::Unauthorized,
             403 => FaultKind::Forbidden,
-            // Only Livy's own sentence says that a batch is gone; a topology or an instance may be away for a while.
+            // Only Livy's own sentence says that a batch is gone; a topology or an instance may be
+            // away for a while.
             404 if from_livy && speaks_of_a_session(&message) => FaultKind::NotFound,
             429 | 503 => FaultKind::Unavailable,
             400 if from_livy => FaultKind::Refused,
@@ -223,31 +295,42 @@ impl LivyDialect {
 
 /// `Session '7' not found.`, `Session not found.` (0.5), `Session 3 already stopped.`
 fn speaks_of_a_session(message: &str) -> bool {
-    message.starts_with("Session ") && (message.contains("not found") || message.contains("already stopped"))
+    message.starts_with("Session ")
+        && (message.contains("not found") || message.contains("already stopped"))
 }
 
-/// Tells whether the body is one that Livy's servlet makes: a JSON string, or an object of `msg` alone. Jetty, Knox and load balancers make others.
-/// Another gateway of this kind adds three keys of its own.
+/// Tells whether the body is one that Livy's servlet makes: a JSON string, or an object of `msg`
+/// alone. Jetty, Knox and load balancers make others. Another gateway of this kind adds three keys
+/// of its own.
 fn speaks_as_livy(response: &UpstreamResponse<'_>) -> bool {
     const GATEWAY: [&str; 3] = ["code", "retryable", "requestId"];
     match serde_json::from_slice::<Value>(response.body) {
         Ok(Value::String(_)) => true,
         Ok(Value::Object(map)) => {
-            let more = map.len() == 1 || (map.len() == 4 && GATEWAY.iter().all(|key| map.contains_key(*key)));
+            let more = map.len() == 1
+                || (map.len() == 4 && GATEWAY.iter().all(|key| map.contains_key(*key)));
             more && map.get("msg").is_some_and(Value::is_string)
         }
         _ => false,
     }
 }
 
-/// Reads a success of a kill: only Livy's own word says that it is gone; what somebody in front says is settled by reading the batch again.
+/// Reads a success of a kill: only Livy's own word says that it is gone; what somebody in front
+/// says is settled by reading the batch again.
 pub(crate) fn deleted(map: &Map<String, Value>) -> Deleted {
-    if json::text(map, "msg").as_deref() == Some("deleted") { Deleted::Gone } else { Deleted::Verify }
+    if json::text(map, "msg").as_deref() == Some("deleted") {
+        Deleted::Gone
+    } else {
+        Deleted::Verify
+    }
 }
 
 /// Returns the submission as Livy's JSON: only fields that have a value.
 pub(crate) fn body_of(spec: &BatchSpec) -> Map<String, Value> {
-    Field::ALL.into_iter().filter_map(|field| Some((field.name().to_owned(), spec.value(field)?))).collect()
+    Field::ALL
+        .into_iter()
+        .filter_map(|field| Some((field.name().to_owned(), spec.value(field)?)))
+        .collect()
 }
 
 pub(crate) fn decode_sessions(
@@ -257,18 +340,29 @@ pub(crate) fn decode_sessions(
     read: impl Fn(&Map<String, Value>, &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault>,
 ) -> Result<Vec<Observed>, UpstreamFault> {
     let Some(Value::Array(items)) = map.get(key) else {
-        return Err(UpstreamFault::unreadable(response, &format!("the list has no {key:?}")));
+        return Err(UpstreamFault::unreadable(
+            response,
+            &format!("the list has no {key:?}"),
+        ));
     };
     // One row that can't be read must not hide the others.
-    Ok(items.iter().filter_map(Value::as_object).filter_map(|item| read(item, response).ok()).collect())
+    Ok(items
+        .iter()
+        .filter_map(Value::as_object)
+        .filter_map(|item| read(item, response).ok())
+        .collect())
 }
 
 fn state_of(map: &Map<String, Value>) -> StateReading {
     livy_state(&json::text(map, "state").unwrap_or_default())
 }
 
-fn observed(map: &Map<String, Value>, response: &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault> {
-    let upstream_id = json::id(map, "id").ok_or_else(|| UpstreamFault::unreadable(response, "the batch has no id"))?;
+fn observed(
+    map: &Map<String, Value>,
+    response: &UpstreamResponse<'_>,
+) -> Result<Observed, UpstreamFault> {
+    let upstream_id = json::id(map, "id")
+        .ok_or_else(|| UpstreamFault::unreadable(response, "the batch has no id"))?;
     Ok(Observed {
         upstream_id,
         name: json::name(map, "name"),
@@ -285,7 +379,10 @@ fn observed(map: &Map<String, Value>, response: &UpstreamResponse<'_>) -> Result
 
 /// Reads `appInfo`: always with Livy's two keys, every value a text or null.
 pub(crate) fn app_info(value: Option<&Value>) -> AppInfo {
-    let mut info = AppInfo::from([("driverLogUrl".to_owned(), None), ("sparkUiUrl".to_owned(), None)]);
+    let mut info = AppInfo::from([
+        ("driverLogUrl".to_owned(), None),
+        ("sparkUiUrl".to_owned(), None),
+    ]);
     if let Some(Value::Object(map)) = value {
         for (key, value) in map {
             let text = match value {

@@ -1,6 +1,8 @@
-//! The canonical model: what a client sends, what a client sees, and what an upstream was heard to say.
+//! The canonical model: what a client sends, what a client sees, and what an upstream was heard to
+//! say.
 //!
-//! Key names, order and nullability follow Apache Livy 0.7 (`BatchSessionServlet`, `CreateBatchRequest`).
+//! Key names, order and nullability follow Apache Livy 0.7 (`BatchSessionServlet`,
+//! `CreateBatchRequest`).
 
 use std::collections::BTreeMap;
 
@@ -11,7 +13,8 @@ use crate::state::BatchState;
 /// Spark configuration as Livy carries it: scalar values already turned into text.
 pub type ConfMap = BTreeMap<String, String>;
 
-/// `appInfo`: the one open map of Livy's schema. Values are texts or null, because typed clients read it as a map of texts.
+/// `appInfo`: the one open map of Livy's schema. Values are texts or null, because typed clients
+/// read it as a map of texts.
 pub type AppInfo = BTreeMap<String, Option<String>>;
 
 /// A field of Livy's `CreateBatchRequest`.
@@ -103,7 +106,10 @@ impl Field {
 /// A submission after it was read: every value has its final type, absent and `null` are one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(missing_docs, reason = "the fields are documented at `Field`, name for name")]
+#[expect(
+    missing_docs,
+    reason = "the fields are documented at `Field`, name for name"
+)]
 pub struct BatchSpec {
     pub file: String,
     pub proxy_user: Option<String>,
@@ -188,7 +194,11 @@ impl BatchSpec {
             Field::Archives => list(&self.archives),
             Field::Queue => Value::from(self.queue.clone()),
             Field::Name => Value::from(self.name.clone()),
-            Field::Conf => self.conf.iter().map(|(k, v)| (k.clone(), Value::from(v.clone()))).collect(),
+            Field::Conf => self
+                .conf
+                .iter()
+                .map(|(k, v)| (k.clone(), Value::from(v.clone())))
+                .collect(),
         })
     }
 }
@@ -222,7 +232,8 @@ pub struct Observed {
     pub upstream_id: String,
     /// The name as the upstream has it (`None`: it has none, or never says).
     pub name: Option<String>,
-    /// Whether the upstream says what the name is, be it null: a Livy that does knows no other name for a batch.
+    /// Whether the upstream says what the name is, be it null: a Livy that does knows no other name
+    /// for a batch.
     pub name_shown: bool,
     /// The account that submitted it, as the upstream sees it.
     pub owner: Option<String>,
@@ -236,7 +247,8 @@ pub struct Observed {
     pub app_info: AppInfo,
     /// The last lines of the log, where the upstream's item carries them.
     pub log: Vec<String>,
-    /// The upstream said that this answer is an older batch found under the client-chosen id (Kyuubi).
+    /// The upstream said that this answer is an older batch found under the client-chosen id
+    /// (Kyuubi).
     pub duplicate: bool,
 }
 
@@ -247,12 +259,14 @@ pub enum StateReading {
     Known(BatchState),
     /// A known word that tells nothing new: keep the last known state, else `starting`.
     Hold,
-    /// A word outside the contract (kept for one log line): keep the last known state, else `starting`.
+    /// A word outside the contract (kept for one log line): keep the last known state, else
+    /// `starting`.
     Unknown(String),
 }
 
 impl StateReading {
-    /// Resolves the reading against what was known before. Never leaves a final state, never goes from running to starting.
+    /// Resolves the reading against what was known before. Never leaves a final state, never goes
+    /// from running to starting.
     pub fn settle(&self, last: Option<BatchState>) -> BatchState {
         let next = match self {
             StateReading::Known(state) => *state,

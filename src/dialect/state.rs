@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::StateReading;
 
-/// A state that every known Livy batch client understands. Livy's other words never leave the gateway.
+/// A state that every known Livy batch client understands. Livy's other words never leave the
+/// gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BatchState {
@@ -26,8 +27,14 @@ pub enum BatchState {
 
 impl BatchState {
     /// Every state.
-    pub const ALL: [BatchState; 6] =
-        [BatchState::Starting, BatchState::Running, BatchState::Success, BatchState::Dead, BatchState::Killed, BatchState::Error];
+    pub const ALL: [BatchState; 6] = [
+        BatchState::Starting,
+        BatchState::Running,
+        BatchState::Success,
+        BatchState::Dead,
+        BatchState::Killed,
+        BatchState::Error,
+    ];
 
     /// Returns Livy's word.
     pub const fn as_str(self) -> &'static str {
@@ -43,7 +50,9 @@ impl BatchState {
 
     /// Returns the state of one of the six words, exactly as [`BatchState::as_str`] writes them.
     pub fn from_word(word: &str) -> Option<BatchState> {
-        BatchState::ALL.into_iter().find(|state| state.as_str() == word)
+        BatchState::ALL
+            .into_iter()
+            .find(|state| state.as_str() == word)
     }
 
     /// Tells whether nothing can follow.
@@ -63,8 +72,8 @@ impl fmt::Display for BatchState {
 
 /// Reads a state word of Apache Livy (`SessionState.scala`), in any case.
 ///
-/// `recovering` and `not_started` become `starting`, and `idle`, `busy`, `shutting_down` become `running`: real clients
-/// fail on each of them or, worse, take them for the end.
+/// `recovering` and `not_started` become `starting`, and `idle`, `busy`, `shutting_down` become
+/// `running`: real clients fail on each of them or, worse, take them for the end.
 pub fn livy_state(word: &str) -> StateReading {
     StateReading::Known(match word.to_ascii_lowercase().as_str() {
         "starting" | "not_started" | "recovering" => BatchState::Starting,

@@ -1,4 +1,5 @@
-//! What each flavor does with each field and operation: the source of `docs/flavors.md`, and of every refusal.
+//! What each flavor does with each field and operation: the source of `docs/flavors.md`, and of
+//! every refusal.
 
 use std::fmt::Write as _;
 
@@ -32,7 +33,12 @@ pub fn refused_fields(dialect: &dyn Dialect, spec: &BatchSpec) -> Vec<Unsupporte
         .into_iter()
         .filter(|field| spec.has(*field))
         .filter_map(|field| match dialect.support(field) {
-            Support::Refused(reason) => Some(Unsupported { field, conf_key: None, reason: reason.to_owned(), droppable: true }),
+            Support::Refused(reason) => Some(Unsupported {
+                field,
+                conf_key: None,
+                reason: reason.to_owned(),
+                droppable: true,
+            }),
             Support::Native | Support::Emulated(_) => None,
         })
         .collect()
@@ -44,18 +50,28 @@ pub fn markdown() -> String {
     let flavors = Flavor::ALL.map(|flavor| flavor.dialect());
     let head = |page: &mut String, first: &str| {
         let names = flavors.map(|dialect| dialect.flavor().as_str()).join(" | ");
-        let _ = writeln!(page, "| {first} | {names} |\n| --- | --- | --- | --- | --- | --- |");
+        let _ = writeln!(
+            page,
+            "| {first} | {names} |\n| --- | --- | --- | --- | --- | --- |"
+        );
     };
     page.push_str("## Request fields\n\n");
     head(&mut page, "field");
     for field in Field::ALL {
-        let cells = flavors.map(|dialect| dialect.support(field).cell()).join(" | ");
+        let cells = flavors
+            .map(|dialect| dialect.support(field).cell())
+            .join(" | ");
         let _ = writeln!(page, "| `{}` | {cells} |", field.name());
     }
     page.push_str("\n## Operations\n\n");
     head(&mut page, "operation");
-    for operation in Operation::ALL.into_iter().filter(|operation| *operation != Operation::Other) {
-        let cells = flavors.map(|dialect| dialect.operation_support(operation).cell()).join(" | ");
+    for operation in Operation::ALL
+        .into_iter()
+        .filter(|operation| *operation != Operation::Other)
+    {
+        let cells = flavors
+            .map(|dialect| dialect.operation_support(operation).cell())
+            .join(" | ");
         let _ = writeln!(page, "| `{}` | {cells} |", operation.as_str());
     }
     page

@@ -1,7 +1,8 @@
 //! Livy's two paging windows, computed without 32-bit overflow.
 //!
-//! Source: `SessionServlet.scala` (list: `slice(from, from + size)`) and `BatchSessionServlet`/`SessionServlet.serializeLogs`
-//! (log: `from` absent or negative = the tail, `size` negative = all).
+//! Source: `SessionServlet.scala` (list: `slice(from, from + size)`) and
+//! `BatchSessionServlet`/`SessionServlet.serializeLogs` (log: `from` absent or negative = the tail,
+//! `size` negative = all).
 
 /// How many lines or batches Livy returns when the client names no `size`.
 pub const DEFAULT_SIZE: i32 = 100;
@@ -17,7 +18,10 @@ pub struct ListWindow {
 
 impl Default for ListWindow {
     fn default() -> Self {
-        ListWindow { from: 0, size: DEFAULT_SIZE }
+        ListWindow {
+            from: 0,
+            size: DEFAULT_SIZE,
+        }
     }
 }
 
@@ -43,7 +47,8 @@ pub struct LogWindow {
 impl LogWindow {
     /// Returns the reply's `from` and the half-open range of lines, within `total` lines.
     ///
-    /// The reply's `from` is what Livy echoes: the computed start, or the asked start even when it lies past the end.
+    /// The reply's `from` is what Livy echoes: the computed start, or the asked start even when it
+    /// lies past the end.
     pub fn resolve(self, total: usize) -> (i64, std::ops::Range<usize>) {
         let lines = i64::try_from(total).unwrap_or(i64::MAX);
         let size = match self.size.unwrap_or(DEFAULT_SIZE) {
@@ -70,7 +75,8 @@ mod tests {
 
     #[test]
     fn log_windows_match_a_real_livy() {
-        // The table of a real Livy with a log of 28 lines; the two overflow rows are the ones we answer better.
+        // The table of a real Livy with a log of 28 lines; the two overflow rows are the ones we
+        // answer better.
         assert_eq!(log(None, None), (0, 28));
         assert_eq!(log(Some(0), Some(3)), (0, 3));
         assert_eq!(log(None, Some(3)), (25, 3));

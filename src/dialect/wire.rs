@@ -25,17 +25,29 @@ pub enum Method {
 impl UpstreamRequest {
     /// Makes a GET.
     pub fn get(path: impl Into<String>) -> Self {
-        UpstreamRequest { method: Method::Get, path: path.into(), body: None }
+        UpstreamRequest {
+            method: Method::Get,
+            path: path.into(),
+            body: None,
+        }
     }
 
     /// Makes a DELETE.
     pub fn delete(path: impl Into<String>) -> Self {
-        UpstreamRequest { method: Method::Delete, path: path.into(), body: None }
+        UpstreamRequest {
+            method: Method::Delete,
+            path: path.into(),
+            body: None,
+        }
     }
 
     /// Makes a POST with a JSON body.
     pub fn post(path: impl Into<String>, body: Value) -> Self {
-        UpstreamRequest { method: Method::Post, path: path.into(), body: Some(body) }
+        UpstreamRequest {
+            method: Method::Post,
+            path: path.into(),
+            body: Some(body),
+        }
     }
 }
 
@@ -56,14 +68,20 @@ impl UpstreamResponse<'_> {
         (200..300).contains(&self.status)
     }
 
-    /// Tells whether the answer calls itself HTML: never an answer of the batch API, whatever its status.
+    /// Tells whether the answer calls itself HTML: never an answer of the batch API, whatever its
+    /// status.
     pub fn is_html(&self) -> bool {
-        self.content_type.is_some_and(|t| t.trim_start().to_ascii_lowercase().starts_with("text/html"))
+        self.content_type
+            .is_some_and(|t| t.trim_start().to_ascii_lowercase().starts_with("text/html"))
     }
 }
 
 /// Percent-encodes one path segment (RFC 3986 unreserved characters stay).
 pub fn segment(text: &str) -> String {
-    const KEEP: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    const KEEP: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~');
     percent_encoding::utf8_percent_encode(text, KEEP).to_string()
 }

@@ -1,7 +1,8 @@
 //! What a connection is doing, and until when it may go on doing it.
 //!
-//! hyper has one deadline for reading a head and for waiting between requests; they are two different patiences. So the bytes and requests
-//! of a connection leave a mark here, and whoever owns the connection looks at the marks now and then.
+//! hyper has one deadline for reading a head and for waiting between requests; they are two
+//! different patiences. So the bytes and requests of a connection leave a mark here, and whoever
+//! owns the connection looks at the marks now and then.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,7 +31,8 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// Returns how often to look: twice in the shortest patience, so that none is overrun by more than half of itself.
+    /// Returns how often to look: twice in the shortest patience, so that none is overrun by more
+    /// than half of itself.
     pub(super) fn look(&self) -> Duration {
         (self.head.min(self.send).min(self.idle) / 2).max(Duration::from_millis(10))
     }
@@ -39,7 +41,11 @@ impl Patience {
 impl From<ServerTimeouts> for Patience {
     fn from(timeouts: ServerTimeouts) -> Self {
         // One who does not read is no better than one who does not ask.
-        Patience { head: timeouts.request_head, send: timeouts.idle, idle: timeouts.idle }
+        Patience {
+            head: timeouts.request_head,
+            send: timeouts.idle,
+            idle: timeouts.idle,
+        }
     }
 }
 
@@ -47,7 +53,8 @@ impl From<ServerTimeouts> for Patience {
 #[derive(Debug)]
 pub(super) struct Activity {
     began: Instant,
-    /// When the current phase began, in milliseconds after `began`; the two lowest bits say which it is.
+    /// When the current phase began, in milliseconds after `began`; the two lowest bits say which
+    /// it is.
     mark: AtomicU64,
     /// Requests that are being served.
     busy: AtomicUsize,
@@ -65,7 +72,11 @@ pub(super) enum Expired {
 impl Activity {
     /// Begins with a head: a fresh connection owes one.
     pub(super) fn new() -> Self {
-        Activity { began: Instant::now(), mark: AtomicU64::new(HEAD), busy: AtomicUsize::new(0) }
+        Activity {
+            began: Instant::now(),
+            mark: AtomicU64::new(HEAD),
+            busy: AtomicUsize::new(0),
+        }
     }
 
     fn set(&self, phase: u64) {
@@ -104,7 +115,10 @@ impl Activity {
             return None;
         }
         let mark = self.mark.load(Ordering::Relaxed);
-        let since = self.began.elapsed().saturating_sub(Duration::from_millis(mark >> 2));
+        let since = self
+            .began
+            .elapsed()
+            .saturating_sub(Duration::from_millis(mark >> 2));
         match mark & 3 {
             HEAD if since >= patience.head => Some(Expired::Stalled),
             SENDING if since >= patience.send => Some(Expired::Stalled),
@@ -140,7 +154,11 @@ pub(super) struct Watched<I> {
 }
 
 impl<I: Read + Unpin> Read for Watched<I> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.io).poll_read(cx, buf);
         if this.heads && matches!(result, Poll::Ready(Ok(()))) {
@@ -151,7 +169,11 @@ impl<I: Read + Unpin> Read for Watched<I> {
 }
 
 impl<I: Write + Unpin> Write for Watched<I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
@@ -172,7 +194,11 @@ impl<I: Write + Unpin> Write for Watched<I> {
         self.io.is_write_vectored()
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[std::io::IoSlice<'_>]) -> Poll<std::io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 }

@@ -27,19 +27,26 @@ use crate::api::respond::{self, Body, REQUEST_ID};
 use crate::runtime::Gateway;
 use crate::walk;
 
-/// Between two pings of an HTTP/2 connection, and until one must be answered: finds peers that went away without a word.
+/// Between two pings of an HTTP/2 connection, and until one must be answered: finds peers that went
+/// away without a word.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(super) async fn run(server: &Server, tcp: TcpStream, peer: SocketAddr, label: &str) {
-    // Answers are small and complete: waiting for more bytes only adds delay. Failing to set it costs nothing but that.
+    // Answers are small and complete: waiting for more bytes only adds delay. Failing to set it
+    // costs nothing but that.
     let _ = tcp.set_nodelay(true);
     let Some(acceptor) = &server.tls else {
         server.count(label, "ok");
         return http_1(server, TokioIo::new(tcp), peer).await;
     };
-    // Boxed: the handshake's state is large and lives for moments, the connection's is small and lives for hours.
-    let handshake = Box::pin(tokio::time::timeout(server.patience.head, acceptor.accept(tcp))).await;
+    // Boxed: the handshake's state is large and lives for moments, the connection's is small and
+    // lives for hours.
+    let handshake = Box::pin(tokio::time::timeout(
+        server.patience.head,
+        acceptor.accept(tcp),
+    ))
+    .await;
     match handshake {
         Ok(Ok(stream)) => {
             server.count(label, "ok");
@@ -52,12 +59,22 @@ pub(super) async fn run(server: &Server, tcp: TcpStream, peer: SocketAddr, label
         }
         Ok(Err(error)) => {
             server.count(label, "tls_error");
-            server.gateway.metrics.tls_handshakes_total.with_label_values(&[label, "none", "error"]).inc();
+            server
+                .gateway
+                .metrics
+                .tls_handshakes_total
+                .with_label_values(&[label, "none", "error"])
+                .inc();
             tracing::debug!(%error, client = %peer.ip(), "a TLS handshake failed");
         }
         Err(_) => {
             server.count(label, "timeout");
-            server.gateway.metrics.tls_handshakes_total.with_label_values(&[label, "none", "timeout"]).inc();
+            server
+                .gateway
+                .metrics
+                .tls_handshakes_total
+                .with_label_values(&[label, "none", "timeout"])
+                .inc();
         }
     }
 }
@@ -68,12 +85,25 @@ fn count_handshake(server: &Server, label: &str, stream: &TlsStream<TcpStream>) 
         Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
         _ => "other",
     };
-    server.gateway.metrics.tls_handshakes_total.with_label_values(&[label, version, "ok"]).inc();
+    server
+        .gateway
+        .metrics
+        .tls_handshakes_total
+        .with_label_values(&[label, version, "ok"])
+        .inc();
 }
 
-async fn http_1<I: Read + Write + Unpin + Send + 'static>(server: &Server, io: I, peer: SocketAddr) {
+async fn http_1<I: Read + Write + Unpin + Send + 'static>(
+    server: &Server,
+    io: I,
+    peer: SocketAddr,
+) {
     let activity = Arc::new(Activity::new());
-    let io = Watched { io, activity: activity.clone(), heads: true };
+    let io = Watched {
+        io,
+        activity: activity.clone(),
+        heads: true,
+    };
     let service = {
         let (gateway, activity) = (server.gateway.clone(), activity.clone());
         service_fn(move |request| answer(gateway.clone(), activity.clone(), peer, request))
@@ -87,12 +117,28 @@ async fn http_1<I: Read + Write + Unpin + Send + 'static>(server: &Server, io: I
         .serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let close = |connection: Pin<&mut http1::Connection<_, _>>| connection.graceful_shutdown();
-    watch(|| server.patience, server.patience.look(), &server.closing, &activity, &mut connection, close).await;
+    watch(
+        || server.patience,
+        server.patience.look(),
+        &server.closing,
+        &activity,
+        &mut connection,
+        close,
+    )
+    .await;
 }
 
-async fn http_2<I: Read + Write + Unpin + Send + 'static>(server: &Server, io: I, peer: SocketAddr) {
+async fn http_2<I: Read + Write + Unpin + Send + 'static>(
+    server: &Server,
+    io: I,
+    peer: SocketAddr,
+) {
     let activity = Arc::new(Activity::new());
-    let io = Watched { io, activity: activity.clone(), heads: false };
+    let io = Watched {
+        io,
+        activity: activity.clone(),
+        heads: false,
+    };
     let service = {
         let (gateway, activity) = (server.gateway.clone(), activity.clone());
         service_fn(move |request| answer(gateway.clone(), activity.clone(), peer, request))
@@ -106,12 +152,21 @@ async fn http_2<I: Read + Write + Unpin + Send + 'static>(server: &Server, io: I
         .serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let close = |connection: Pin<&mut http2::Connection<_, _, _>>| connection.graceful_shutdown();
-    watch(|| server.patience, server.patience.look(), &server.closing, &activity, &mut connection, close).await;
+    watch(
+        || server.patience,
+        server.patience.look(),
+        &server.closing,
+        &activity,
+        &mut connection,
+        close,
+    )
+    .await;
 }
 
 /// Drives a connection until it ends, its patience does, or the drain closes it.
 ///
-/// It is looked at every `look`, and `patience` is asked each time: it may shrink when places are scarce.
+/// It is looked at every `look`, and `patience` is asked each time: it may shrink when places are
+/// scarce.
 pub(super) async fn watch<C>(
     patience: impl Fn() -> Patience,
     look: Duration,
@@ -160,7 +215,8 @@ async fn answer(
     Ok(guarded(&request_id, walk::serve(gateway, peer, request)).await)
 }
 
-/// Gives a request its id before the walk begins: whoever answers for a walk that broke needs it too.
+/// Gives a request its id before the walk begins: whoever answers for a walk that broke needs it
+/// too.
 fn name<B>(request: &mut Request<B>) -> String {
     let request_id = walk::request_id(request.headers());
     // An id is visible ASCII.
@@ -170,20 +226,28 @@ fn name<B>(request: &mut Request<B>) -> String {
     request_id
 }
 
-/// Answers 500 for a walk that panics: a bug must cost one request, not the connection with all its other streams.
+/// Answers 500 for a walk that panics: a bug must cost one request, not the connection with all its
+/// other streams.
 async fn guarded(request_id: &str, walk: impl Future<Output = Response<Body>>) -> Response<Body> {
     let mut walk = Box::pin(walk);
-    let caught = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| walk.as_mut().poll(cx))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(response)) => Poll::Ready(Some(response)),
-        Err(_) => Poll::Ready(None),
-    });
+    let caught = poll_fn(
+        |cx| match catch_unwind(AssertUnwindSafe(|| walk.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(response)) => Poll::Ready(Some(response)),
+            Err(_) => Poll::Ready(None),
+        },
+    );
     if let Some(response) = caught.await {
         return response;
     }
-    // What and where it was is in the line that the panic itself wrote; this one ties it to the request.
+    // What and where it was is in the line that the panic itself wrote; this one ties it to the
+    // request.
     tracing::error!(request_id, "a request met a bug and was answered 500");
-    let mut response = respond::error(&ApiError::new(Code::Internal, "the gateway met a bug; its log has it"), &[], request_id);
+    let mut response = respond::error(
+        &ApiError::new(Code::Internal, "the gateway met a bug; its log has it"),
+        &[],
+        request_id,
+    );
     if let Ok(value) = HeaderValue::from_str(request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
@@ -211,7 +275,10 @@ mod tests {
         type Data = Bytes;
         type Error = Infallible;
 
-        fn poll_frame(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
             panic!("a bug on purpose")
         }
     }
@@ -221,9 +288,13 @@ mod tests {
              authenticators: {open: {anonymous: {user: guest}}}\nclusters: {a: {flavor: livy, url: \"http://127.0.0.1:9\"}}\n\
              routes: [{name: all, targets: [{cluster: a}]}]\n";
         let metrics = Arc::new(Metrics::new());
-        let config = config::parse("routes.yaml", yaml.to_owned(), Path::new(".")).expect("is right").config;
+        let config = config::parse("routes.yaml", yaml.to_owned(), Path::new("."))
+            .expect("is right")
+            .config;
         let snapshot = Snapshot::build(config, &metrics).expect("can be built");
-        let registry = Registry::open(Arc::new(SqliteStore::in_memory().expect("opens"))).await.expect("opens");
+        let registry = Registry::open(Arc::new(SqliteStore::in_memory().expect("opens")))
+            .await
+            .expect("opens");
         Gateway::new(snapshot, registry, metrics)
     }
 
@@ -232,7 +303,10 @@ mod tests {
 
     impl std::io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -245,31 +319,90 @@ mod tests {
     async fn a_panic_is_a_500_like_any_other_answer() {
         let lines = Lines::default();
         let writer = lines.clone();
-        let _log = tracing::subscriber::set_default(tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish());
+        let _log = tracing::subscriber::set_default(
+            tracing_subscriber::fmt()
+                .json()
+                .with_writer(move || writer.clone())
+                .finish(),
+        );
         let gateway = gateway().await;
-        let mut request = Request::post("/batches").header("content-type", "application/json").body(Broken).expect("a request");
+        let mut request = Request::post("/batches")
+            .header("content-type", "application/json")
+            .body(Broken)
+            .expect("a request");
         let id = name(&mut request);
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let response = guarded(&id, walk::serve(gateway.clone(), peer, request)).await;
         assert_eq!(response.status(), 500);
         assert!(!id.is_empty() && response.headers()[REQUEST_ID] == id.as_str());
-        let body = response.into_body().collect().await.expect("is whole").to_bytes();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .expect("is whole")
+            .to_bytes();
         let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
-        assert_eq!((body["code"].as_str(), body["requestId"].as_str()), (Some("internal"), Some(id.as_str())));
-        assert_eq!(gateway.metrics.requests_total.with_label_values(&[NO_ROUTE, "create_batch", "500"]).get(), 1);
-        assert_eq!(gateway.metrics.requests_total.with_label_values(&[NO_ROUTE, "create_batch", "499"]).get(), 0);
-        assert_eq!(gateway.metrics.requests_in_flight.with_label_values(&["create_batch"]).get(), 0);
-        let log = String::from_utf8(lines.0.lock().unwrap_or_else(PoisonError::into_inner).clone()).expect("is text");
-        let of_request = |level: &str| log.lines().any(|line| line.contains(&id) && line.contains(level));
-        assert!(of_request("\"level\":\"ERROR\"") && of_request("\"status\":500"), "{log}");
+        assert_eq!(
+            (body["code"].as_str(), body["requestId"].as_str()),
+            (Some("internal"), Some(id.as_str()))
+        );
+        assert_eq!(
+            gateway
+                .metrics
+                .requests_total
+                .with_label_values(&[NO_ROUTE, "create_batch", "500"])
+                .get(),
+            1
+        );
+        assert_eq!(
+            gateway
+                .metrics
+                .requests_total
+                .with_label_values(&[NO_ROUTE, "create_batch", "499"])
+                .get(),
+            0
+        );
+        assert_eq!(
+            gateway
+                .metrics
+                .requests_in_flight
+                .with_label_values(&["create_batch"])
+                .get(),
+            0
+        );
+        let log = String::from_utf8(
+            lines
+                .0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        )
+        .expect("is text");
+        let of_request = |level: &str| {
+            log.lines()
+                .any(|line| line.contains(&id) && line.contains(level))
+        };
+        assert!(
+            of_request("\"level\":\"ERROR\"") && of_request("\"status\":500"),
+            "{log}"
+        );
     }
 
     #[tokio::test]
     async fn a_request_keeps_the_id_that_it_brings() {
-        let mut request = Request::get("/batches").header("x-request-id", "mine").body(()).expect("a request");
+        let mut request = Request::get("/batches")
+            .header("x-request-id", "mine")
+            .body(())
+            .expect("a request");
         assert_eq!(name(&mut request), "mine");
-        let mut request = Request::get("/batches").header("x-request-id", "not sane").body(()).expect("a request");
+        let mut request = Request::get("/batches")
+            .header("x-request-id", "not sane")
+            .body(())
+            .expect("a request");
         let made = name(&mut request);
-        assert!(made.len() == 36 && request.headers()[REQUEST_ID] == made.as_str(), "{made}");
+        assert!(
+            made.len() == 36 && request.headers()[REQUEST_ID] == made.as_str(),
+            "{made}"
+        );
     }
 }

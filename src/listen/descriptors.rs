@@ -1,15 +1,17 @@
 //! File descriptors: how many there may be, and what to do when none is left.
 //!
-//! Every connection is one. Where they have run out `accept` fails, and the connection stays in the kernel's queue, neither served nor sent
-//! away, a probe like any other. So a listener keeps a spare one, which it gives up for a moment to take one connection more.
+//! Every connection is one. Where they have run out `accept` fails, and the connection stays in the
+//! kernel's queue, neither served nor sent away, a probe like any other. So a listener keeps a
+//! spare one, which it gives up for a moment to take one connection more.
 
 use std::fs::File;
 
-/// What the gateway itself needs besides its clients' connections: the admin listener's, the database's files, the log, key sets, and
-/// a connection or a few to each cluster.
+/// What the gateway itself needs besides its clients' connections: the admin listener's, the
+/// database's files, the log, key sets, and a connection or a few to each cluster.
 const OWN: u64 = 200;
 
-/// `EMFILE` and `ENFILE`: none left to this process, none left in the system. The numbers are the same on every Unix.
+/// `EMFILE` and `ENFILE`: none left to this process, none left in the system. The numbers are the
+/// same on every Unix.
 const NONE_LEFT: [i32; 2] = [24, 23];
 
 /// A descriptor that is held for the moment in which there is no other.
@@ -47,7 +49,9 @@ pub(super) fn one_left() -> bool {
 
 /// Tells whether something failed because no descriptor was left.
 pub(super) fn were_missing(error: &std::io::Error) -> bool {
-    error.raw_os_error().is_some_and(|number| NONE_LEFT.contains(&number))
+    error
+        .raw_os_error()
+        .is_some_and(|number| NONE_LEFT.contains(&number))
 }
 
 /// Says so where the process may not open as many files as its configuration lets clients connect.
@@ -66,9 +70,16 @@ pub fn warn_of_few(connections: usize) {
     }
 }
 
-/// Reads the soft limit of open files from `/proc/self/limits`; `None` where it is unlimited or there is no such file.
+/// Reads the soft limit of open files from `/proc/self/limits`; `None` where it is unlimited or
+/// there is no such file.
 fn soft_limit(limits: &str) -> Option<u64> {
-    limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
+    limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]

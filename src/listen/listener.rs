@@ -9,7 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::descriptors::{self, Spare};
 
-/// How long to wait after `accept` failed for another reason than descriptors, or with no spare one left.
+/// How long to wait after `accept` failed for another reason than descriptors, or with no spare one
+/// left.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The shortest time between two log lines about it: a flood must not fill the log as well.
@@ -29,7 +30,8 @@ pub struct Listener {
 pub(super) enum Arrival {
     /// One like any other.
     Usual(TcpStream, SocketAddr),
-    /// One that came when no descriptor was left, and has the spare one: to be closed, or served in moments.
+    /// One that came when no descriptor was left, and has the spare one: to be closed, or served in
+    /// moments.
     Last(TcpStream),
 }
 
@@ -39,7 +41,12 @@ impl Listener {
     /// # Errors
     /// Why not.
     pub async fn bind(address: SocketAddr) -> std::io::Result<Listener> {
-        Ok(Listener { socket: TcpListener::bind(address).await?, label: address.to_string(), spare: Spare::new(), told: None })
+        Ok(Listener {
+            socket: TcpListener::bind(address).await?,
+            label: address.to_string(),
+            spare: Spare::new(),
+            told: None,
+        })
     }
 
     /// Returns the address that was really bound.
@@ -69,7 +76,8 @@ impl Listener {
         }
     }
 
-    /// Takes a connection that is there already: whoever waited here would leave the spare descriptor to others.
+    /// Takes a connection that is there already: whoever waited here would leave the spare
+    /// descriptor to others.
     async fn accept_now(&self) -> Option<TcpStream> {
         let polled = poll_fn(|cx| Poll::Ready(self.socket.poll_accept(cx))).await;
         match polled {

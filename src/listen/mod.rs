@@ -1,6 +1,7 @@
 //! Sockets, TLS and HTTP limits: everything before a request is a request.
 //!
-//! Owns accepting, the deadlines of a connection's life (handshake, head, sending, idle) and the drain. Leaves requests to `walk`.
+//! Owns accepting, the deadlines of a connection's life (handshake, head, sending, idle) and the
+//! drain. Leaves requests to `walk`.
 
 mod activity;
 mod connection;
@@ -41,7 +42,9 @@ pub struct Server {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("connections", &self.connections.len()).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("connections", &self.connections.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -49,14 +52,19 @@ impl Server {
     /// Makes a server; it serves once [`Server::accept`] runs.
     pub fn new(gateway: Arc<Gateway>, tls: Option<tokio_rustls::TlsAcceptor>) -> Arc<Self> {
         let snapshot = gateway.snapshot.load();
-        let (limits, timeouts) = (snapshot.config.server.limits, snapshot.config.server.timeouts);
+        let (limits, timeouts) = (
+            snapshot.config.server.limits,
+            snapshot.config.server.timeouts,
+        );
         drop(snapshot);
         Arc::new(Server {
             gateway,
             tls,
             limits,
             patience: timeouts.into(),
-            room: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
+            room: Arc::new(Semaphore::new(
+                limits.connections.min(Semaphore::MAX_PERMITS),
+            )),
             connections: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
@@ -72,9 +80,13 @@ impl Server {
                 arrival = listener.accept() => arrival,
             };
             match arrival {
-                // A client never takes the last descriptor: that one is for the probe that comes next.
-                Arrival::Usual(tcp, peer) if descriptors::one_left() => self.admit(tcp, peer, &label),
-                // Closed at once, so that it does not wait in the kernel's queue for somebody who can't come.
+                // A client never takes the last descriptor: that one is for the probe that comes
+                // next.
+                Arrival::Usual(tcp, peer) if descriptors::one_left() => {
+                    self.admit(tcp, peer, &label)
+                }
+                // Closed at once, so that it does not wait in the kernel's queue for somebody who
+                // can't come.
                 Arrival::Usual(..) | Arrival::Last(_) => {
                     listener.tell("no descriptor was left for it");
                     self.count(&label, "limit");
@@ -87,19 +99,26 @@ impl Server {
         let metrics = &self.gateway.metrics;
         metrics.connections_open.with_label_values(&[label]);
         for outcome in ["ok", "tls_error", "limit", "timeout"] {
-            metrics.connections_total.with_label_values(&[label, outcome]);
+            metrics
+                .connections_total
+                .with_label_values(&[label, outcome]);
         }
     }
 
     fn admit(self: &Arc<Self>, tcp: TcpStream, peer: SocketAddr, label: &Arc<str>) {
         let Ok(room) = self.room.clone().try_acquire_owned() else {
-            // Closed at once: a client that is told nothing tries another replica sooner than one that waits.
+            // Closed at once: a client that is told nothing tries another replica sooner than one
+            // that waits.
             self.count(label, "limit");
             return;
         };
         let (server, label) = (self.clone(), label.clone());
         self.connections.spawn(async move {
-            let open = server.gateway.metrics.connections_open.with_label_values(&[&label]);
+            let open = server
+                .gateway
+                .metrics
+                .connections_open
+                .with_label_values(&[&label]);
             open.inc();
             connection::run(&server, tcp, peer, &label).await;
             open.dec();
@@ -108,10 +127,15 @@ impl Server {
     }
 
     fn count(&self, label: &str, outcome: &str) {
-        self.gateway.metrics.connections_total.with_label_values(&[label, outcome]).inc();
+        self.gateway
+            .metrics
+            .connections_total
+            .with_label_values(&[label, outcome])
+            .inc();
     }
 
-    /// Stops accepting, lets what is in flight finish, at most for `limit`. Returns how many connections were cut.
+    /// Stops accepting, lets what is in flight finish, at most for `limit`. Returns how many
+    /// connections were cut.
     pub async fn drain(&self, limit: Duration) -> usize {
         self.closing.cancel();
         self.connections.close();

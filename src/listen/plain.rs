@@ -1,7 +1,8 @@
 //! Plain HTTP/1 for the few: the admin listener.
 //!
-//! Bounded like the clients' listeners, with patience of its own and not the configuration's. What is asked here says whether the process
-//! lives, so it must be answered when all places are taken, by whomever, and when descriptors have run out.
+//! Bounded like the clients' listeners, with patience of its own and not the configuration's. What
+//! is asked here says whether the process lives, so it must be answered when all places are taken,
+//! by whomever, and when descriptors have run out.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,15 +23,26 @@ use super::activity::{Activity, Busy, Patience, Watched};
 use super::connection::watch;
 use super::listener::{Arrival, Listener};
 
-/// How many connections may be open: a scraper or two, probes, and somebody with curl, many times over.
+/// How many connections may be open: a scraper or two, probes, and somebody with curl, many times
+/// over.
 const CONNECTIONS: usize = 64;
 
-/// Idle is longer than scrapers wait between two scrapes, a minute at most as a rule, so that they keep their connection.
-const PATIENCE: Patience = Patience { head: Duration::from_secs(10), send: Duration::from_secs(10), idle: Duration::from_secs(75) };
+/// Idle is longer than scrapers wait between two scrapes, a minute at most as a rule, so that they
+/// keep their connection.
+const PATIENCE: Patience = Patience {
+    head: Duration::from_secs(10),
+    send: Duration::from_secs(10),
+    idle: Duration::from_secs(75),
+};
 
-/// When every place is taken: the first that has overstayed this gives its place up, and the others have time again. A probe that was sent
-/// away comes back after some seconds, and must find a place then: three failures in a row restart a pod.
-const CROWDED: Patience = Patience { head: Duration::from_secs(2), send: Duration::from_secs(2), idle: Duration::from_secs(2) };
+/// When every place is taken: the first that has overstayed this gives its place up, and the others
+/// have time again. A probe that was sent away comes back after some seconds, and must find a place
+/// then: three failures in a row restart a pod.
+const CROWDED: Patience = Patience {
+    head: Duration::from_secs(2),
+    send: Duration::from_secs(2),
+    idle: Duration::from_secs(2),
+};
 
 /// How long the connection that has the spare descriptor may take, while nobody else is accepted.
 const LAST: Duration = Duration::from_secs(2);
@@ -49,26 +61,46 @@ where
         match arrival {
             Arrival::Usual(tcp, _) => {
                 // Closed at once if there is no room, as at the clients' listeners.
-                let Ok(place) = room.clone().try_acquire_owned() else { continue };
+                let Ok(place) = room.clone().try_acquire_owned() else {
+                    continue;
+                };
                 let (room, stop, handler) = (room.clone(), stop.clone(), handler.clone());
                 tokio::spawn(async move {
-                    let patience = || if room.available_permits() == 0 { CROWDED } else { PATIENCE };
+                    let patience = || {
+                        if room.available_permits() == 0 {
+                            CROWDED
+                        } else {
+                            PATIENCE
+                        }
+                    };
                     connection(tcp, patience, &stop, &handler, true).await;
                     drop(place);
                 });
             }
-            Arrival::Last(tcp) => drop(tokio::time::timeout(LAST, connection(tcp, || CROWDED, &stop, &handler, false)).await),
+            Arrival::Last(tcp) => drop(
+                tokio::time::timeout(LAST, connection(tcp, || CROWDED, &stop, &handler, false))
+                    .await,
+            ),
         }
     }
 }
 
-async fn connection<I, H>(io: I, patience: impl Fn() -> Patience, stop: &CancellationToken, handler: &H, keep_alive: bool)
-where
+async fn connection<I, H>(
+    io: I,
+    patience: impl Fn() -> Patience,
+    stop: &CancellationToken,
+    handler: &H,
+    keep_alive: bool,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(&Request<Incoming>) -> Response<Full<Bytes>>,
 {
     let activity = Arc::new(Activity::new());
-    let io = Watched { io: TokioIo::new(io), activity: activity.clone(), heads: true };
+    let io = Watched {
+        io: TokioIo::new(io),
+        activity: activity.clone(),
+        heads: true,
+    };
     let service = service_fn(|request| {
         let _busy = Busy::new(activity.clone());
         let response = handler(&request);
@@ -82,7 +114,15 @@ where
         .keep_alive(keep_alive)
         .serve_connection(io, service);
     let look = patience().look().min(CROWDED.look());
-    watch(patience, look, stop, &activity, &mut std::pin::pin!(connection), |connection| connection.graceful_shutdown()).await;
+    watch(
+        patience,
+        look,
+        stop,
+        &activity,
+        &mut std::pin::pin!(connection),
+        |connection| connection.graceful_shutdown(),
+    )
+    .await;
 }
 
 #[cfg(test)]
@@ -94,39 +134,76 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3600);
     const SHORT: Duration = Duration::from_millis(50);
 
-    /// Serves one connection with a large answer; returns the client's end, and what ends when the server's does.
+    /// Serves one connection with a large answer; returns the client's end, and what ends when the
+    /// server's does.
     fn served(patience: Patience) -> (DuplexStream, impl Future<Output = ()>) {
         let (client, server) = tokio::io::duplex(1024);
         let task = tokio::spawn(async move {
             let handler = |_: &Request<Incoming>| Response::new(Full::from(vec![b'x'; 1 << 20]));
-            connection(server, || patience, &CancellationToken::new(), &handler, true).await;
+            connection(
+                server,
+                || patience,
+                &CancellationToken::new(),
+                &handler,
+                true,
+            )
+            .await;
         });
-        let ended = async move { tokio::time::timeout(Duration::from_secs(30), task).await.expect("it ends").expect("no panic") };
+        let ended = async move {
+            tokio::time::timeout(Duration::from_secs(30), task)
+                .await
+                .expect("it ends")
+                .expect("no panic")
+        };
         (client, ended)
     }
 
     #[tokio::test]
     async fn a_reader_that_stalls_is_cut_off() {
-        let (mut client, ended) = served(Patience { head: LONG, send: SHORT, idle: LONG });
-        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("is sent");
+        let (mut client, ended) = served(Patience {
+            head: LONG,
+            send: SHORT,
+            idle: LONG,
+        });
+        client
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .expect("is sent");
         ended.await;
         drop(client);
     }
 
     #[tokio::test]
     async fn half_a_head_is_cut_off() {
-        let (mut client, ended) = served(Patience { head: SHORT, send: LONG, idle: LONG });
-        client.write_all(b"GET / HTTP/1.1\r\nHost").await.expect("is sent");
+        let (mut client, ended) = served(Patience {
+            head: SHORT,
+            send: LONG,
+            idle: LONG,
+        });
+        client
+            .write_all(b"GET / HTTP/1.1\r\nHost")
+            .await
+            .expect("is sent");
         ended.await;
         drop(client);
     }
 
     #[tokio::test]
     async fn an_idle_connection_is_closed_after_its_answer() {
-        let (mut client, ended) = served(Patience { head: LONG, send: LONG, idle: SHORT });
-        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("is sent");
+        let (mut client, ended) = served(Patience {
+            head: LONG,
+            send: LONG,
+            idle: SHORT,
+        });
+        client
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .expect("is sent");
         let mut told = Vec::new();
-        client.read_to_end(&mut told).await.expect("is closed in order");
+        client
+            .read_to_end(&mut told)
+            .await
+            .expect("is closed in order");
         assert!(told.starts_with(b"HTTP/1.1 200 ") && told.len() > 1 << 20);
         ended.await;
     }

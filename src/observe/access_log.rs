@@ -1,7 +1,7 @@
 //! One structured line for each request.
 //!
-//! What may stand in it is decided here: never a header's value but the request id, never a body, never a query (it may carry `doAs` or
-//! what a client put there by mistake).
+//! What may stand in it is decided here: never a header's value but the request id, never a body,
+//! never a query (it may carry `doAs` or what a client put there by mistake).
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;

@@ -1,7 +1,8 @@
 //! The log's way out: lines wait in memory, and one thread writes them to stderr.
 //!
-//! stderr is often a pipe, and whoever writes to a pipe that nobody reads waits. So no request writes by itself: it leaves its line here and
-//! goes on. What finds no room, or can't be written, is dropped and counted in [`DROPPED`]; nothing else is lost without a word.
+//! stderr is often a pipe, and whoever writes to a pipe that nobody reads waits. So no request
+//! writes by itself: it leaves its line here and goes on. What finds no room, or can't be written,
+//! is dropped and counted in [`DROPPED`]; nothing else is lost without a word.
 
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd as _;
@@ -11,11 +12,12 @@ use std::time::Duration;
 use prometheus::{IntCounter, Opts};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How many bytes may wait: some 8,000 lines of the access log, a second or two of a busy gateway, so that a reader may pause. As many
-/// again may be in the writer's hands.
+/// How many bytes may wait: some 8,000 lines of the access log, a second or two of a busy gateway,
+/// so that a reader may pause. As many again may be in the writer's hands.
 const ROOM: usize = 4 << 20;
 
-/// How long the end of the process waits for the last lines. A reader that is there takes them in moments.
+/// How long the end of the process waits for the last lines. A reader that is there takes them in
+/// moments.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// How long to wait when stderr is a full pipe that its other owner made non-blocking.
@@ -23,7 +25,10 @@ const FULL_PAUSE: Duration = Duration::from_millis(10);
 
 /// Lines that were dropped; of the process, as stderr is.
 pub static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
-    let opts = Opts::new("livy_gateway_log_records_dropped_total", "Log records that could not be written in time.");
+    let opts = Opts::new(
+        "livy_gateway_log_records_dropped_total",
+        "Log records that could not be written in time.",
+    );
     IntCounter::with_opts(opts.const_label("sink", "stderr")).expect("name and label are constants")
 });
 
@@ -58,15 +63,23 @@ impl Log {
     /// # Errors
     /// There is no stderr, or no thread to be had.
     pub fn to_stderr() -> std::io::Result<Log> {
-        // A descriptor of its own: who holds the standard library's would make everybody else wait who has something to say there.
+        // A descriptor of its own: who holds the standard library's would make everybody else wait
+        // who has something to say there.
         let stderr = std::fs::File::from(std::io::stderr().as_fd().try_clone_to_owned()?);
         Log::to(stderr, DROPPED.clone())
     }
 
     fn to(out: impl Write + Send + 'static, dropped: IntCounter) -> std::io::Result<Log> {
-        let queue = Arc::new(Queue { state: Mutex::default(), filled: Condvar::new(), drained: Condvar::new(), dropped });
+        let queue = Arc::new(Queue {
+            state: Mutex::default(),
+            filled: Condvar::new(),
+            drained: Condvar::new(),
+            dropped,
+        });
         let of_writer = queue.clone();
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || of_writer.write_all_day(out))?;
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || of_writer.write_all_day(out))?;
         Ok(Log(queue))
     }
 
@@ -121,10 +134,16 @@ impl Queue {
         if state.waiting.is_empty() {
             self.drained.notify_all();
             let empty = |state: &mut State| state.waiting.is_empty();
-            state = self.filled.wait_while(state, empty).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .filled
+                .wait_while(state, empty)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         state.writing = true;
-        (std::mem::take(&mut state.waiting), std::mem::take(&mut state.records))
+        (
+            std::mem::take(&mut state.waiting),
+            std::mem::take(&mut state.records),
+        )
     }
 }
 
@@ -168,15 +187,22 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// Makes panics lines of the log, with the place and, where `RUST_BACKTRACE` asks for one, the way there.
+/// Makes panics lines of the log, with the place and, where `RUST_BACKTRACE` asks for one, the way
+/// there.
 pub fn take_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("a panic without words");
         let location = panic.location().map(ToString::to_string);
         let backtrace = std::backtrace::Backtrace::capture();
-        let backtrace = (backtrace.status() == std::backtrace::BacktraceStatus::Captured).then(|| backtrace.to_string());
+        let backtrace = (backtrace.status() == std::backtrace::BacktraceStatus::Captured)
+            .then(|| backtrace.to_string());
         let thread = std::thread::current();
-        tracing::error!(location, thread = thread.name(), backtrace, "panic: {message}");
+        tracing::error!(
+            location,
+            thread = thread.name(),
+            backtrace,
+            "panic: {message}"
+        );
     }));
 }
 
@@ -192,7 +218,9 @@ mod tests {
 
     impl Write for Pipe {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.send(bytes.to_vec()).map_err(|_| ErrorKind::BrokenPipe)?;
+            self.0
+                .send(bytes.to_vec())
+                .map_err(|_| ErrorKind::BrokenPipe)?;
             Ok(bytes.len())
         }
 
@@ -204,7 +232,11 @@ mod tests {
     fn log() -> (Log, Receiver<Vec<u8>>, IntCounter) {
         let (pipe, reader) = sync_channel(0);
         let dropped = IntCounter::new("dropped", "dropped").expect("a name");
-        (Log::to(Pipe(pipe), dropped.clone()).expect("starts"), reader, dropped)
+        (
+            Log::to(Pipe(pipe), dropped.clone()).expect("starts"),
+            reader,
+            dropped,
+        )
     }
 
     fn until(what: &str, holds: impl Fn() -> bool) {
@@ -237,7 +269,9 @@ mod tests {
     fn what_can_not_be_written_is_counted() {
         let (log, reader, dropped) = log();
         drop(reader);
-        (&log.lines()).write_all(b"to nobody\n").expect("never fails");
+        (&log.lines())
+            .write_all(b"to nobody\n")
+            .expect("never fails");
         until("it is counted", || dropped.get() == 1);
     }
 
@@ -260,14 +294,29 @@ mod tests {
     #[test]
     fn a_panic_is_a_line_of_the_log() {
         let (log, reader, _) = log();
-        let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(log.lines()).finish();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_writer(log.lines())
+            .finish();
         let kept = std::panic::take_hook();
         take_panics();
-        let caught = tracing::subscriber::with_default(subscriber, || std::panic::catch_unwind(|| panic!("on purpose, {}", 1)));
+        let caught = tracing::subscriber::with_default(subscriber, || {
+            std::panic::catch_unwind(|| panic!("on purpose, {}", 1))
+        });
         std::panic::set_hook(kept);
         assert!(caught.is_err());
-        let line: serde_json::Value = serde_json::from_slice(&reader.recv().expect("a line")).expect("JSON");
-        assert_eq!((line["level"].as_str(), line["message"].as_str()), (Some("ERROR"), Some("panic: on purpose, 1")));
-        assert!(line["location"].as_str().is_some_and(|place| place.contains("log.rs:")), "{line}");
+        let line: serde_json::Value =
+            serde_json::from_slice(&reader.recv().expect("a line")).expect("JSON");
+        assert_eq!(
+            (line["level"].as_str(), line["message"].as_str()),
+            (Some("ERROR"), Some("panic: on purpose, 1"))
+        );
+        assert!(
+            line["location"]
+                .as_str()
+                .is_some_and(|place| place.contains("log.rs:")),
+            "{line}"
+        );
     }
 }

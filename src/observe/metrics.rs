@@ -1,29 +1,42 @@
-//! Every metric family, registered once; handles for hot paths are resolved when the configuration is built.
+//! Every metric family, registered once; handles for hot paths are resolved when the configuration
+//! is built.
 //!
-//! To add a metric: a field here with its help text, its name in `docs/metrics.md` (a test compares the two), and a call at the place
-//! where the thing happens. Families with closed label sets get their children up front, so that `rate()` works from zero.
+//! To add a metric: a field here with its help text, its name in `docs/metrics.md` (a test compares
+//! the two), and a call at the place where the thing happens. Families with closed label sets get
+//! their children up front, so that `rate()` works from zero.
 
 use livy_dialect::{BatchState, Operation};
 use prometheus::{
-    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
+    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Requests: clients and clusters, up to serverless submissions of minutes.
-const R: [f64; 16] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+const R: [f64; 16] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+];
 /// Overhead: the gateway's own part.
-const O: [f64; 10] = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05];
+const O: [f64; 10] = [
+    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
+];
 /// Authentication: from a cache hit to a costly bcrypt.
-const A: [f64; 10] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0];
+const A: [f64; 10] = [
+    0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0,
+];
 /// Bytes.
-const B: [f64; 9] = [256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0];
+const B: [f64; 9] = [
+    256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0,
+];
 
 /// The value of `route` where no route was involved.
 pub const NO_ROUTE: &str = "_none";
 
 /// All families.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "each field's meaning is its help text, in `new` and in docs/metrics.md")]
+#[expect(
+    missing_docs,
+    reason = "each field's meaning is its help text, in `new` and in docs/metrics.md"
+)]
 pub struct Metrics {
     registry: Registry,
     pub requests_total: IntCounterVec,
@@ -70,13 +83,19 @@ pub struct Metrics {
     pub log_records_dropped_total: IntCounter,
 }
 
-/// Makes families of one registry; the names and label names below are constants, so registering can only fail by a bug here.
+/// Makes families of one registry; the names and label names below are constants, so registering
+/// can only fail by a bug here.
 struct Maker<'a>(&'a Registry);
 
 impl Maker<'_> {
-    fn register<C: prometheus::core::Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+    fn register<C: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        made: prometheus::Result<C>,
+    ) -> C {
         let family = made.expect("names and labels are constants of this file");
-        self.0.register(Box::new(family.clone())).expect("each name is registered once");
+        self.0
+            .register(Box::new(family.clone()))
+            .expect("each name is registered once");
         family
     }
 
@@ -97,7 +116,8 @@ impl Maker<'_> {
     }
 
     fn histogram(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-        let opts = HistogramOpts::new(format!("livy_gateway_{name}"), help).buckets(buckets.to_vec());
+        let opts =
+            HistogramOpts::new(format!("livy_gateway_{name}"), help).buckets(buckets.to_vec());
         self.register(HistogramVec::new(opts, labels))
     }
 }
@@ -110,7 +130,11 @@ impl Metrics {
         let route_op = ["route", "operation"];
         let cluster_op = ["cluster", "operation"];
         let metrics = Metrics {
-            requests_total: m.counter("requests_total", "Requests answered, as clients saw them.", &["route", "operation", "code"]),
+            requests_total: m.counter(
+                "requests_total",
+                "Requests answered, as clients saw them.",
+                &["route", "operation", "code"],
+            ),
             request_duration_seconds: m.histogram(
                 "request_duration_seconds",
                 "From a request's head to the end of its answer.",
@@ -123,25 +147,59 @@ impl Metrics {
                 &["operation"],
                 &O,
             ),
-            requests_in_flight: m.gauge("requests_in_flight", "Requests being served.", &["operation"]),
-            request_body_bytes: m.histogram("request_body_bytes", "Size of request bodies.", &["operation"], &B),
-            response_body_bytes: m.histogram("response_body_bytes", "Size of response bodies.", &["operation"], &B),
-            connections_open: m.gauge("connections_open", "Open client connections.", &["listener"]),
-            connections_total: m.counter("connections_total", "Client connections, by how their beginning went.", &["listener", "outcome"]),
-            tls_handshakes_total: m.counter("tls_handshakes_total", "TLS handshakes with clients.", &["listener", "version", "outcome"]),
+            requests_in_flight: m.gauge(
+                "requests_in_flight",
+                "Requests being served.",
+                &["operation"],
+            ),
+            request_body_bytes: m.histogram(
+                "request_body_bytes",
+                "Size of request bodies.",
+                &["operation"],
+                &B,
+            ),
+            response_body_bytes: m.histogram(
+                "response_body_bytes",
+                "Size of response bodies.",
+                &["operation"],
+                &B,
+            ),
+            connections_open: m.gauge(
+                "connections_open",
+                "Open client connections.",
+                &["listener"],
+            ),
+            connections_total: m.counter(
+                "connections_total",
+                "Client connections, by how their beginning went.",
+                &["listener", "outcome"],
+            ),
+            tls_handshakes_total: m.counter(
+                "tls_handshakes_total",
+                "TLS handshakes with clients.",
+                &["listener", "version", "outcome"],
+            ),
             tls_certificate_expiry: m.float(
                 "tls_certificate_expiry_timestamp_seconds",
                 "When a certificate ends, Unix time.",
                 &["kind", "name"],
             ),
-            auth_total: m.counter("auth_total", "Authentications by outcome.", &["authenticator", "outcome"]),
+            auth_total: m.counter(
+                "auth_total",
+                "Authentications by outcome.",
+                &["authenticator", "outcome"],
+            ),
             auth_duration_seconds: m.histogram(
                 "auth_duration_seconds",
                 "Time of authentications that were not cached.",
                 &["authenticator"],
                 &A,
             ),
-            jwks_refresh_total: m.counter("jwks_refresh_total", "Readings of key sets.", &["authenticator", "outcome"]),
+            jwks_refresh_total: m.counter(
+                "jwks_refresh_total",
+                "Readings of key sets.",
+                &["authenticator", "outcome"],
+            ),
             jwks_last_success: m.float(
                 "jwks_last_success_timestamp_seconds",
                 "When a key set was last read, Unix time.",
@@ -153,44 +211,116 @@ impl Metrics {
                 "Requests to clusters, by the cluster's own status; `none` is no answer.",
                 &["cluster", "operation", "code"],
             ),
-            upstream_duration_seconds: m.histogram("upstream_duration_seconds", "Time that clusters took.", &cluster_op, &R),
-            upstream_errors_total: m.counter("upstream_errors_total", "Requests to clusters that got no answer.", &["cluster", "reason"]),
-            upstream_connections: m.gauge("upstream_connections", "Open connections to clusters.", &["cluster", "state"]),
+            upstream_duration_seconds: m.histogram(
+                "upstream_duration_seconds",
+                "Time that clusters took.",
+                &cluster_op,
+                &R,
+            ),
+            upstream_errors_total: m.counter(
+                "upstream_errors_total",
+                "Requests to clusters that got no answer.",
+                &["cluster", "reason"],
+            ),
+            upstream_connections: m.gauge(
+                "upstream_connections",
+                "Open connections to clusters.",
+                &["cluster", "state"],
+            ),
             upstream_retries_total: m.counter(
                 "upstream_retries_total",
                 "Requests to clusters that were, or would have been, sent again.",
                 &["cluster", "operation", "outcome"],
             ),
-            cluster_up: m.gauge("cluster_up", "Whether the last probe found the cluster alive.", &["cluster"]),
-            cluster_state: m.gauge("cluster_state", "1 for the state that a cluster is in.", &["cluster", "state"]),
-            cluster_transitions_total: m.counter("cluster_transitions_total", "Changes of a cluster's state.", &["cluster", "to", "cause"]),
-            cluster_live_batches: m.gauge("cluster_live_batches", "Known batches that have not ended.", &["cluster"]),
-            cluster_info: m.gauge("cluster_info", "1; joins the flavor to a cluster.", &["cluster", "flavor"]),
-            cluster_insecure_tls: m.gauge("cluster_insecure_tls", "1 where certificates are not verified.", &["cluster"]),
-            submissions_total: m.counter("submissions_total", "Submissions by outcome.", &["route", "cluster", "outcome"]),
+            cluster_up: m.gauge(
+                "cluster_up",
+                "Whether the last probe found the cluster alive.",
+                &["cluster"],
+            ),
+            cluster_state: m.gauge(
+                "cluster_state",
+                "1 for the state that a cluster is in.",
+                &["cluster", "state"],
+            ),
+            cluster_transitions_total: m.counter(
+                "cluster_transitions_total",
+                "Changes of a cluster's state.",
+                &["cluster", "to", "cause"],
+            ),
+            cluster_live_batches: m.gauge(
+                "cluster_live_batches",
+                "Known batches that have not ended.",
+                &["cluster"],
+            ),
+            cluster_info: m.gauge(
+                "cluster_info",
+                "1; joins the flavor to a cluster.",
+                &["cluster", "flavor"],
+            ),
+            cluster_insecure_tls: m.gauge(
+                "cluster_insecure_tls",
+                "1 where certificates are not verified.",
+                &["cluster"],
+            ),
+            submissions_total: m.counter(
+                "submissions_total",
+                "Submissions by outcome.",
+                &["route", "cluster", "outcome"],
+            ),
             ambiguous_submissions_total: m.counter(
                 "ambiguous_submissions_total",
                 "Submissions whose answer was lost, by what became clear.",
                 &["cluster", "resolution"],
             ),
-            routing_decisions_total: m.counter("routing_decisions_total", "Why a cluster was chosen.", &["route", "cluster", "reason"]),
-            batch_transitions_total: m.counter("batch_transitions_total", "Batches first seen in a state.", &["cluster", "state"]),
-            translation_notes_total: m.counter("translation_notes_total", "Fields dropped or emulated.", &["flavor", "field", "action"]),
+            routing_decisions_total: m.counter(
+                "routing_decisions_total",
+                "Why a cluster was chosen.",
+                &["route", "cluster", "reason"],
+            ),
+            batch_transitions_total: m.counter(
+                "batch_transitions_total",
+                "Batches first seen in a state.",
+                &["cluster", "state"],
+            ),
+            translation_notes_total: m.counter(
+                "translation_notes_total",
+                "Fields dropped or emulated.",
+                &["flavor", "field", "action"],
+            ),
             translation_errors_total: m.counter(
                 "translation_errors_total",
                 "Answers of clusters that could not be read.",
                 &["flavor", "operation", "reason"],
             ),
-            registry_up: m.register(IntGauge::new("livy_gateway_registry_up", "Whether the registry can be written; reads go on without.")),
+            registry_up: m.register(IntGauge::new(
+                "livy_gateway_registry_up",
+                "Whether the registry can be written; reads go on without.",
+            )),
             late_jobs_total: m.counter(
                 "late_jobs_total",
                 "Jobs that showed up after their submission had been given up, by what was done.",
                 &["cluster", "action"],
             ),
-            lost_batches_total: m.counter("lost_batches_total", "Live batches that their cluster no longer knows.", &["cluster"]),
-            idempotency_total: m.counter("idempotency_total", "Submissions with an Idempotency-Key, by outcome.", &["outcome"]),
-            state_reads_total: m.counter("state_reads_total", "Where the answer to a poll came from.", &["outcome"]),
-            config_info: m.gauge("config_info", "1; the hash of the configuration in force.", &["hash"]),
+            lost_batches_total: m.counter(
+                "lost_batches_total",
+                "Live batches that their cluster no longer knows.",
+                &["cluster"],
+            ),
+            idempotency_total: m.counter(
+                "idempotency_total",
+                "Submissions with an Idempotency-Key, by outcome.",
+                &["outcome"],
+            ),
+            state_reads_total: m.counter(
+                "state_reads_total",
+                "Where the answer to a poll came from.",
+                &["outcome"],
+            ),
+            config_info: m.gauge(
+                "config_info",
+                "1; the hash of the configuration in force.",
+                &["hash"],
+            ),
             config_last_reload_success: m.register(IntGauge::new(
                 "livy_gateway_config_last_reload_success",
                 "Whether the configuration was read at the last attempt.",
@@ -199,14 +329,20 @@ impl Metrics {
                 "livy_gateway_config_last_reload_timestamp_seconds",
                 "When the configuration in force was read, Unix time.",
             )),
-            build_info: m.gauge("build_info", "1; version and revision of this binary.", &["version", "revision"]),
+            build_info: m.gauge(
+                "build_info",
+                "1; version and revision of this binary.",
+                &["version", "revision"],
+            ),
             // Counted where lines are left, which is before and after any configuration.
             log_records_dropped_total: m.register(Ok(super::log::DROPPED.clone())),
             registry: registry.clone(),
         };
         metrics.create_closed_sets();
         // The standard `process_*` family; absent where there is no /proc.
-        let _ = registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
+        let _ = registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ));
         metrics
     }
 
@@ -224,13 +360,16 @@ impl Metrics {
             self.idempotency_total.with_label_values(&[outcome]);
         }
         self.registry_up.set(1);
-        self.build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), crate::REVISION]).set(1);
+        self.build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), crate::REVISION])
+            .set(1);
     }
 
     /// Creates the children of one route.
     pub fn create_route(&self, route: &str) {
         for operation in Operation::ALL.map(Operation::as_str) {
-            self.request_duration_seconds.with_label_values(&[route, operation]);
+            self.request_duration_seconds
+                .with_label_values(&[route, operation]);
         }
     }
 
@@ -250,7 +389,16 @@ impl Default for Metrics {
 }
 
 /// Why a request to a cluster got no answer; the `reason` label of `upstream_errors_total`.
-pub const UPSTREAM_ERRORS: [&str; 8] = ["dns", "connect", "tls", "timeout_connect", "timeout_response", "reset", "protocol", "body_limit"];
+pub const UPSTREAM_ERRORS: [&str; 8] = [
+    "dns",
+    "connect",
+    "tls",
+    "timeout_connect",
+    "timeout_response",
+    "reset",
+    "protocol",
+    "body_limit",
+];
 
 /// The handles of one cluster.
 #[derive(Debug)]
@@ -264,26 +412,52 @@ pub struct ClusterMetrics {
 impl ClusterMetrics {
     /// Resolves the handles, and so creates the series.
     pub fn new(metrics: &Metrics, name: &str, flavor: &str) -> Self {
-        metrics.cluster_info.with_label_values(&[name, flavor]).set(1);
+        metrics
+            .cluster_info
+            .with_label_values(&[name, flavor])
+            .set(1);
         for action in crate::submit::late::ACTIONS {
             metrics.late_jobs_total.with_label_values(&[name, action]);
         }
         metrics.lost_batches_total.with_label_values(&[name]);
         for resolution in ["found", "absent", "unknown"] {
-            metrics.ambiguous_submissions_total.with_label_values(&[name, resolution]);
+            metrics
+                .ambiguous_submissions_total
+                .with_label_values(&[name, resolution]);
         }
         ClusterMetrics {
             name: name.to_owned(),
-            durations: Operation::ALL.map(|op| metrics.upstream_duration_seconds.with_label_values(&[name, op.as_str()])),
-            errors: UPSTREAM_ERRORS.map(|reason| metrics.upstream_errors_total.with_label_values(&[name, reason])),
-            transitions: BatchState::ALL.map(|state| metrics.batch_transitions_total.with_label_values(&[name, state.as_str()])),
+            durations: Operation::ALL.map(|op| {
+                metrics
+                    .upstream_duration_seconds
+                    .with_label_values(&[name, op.as_str()])
+            }),
+            errors: UPSTREAM_ERRORS.map(|reason| {
+                metrics
+                    .upstream_errors_total
+                    .with_label_values(&[name, reason])
+            }),
+            transitions: BatchState::ALL.map(|state| {
+                metrics
+                    .batch_transitions_total
+                    .with_label_values(&[name, state.as_str()])
+            }),
         }
     }
 
     /// Counts an answer, or the lack of one.
-    pub fn answered(&self, metrics: &Metrics, operation: Operation, code: Option<u16>, seconds: f64) {
+    pub fn answered(
+        &self,
+        metrics: &Metrics,
+        operation: Operation,
+        code: Option<u16>,
+        seconds: f64,
+    ) {
         let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
-        metrics.upstream_requests_total.with_label_values(&[self.name.as_str(), operation.as_str(), &code]).inc();
+        metrics
+            .upstream_requests_total
+            .with_label_values(&[self.name.as_str(), operation.as_str(), &code])
+            .inc();
         if let Some(at) = Operation::ALL.iter().position(|one| *one == operation) {
             self.durations[at].observe(seconds);
         }
@@ -306,5 +480,7 @@ impl ClusterMetrics {
 
 /// Returns the time as Prometheus wants it.
 pub fn unix_now() -> f64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
 }

@@ -23,7 +23,8 @@ pub enum Phase {
     },
     /// It never came to be. Nobody sees it.
     Refused,
-    /// It has ended as far as anybody can tell: its cluster forgot it, or gave its id to another batch, or never knew.
+    /// It has ended as far as anybody can tell: its cluster forgot it, or gave its id to another
+    /// batch, or never knew.
     Detached {
         /// The id that it had.
         upstream_id: Option<String>,
@@ -62,7 +63,9 @@ impl Phase {
     pub fn upstream_id(&self) -> Option<&str> {
         match self {
             Phase::Bound { upstream_id } => Some(upstream_id),
-            Phase::Detached { upstream_id } | Phase::Deleted { upstream_id } => upstream_id.as_deref(),
+            Phase::Detached { upstream_id } | Phase::Deleted { upstream_id } => {
+                upstream_id.as_deref()
+            }
             Phase::Sending | Phase::Refused => None,
         }
     }
@@ -98,7 +101,8 @@ pub struct Identity {
     pub route: String,
     /// How it was sent, and can be found again.
     pub lookup: Lookup,
-    /// Who submitted it; for a batch that was created outside the gateway, the user that its cluster names.
+    /// Who submitted it; for a batch that was created outside the gateway, the user that its
+    /// cluster names.
     pub owner: Option<String>,
     /// The name that the client gave.
     pub name: Option<String>,
@@ -168,7 +172,10 @@ impl Known {
             phase: Phase::Sending,
             state: BatchState::Starting,
             app_id: None,
-            app_info: AppInfo::from([("driverLogUrl".to_owned(), None), ("sparkUiUrl".to_owned(), None)]),
+            app_info: AppInfo::from([
+                ("driverLogUrl".to_owned(), None),
+                ("sparkUiUrl".to_owned(), None),
+            ]),
             log: Vec::new(),
             complete: false,
             seen_ms: 0,
@@ -202,7 +209,8 @@ pub struct Entry {
     /// What never changes.
     pub identity: Identity,
     memory: watch::Sender<Known>,
-    /// The version that the store has. Held while it is being written, so that writes of one batch follow each other.
+    /// The version that the store has. Held while it is being written, so that writes of one batch
+    /// follow each other.
     pub(super) stored: tokio::sync::Mutex<i64>,
 }
 
@@ -216,12 +224,21 @@ impl std::ops::Deref for Entry {
 
 impl Entry {
     pub(super) fn from_row(row: Row) -> Self {
-        Entry { identity: row.identity, memory: watch::Sender::new(row.known), stored: tokio::sync::Mutex::new(row.version) }
+        Entry {
+            identity: row.identity,
+            memory: watch::Sender::new(row.known),
+            stored: tokio::sync::Mutex::new(row.version),
+        }
     }
 
     /// Returns the row to store, if the store has `version`.
     pub(super) fn row(&self, known: Known, version: i64) -> Row {
-        Row { identity: self.identity.clone(), known, version, key_until: None }
+        Row {
+            identity: self.identity.clone(),
+            known,
+            version,
+            key_until: None,
+        }
     }
 
     /// Returns a copy of what is known.
@@ -237,7 +254,8 @@ impl Entry {
     /// Changes what is known, in memory only.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
         let mut result = None;
-        self.memory.send_modify(|known| result = Some(change(known)));
+        self.memory
+            .send_modify(|known| result = Some(change(known)));
         match result {
             Some(result) => result,
             None => unreachable!("`send_modify` calls its argument"),
@@ -262,11 +280,15 @@ impl Entry {
     /// Waits until the submission is resolved one way or the other.
     pub async fn resolved(&self) {
         // The sender lives in `self`, so the channel can't close.
-        let _ = self.memory.subscribe().wait_for(|known| known.phase != Phase::Sending).await;
+        let _ = self
+            .memory
+            .subscribe()
+            .wait_for(|known| known.phase != Phase::Sending)
+            .await;
     }
 
-    /// Notes that a client is about to be given this id, if the submission is still open; returns whether it is. One step, so that a refusal at the
-    /// same moment sees it or is seen.
+    /// Notes that a client is about to be given this id, if the submission is still open; returns
+    /// whether it is. One step, so that a refusal at the same moment sees it or is seen.
     pub(super) fn tell_if_open(&self) -> bool {
         self.change(|known| {
             let open = known.phase == Phase::Sending;
@@ -275,7 +297,8 @@ impl Entry {
         })
     }
 
-    /// Notes that its cluster says that there is no such batch; returns for how long it has been saying so.
+    /// Notes that its cluster says that there is no such batch; returns for how long it has been
+    /// saying so.
     pub fn is_missing(&self) -> Duration {
         self.change(|known| {
             known.doubted = true;
@@ -285,8 +308,13 @@ impl Entry {
 
     /// Calls `ask` with the batch as its cluster knows it, if it does.
     pub fn with_ref<T>(&self, ask: impl FnOnce(BatchRef<'_>) -> T) -> Option<T> {
-        let Phase::Bound { upstream_id } = self.phase() else { return None };
-        Some(ask(BatchRef { upstream_id: &upstream_id, sent_name: self.lookup.sent_name.as_deref() }))
+        let Phase::Bound { upstream_id } = self.phase() else {
+            return None;
+        };
+        Some(ask(BatchRef {
+            upstream_id: &upstream_id,
+            sent_name: self.lookup.sent_name.as_deref(),
+        }))
     }
 
     /// Tells whether an answer is about this batch.
@@ -322,11 +350,17 @@ pub(crate) mod tests {
             id: GatewayId(7),
             cluster: "c".into(),
             route: "r".into(),
-            lookup: Lookup { key, sent_name: Some(sent_name) },
+            lookup: Lookup {
+                key,
+                sent_name: Some(sent_name),
+            },
             owner: Some("ann".into()),
             name: name.map(str::to_owned),
             adopted: false,
-            created: Moment { wall_ms: 1, up_ms: 1 },
+            created: Moment {
+                wall_ms: 1,
+                up_ms: 1,
+            },
             name_hold_ms: 0,
             body_hash: None,
             above: None,
@@ -334,8 +368,16 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn known(upstream_id: &str) -> Known {
-        let phase = Phase::Bound { upstream_id: upstream_id.into() };
-        Known { phase, state: BatchState::Running, seen_ms: 1, echoed: true, ..Known::new() }
+        let phase = Phase::Bound {
+            upstream_id: upstream_id.into(),
+        };
+        Known {
+            phase,
+            state: BatchState::Running,
+            seen_ms: 1,
+            echoed: true,
+            ..Known::new()
+        }
     }
 
     pub(crate) fn seen(id: &str, name: Option<&str>, state: BatchState) -> Observed {
@@ -355,7 +397,12 @@ pub(crate) mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_batch_is_missing_from_the_first_time_on() {
-        let entry = Entry::from_row(Row { identity: identity(None), known: known("3"), version: 1, key_until: None });
+        let entry = Entry::from_row(Row {
+            identity: identity(None),
+            known: known("3"),
+            version: 1,
+            key_until: None,
+        });
         assert_eq!(entry.is_missing(), Duration::ZERO);
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(entry.is_missing(), Duration::from_secs(60));

@@ -1,19 +1,21 @@
-//! What stands beside a database file: the lock of its one writer, the highest id that was ever given, and whether the file is still the one that
-//! was opened.
+//! What stands beside a database file: the lock of its one writer, the highest id that was ever
+//! given, and whether the file is still the one that was opened.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-/// How many ids may be given before the mark is forced to the disk; a loss of power can take back at most so many.
+/// How many ids may be given before the mark is forced to the disk; a loss of power can take back
+/// at most so many.
 const SYNC_EVERY: i64 = 64;
 
 /// The companions of a database file.
 #[derive(Debug)]
 pub(super) struct Guard {
     path: PathBuf,
-    /// Held for as long as the database is open; the operating system lets go of it when the process ends, however it does.
+    /// Held for as long as the database is open; the operating system lets go of it when the
+    /// process ends, however it does.
     _lock: File,
     /// The same for the database itself, which may have a second name in another folder.
     _inode: Option<File>,
@@ -38,18 +40,35 @@ impl Guard {
         }
         let holder = format!("process {} on {}\n", std::process::id(), host());
         // The content is for people; the lock is what counts.
-        let _ = lock.set_len(0).and_then(|()| lock.seek(SeekFrom::Start(0))).and_then(|_| lock.write_all(holder.as_bytes()));
+        let _ = lock
+            .set_len(0)
+            .and_then(|()| lock.seek(SeekFrom::Start(0)))
+            .and_then(|_| lock.write_all(holder.as_bytes()));
         let mut marks = open(&beside(path, "ids"))?;
         let mut text = String::new();
-        marks.read_to_string(&mut text).map_err(|error| error.to_string())?;
+        marks
+            .read_to_string(&mut text)
+            .map_err(|error| error.to_string())?;
         let highest = match text.trim() {
             "" => 0,
-            digits => digits
-                .parse()
-                .map_err(|_| format!("{} holds no number: which ids were given is not known", beside(path, "ids").display()))?,
+            digits => digits.parse().map_err(|_| {
+                format!(
+                    "{} holds no number: which ids were given is not known",
+                    beside(path, "ids").display()
+                )
+            })?,
         };
         let marked_in = identity(&beside(path, "ids"));
-        Ok(Guard { path: path.to_owned(), _lock: lock, _inode: None, marks, marked_in, opened: None, highest, unmarked: None })
+        Ok(Guard {
+            path: path.to_owned(),
+            _lock: lock,
+            _inode: None,
+            marks,
+            marked_in,
+            opened: None,
+            highest,
+            unmarked: None,
+        })
     }
 
     /// Notes which file was opened, and that its ids do not begin again.
@@ -72,23 +91,34 @@ impl Guard {
         self.check()
     }
 
-    /// Tells whether the file is still the one that was opened, and whether every id that was given is noted.
+    /// Tells whether the file is still the one that was opened, and whether every id that was given
+    /// is noted.
     pub(super) fn check(&mut self) -> Result<(), String> {
         self.find_marks()?;
         if let Some(id) = self.unmarked.take() {
             self.mark(id);
         }
         if self.unmarked.is_some() {
-            return Err(format!("the highest id can't be noted in {}", beside(&self.path, "ids").display()));
+            return Err(format!(
+                "the highest id can't be noted in {}",
+                beside(&self.path, "ids").display()
+            ));
         }
         match (self.opened, identity(&self.path)) {
             (Some(opened), Some(now)) if opened == now => Ok(()),
-            (_, None) => Err(format!("{} is gone; restore it and restart the gateway", self.path.display())),
-            _ => Err(format!("{} was replaced by another file; restart the gateway", self.path.display())),
+            (_, None) => Err(format!(
+                "{} is gone; restore it and restart the gateway",
+                self.path.display()
+            )),
+            _ => Err(format!(
+                "{} was replaced by another file; restart the gateway",
+                self.path.display()
+            )),
         }
     }
 
-    /// Makes the file with the highest id anew if somebody took it away: what is written to a file without a name is lost.
+    /// Makes the file with the highest id anew if somebody took it away: what is written to a file
+    /// without a name is lost.
     fn find_marks(&mut self) -> Result<(), String> {
         let path = beside(&self.path, "ids");
         if self.marked_in.is_some() && self.marked_in == identity(&path) {
@@ -108,7 +138,10 @@ impl Guard {
         // Digits at a fixed width: a mark is overwritten in place, never half.
         let written = self.marks.write_all_at(format!("{id:>19}\n").as_bytes(), 0);
         if written.is_err() {
-            tracing::error!(?written, "the highest id could not be noted beside the database; no more are given");
+            tracing::error!(
+                ?written,
+                "the highest id could not be noted beside the database; no more are given"
+            );
             self.unmarked = Some(id);
             return;
         }
@@ -120,7 +153,9 @@ impl Guard {
 }
 
 fn in_use(by: &str) -> String {
-    format!("another gateway is using it ({by}); one file has one writer: stop the other one, or give this one a file of its own")
+    format!(
+        "another gateway is using it ({by}); one file has one writer: stop the other one, or give this one a file of its own"
+    )
 }
 
 fn beside(path: &Path, what: &str) -> PathBuf {
@@ -131,14 +166,22 @@ fn beside(path: &Path, what: &str) -> PathBuf {
 }
 
 fn open(path: &Path) -> Result<File, String> {
-    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path);
     opened.map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+    std::fs::metadata(path)
+        .ok()
+        .map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 fn host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "this host".to_owned(), |name| name.trim().to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "this host".to_owned(), |name| name.trim().to_owned())
 }

@@ -9,7 +9,9 @@ use super::entry::tests::seen;
 use super::*;
 
 async fn registry() -> Registry {
-    Registry::open(Arc::new(SqliteStore::in_memory().expect("memory"))).await.expect("opens")
+    Registry::open(Arc::new(SqliteStore::in_memory().expect("memory")))
+        .await
+        .expect("opens")
 }
 
 fn intent(name: Option<&str>) -> Intent {
@@ -17,7 +19,10 @@ fn intent(name: Option<&str>) -> Intent {
     Intent {
         cluster: "c".into(),
         route: "r".into(),
-        lookup: Lookup { sent_name: Some(name.map_or_else(|| format!("livy-gateway-{key}"), str::to_owned)), key },
+        lookup: Lookup {
+            sent_name: Some(name.map_or_else(|| format!("livy-gateway-{key}"), str::to_owned)),
+            key,
+        },
         owner: "ann".into(),
         name: name.map(str::to_owned),
         names_kept_by_cluster: false,
@@ -42,17 +47,33 @@ fn shown(entry: &Entry, id: &str, state: BatchState) -> Observed {
 }
 
 async fn total(registry: &Registry) -> usize {
-    registry.list(Visible::All, None, |total| 0..total).await.expect("is read").0
+    registry
+        .list(Visible::All, None, |total| 0..total)
+        .await
+        .expect("is read")
+        .0
 }
 
 #[tokio::test]
 async fn ids_are_never_used_again() {
     let registry = registry().await;
     let first = new(&registry, intent(None)).await;
-    assert!(registry.refuse(&first, "no", false).await.expect("is stored"));
+    assert!(
+        registry
+            .refuse(&first, "no", false)
+            .await
+            .expect("is stored")
+    );
     let later = registry.clock().now().after(Duration::from_secs(1));
     registry.store.sweep(later).await.expect("sweeps");
-    assert!(registry.store.get(first.id).await.expect("is read").is_none());
+    assert!(
+        registry
+            .store
+            .get(first.id)
+            .await
+            .expect("is read")
+            .is_none()
+    );
     assert!(new(&registry, intent(None)).await.id > first.id);
 }
 
@@ -62,10 +83,22 @@ async fn names_are_held_by_the_living_and_a_while_longer() {
     let entry = new(&registry, intent(Some("nightly"))).await;
     registry.told(&entry);
     registry.flush().await;
-    let again = registry.record(intent(Some("nightly"))).await.expect("is stored");
+    let again = registry
+        .record(intent(Some("nightly")))
+        .await
+        .expect("is stored");
     assert!(matches!(again, Intention::NameTaken(Some(id)) if id == entry.id));
-    registry.bind(&entry, &seen("0", Some("nightly"), BatchState::Success)).await.expect("is stored");
-    assert!(matches!(registry.record(intent(Some("nightly"))).await, Ok(Intention::NameTaken(_))), "ended a moment ago");
+    registry
+        .bind(&entry, &seen("0", Some("nightly"), BatchState::Success))
+        .await
+        .expect("is stored");
+    assert!(
+        matches!(
+            registry.record(intent(Some("nightly"))).await,
+            Ok(Intention::NameTaken(_))
+        ),
+        "ended a moment ago"
+    );
     registry.delete(&entry).await.expect("is stored");
     new(&registry, intent(Some("nightly"))).await;
 }
@@ -73,13 +106,38 @@ async fn names_are_held_by_the_living_and_a_while_longer() {
 #[tokio::test]
 async fn an_upstream_id_belongs_to_the_last_who_got_it() {
     let registry = registry().await;
-    let (old, young) = (new(&registry, intent(None)).await, new(&registry, intent(None)).await);
-    registry.bind(&old, &shown(&old, "0", BatchState::Running)).await.expect("is stored");
-    registry.bind(&young, &shown(&young, "0", BatchState::Running)).await.expect("is stored");
-    assert_eq!(old.phase(), Phase::Detached { upstream_id: Some("0".into()) }, "memory hears of it");
+    let (old, young) = (
+        new(&registry, intent(None)).await,
+        new(&registry, intent(None)).await,
+    );
+    registry
+        .bind(&old, &shown(&old, "0", BatchState::Running))
+        .await
+        .expect("is stored");
+    registry
+        .bind(&young, &shown(&young, "0", BatchState::Running))
+        .await
+        .expect("is stored");
+    assert_eq!(
+        old.phase(),
+        Phase::Detached {
+            upstream_id: Some("0".into())
+        },
+        "memory hears of it"
+    );
     assert_eq!(old.known().state, BatchState::Error);
-    assert!(old.known().app_info.get("gatewayReason").is_some_and(Option::is_some));
-    assert_eq!(young.phase(), Phase::Bound { upstream_id: "0".into() });
+    assert!(
+        old.known()
+            .app_info
+            .get("gatewayReason")
+            .is_some_and(Option::is_some)
+    );
+    assert_eq!(
+        young.phase(),
+        Phase::Bound {
+            upstream_id: "0".into()
+        }
+    );
 }
 
 #[tokio::test]
@@ -87,74 +145,199 @@ async fn lists_adopt_what_is_new_and_nothing_that_is_on_its_way() {
     let registry = registry().await;
     let entry = new(&registry, intent(None)).await;
     let ours = shown(&entry, "5", BatchState::Running);
-    let list = vec![ours.clone(), seen("6", Some("foreign"), BatchState::Running)];
-    registry.adopt("c", list.clone(), registry.clock().now()).await.expect("is stored");
-    assert_eq!(total(&registry).await, 2, "the one on its way, and the foreign one");
+    let list = vec![
+        ours.clone(),
+        seen("6", Some("foreign"), BatchState::Running),
+    ];
+    registry
+        .adopt("c", list.clone(), registry.clock().now())
+        .await
+        .expect("is stored");
+    assert_eq!(
+        total(&registry).await,
+        2,
+        "the one on its way, and the foreign one"
+    );
     registry.bind(&entry, &ours).await.expect("is stored");
-    registry.adopt("c", list, registry.clock().now()).await.expect("is stored");
+    registry
+        .adopt("c", list, registry.clock().now())
+        .await
+        .expect("is stored");
     assert_eq!(total(&registry).await, 2);
     registry.delete(&entry).await.expect("is stored");
-    registry.adopt("c", vec![shown(&entry, "5", BatchState::Killed)], registry.clock().now()).await.expect("is stored");
-    assert_eq!(total(&registry).await, 1, "what was deleted stays away, though its cluster goes on listing it");
+    registry
+        .adopt(
+            "c",
+            vec![shown(&entry, "5", BatchState::Killed)],
+            registry.clock().now(),
+        )
+        .await
+        .expect("is stored");
+    assert_eq!(
+        total(&registry).await,
+        1,
+        "what was deleted stays away, though its cluster goes on listing it"
+    );
 }
 
 #[tokio::test]
 async fn what_was_given_up_is_never_a_new_batch() {
     let registry = registry().await;
-    let (untold, told) = (new(&registry, intent(None)).await, new(&registry, intent(None)).await);
+    let (untold, told) = (
+        new(&registry, intent(None)).await,
+        new(&registry, intent(None)).await,
+    );
     assert!(registry.tell_if_open(&told).await.expect("is stored"));
-    assert!(registry.refuse(&untold, "absent", true).await.expect("is stored"));
-    assert!(!registry.refuse(&told, "absent", true).await.expect("is stored"), "an id that was handed out stays answerable");
-    assert_eq!((told.known().state, total(&registry).await), (BatchState::Error, 1));
-    let list = vec![shown(&untold, "8", BatchState::Running), shown(&told, "9", BatchState::Running)];
-    let (_, late) = registry.adopt("c", list, registry.clock().now()).await.expect("is stored");
-    assert_eq!(late.iter().map(|(entry, _)| entry.id).collect::<Vec<_>>(), [untold.id, told.id]);
+    assert!(
+        registry
+            .refuse(&untold, "absent", true)
+            .await
+            .expect("is stored")
+    );
+    assert!(
+        !registry
+            .refuse(&told, "absent", true)
+            .await
+            .expect("is stored"),
+        "an id that was handed out stays answerable"
+    );
+    assert_eq!(
+        (told.known().state, total(&registry).await),
+        (BatchState::Error, 1)
+    );
+    let list = vec![
+        shown(&untold, "8", BatchState::Running),
+        shown(&told, "9", BatchState::Running),
+    ];
+    let (_, late) = registry
+        .adopt("c", list, registry.clock().now())
+        .await
+        .expect("is stored");
+    assert_eq!(
+        late.iter().map(|(entry, _)| entry.id).collect::<Vec<_>>(),
+        [untold.id, told.id]
+    );
     assert_eq!(total(&registry).await, 1, "no twin");
-    registry.adopt_late(&untold, &late[0].1).await.expect("is stored");
-    assert_eq!(untold.phase(), Phase::Bound { upstream_id: "8".into() });
-    assert_eq!(registry.may_arrive("c", Duration::from_secs(60)).await.expect("is read").len(), 1);
+    registry
+        .adopt_late(&untold, &late[0].1)
+        .await
+        .expect("is stored");
+    assert_eq!(
+        untold.phase(),
+        Phase::Bound {
+            upstream_id: "8".into()
+        }
+    );
+    assert_eq!(
+        registry
+            .may_arrive("c", Duration::from_secs(60))
+            .await
+            .expect("is read")
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]
 async fn a_batch_that_gets_its_name_later_is_still_the_same() {
     let registry = registry().await;
     let id = "0e0b6f5e-0000-4000-8000-000000000000";
-    let with_user = |name: Option<&str>, state| Observed { proxy_user: Some("ann".into()), ..seen(id, name, state) };
-    registry.adopt("c", vec![with_user(None, BatchState::Starting)], registry.clock().now()).await.expect("is stored");
-    registry.adopt("c", vec![with_user(Some("the app's own"), BatchState::Running)], registry.clock().now()).await.expect("is stored");
-    let (total, entries) = registry.list(Visible::OwnedBy("ann".into()), None, |total| 0..total).await.expect("is read");
+    let with_user = |name: Option<&str>, state| Observed {
+        proxy_user: Some("ann".into()),
+        ..seen(id, name, state)
+    };
+    registry
+        .adopt(
+            "c",
+            vec![with_user(None, BatchState::Starting)],
+            registry.clock().now(),
+        )
+        .await
+        .expect("is stored");
+    registry
+        .adopt(
+            "c",
+            vec![with_user(Some("the app's own"), BatchState::Running)],
+            registry.clock().now(),
+        )
+        .await
+        .expect("is stored");
+    let (total, entries) = registry
+        .list(Visible::OwnedBy("ann".into()), None, |total| 0..total)
+        .await
+        .expect("is read");
     assert_eq!((total, entries[0].known().state), (1, BatchState::Running));
 }
 
 #[tokio::test]
 async fn the_internal_name_is_shown_to_nobody() {
     let registry = registry().await;
-    let another_gateways = seen("5", Some("livy-gateway-0e0b6f5e-0000-4000-8000-00000000000f"), BatchState::Running);
-    registry.adopt("c", vec![another_gateways], registry.clock().now()).await.expect("is stored");
-    let (_, entries) = registry.list(Visible::All, None, |total| 0..total).await.expect("is read");
+    let another_gateways = seen(
+        "5",
+        Some("livy-gateway-0e0b6f5e-0000-4000-8000-00000000000f"),
+        BatchState::Running,
+    );
+    registry
+        .adopt("c", vec![another_gateways], registry.clock().now())
+        .await
+        .expect("is stored");
+    let (_, entries) = registry
+        .list(Visible::All, None, |total| 0..total)
+        .await
+        .expect("is read");
     assert_eq!(entries[0].batch().name, None);
 }
 
 #[tokio::test]
 async fn a_refused_submission_frees_its_key() {
     let registry = registry().await;
-    let keyed = || Intent { key: Some(("k".into(), Duration::from_secs(60))), ..intent(None) };
+    let keyed = || Intent {
+        key: Some(("k".into(), Duration::from_secs(60))),
+        ..intent(None)
+    };
     let first = new(&registry, keyed()).await;
-    assert!(matches!(registry.record(keyed()).await, Ok(Intention::Same(entry)) if Arc::ptr_eq(&entry, &first)));
-    assert!(matches!(registry.by_key("ann", "k", "h").await, Ok(Some(Intention::Same(_)))));
-    assert!(matches!(registry.by_key("ann", "k", "other").await, Ok(Some(Intention::Conflict))));
+    assert!(
+        matches!(registry.record(keyed()).await, Ok(Intention::Same(entry)) if Arc::ptr_eq(&entry, &first))
+    );
+    assert!(matches!(
+        registry.by_key("ann", "k", "h").await,
+        Ok(Some(Intention::Same(_)))
+    ));
+    assert!(matches!(
+        registry.by_key("ann", "k", "other").await,
+        Ok(Some(Intention::Conflict))
+    ));
     assert!(matches!(registry.by_key("bob", "k", "h").await, Ok(None)));
-    registry.refuse(&first, "no", false).await.expect("is stored");
+    registry
+        .refuse(&first, "no", false)
+        .await
+        .expect("is stored");
     let second = new(&registry, keyed()).await;
     assert!(second.id > first.id);
-    // Proven absent after its client was told of it: it is an error to look at, and the key is free.
+    // Proven absent after its client was told of it: it is an error to look at, and the key is
+    // free.
     registry.tell_if_open(&second).await.expect("is stored");
-    registry.give_up(&second, "absent", true).await.expect("is stored");
+    registry
+        .give_up(&second, "absent", true)
+        .await
+        .expect("is stored");
     let third = new(&registry, keyed()).await;
     // The next cluster has it: the key goes along, in one step.
-    let fourth = new(&registry, Intent { replaces: Some(Replaced { id: third.id, may_arrive: false }), ..keyed() }).await;
+    let fourth = new(
+        &registry,
+        Intent {
+            replaces: Some(Replaced {
+                id: third.id,
+                may_arrive: false,
+            }),
+            ..keyed()
+        },
+    )
+    .await;
     assert_eq!(third.phase(), Phase::Refused);
-    assert!(matches!(registry.by_key("ann", "k", "h").await, Ok(Some(Intention::Same(entry))) if entry.id == fourth.id));
+    assert!(
+        matches!(registry.by_key("ann", "k", "h").await, Ok(Some(Intention::Same(entry))) if entry.id == fourth.id)
+    );
 }
 
 #[tokio::test]
@@ -162,16 +345,45 @@ async fn a_write_that_saw_less_is_refused_and_learns() {
     let registry = registry().await;
     let entry = new(&registry, intent(None)).await;
     // Another process, on the same store, ends it.
-    let mut row = registry.store.get(entry.id).await.expect("is read").expect("is there");
-    row.known.phase = Phase::Bound { upstream_id: "7".into() };
+    let mut row = registry
+        .store
+        .get(entry.id)
+        .await
+        .expect("is read")
+        .expect("is there");
+    row.known.phase = Phase::Bound {
+        upstream_id: "7".into(),
+    };
     row.known.state = BatchState::Success;
     row.known.ended = Some(registry.clock().now());
-    assert!(matches!(registry.store.save(vec![row]).await.expect("is stored")[0], Saved::Stored(2)));
+    assert!(matches!(
+        registry.store.save(vec![row]).await.expect("is stored")[0],
+        Saved::Stored(2)
+    ));
     registry.silent_for(&entry, Duration::from_secs(1));
     registry.flush().await;
-    assert_eq!((entry.phase(), entry.known().state), (Phase::Bound { upstream_id: "7".into() }, BatchState::Success));
-    let stored = registry.store.get(entry.id).await.expect("is read").expect("is there");
-    assert_eq!(stored.known.phase, Phase::Bound { upstream_id: "7".into() }, "a late `sending` brought nothing back");
+    assert_eq!(
+        (entry.phase(), entry.known().state),
+        (
+            Phase::Bound {
+                upstream_id: "7".into()
+            },
+            BatchState::Success
+        )
+    );
+    let stored = registry
+        .store
+        .get(entry.id)
+        .await
+        .expect("is read")
+        .expect("is there");
+    assert_eq!(
+        stored.known.phase,
+        Phase::Bound {
+            upstream_id: "7".into()
+        },
+        "a late `sending` brought nothing back"
+    );
 }
 
 #[tokio::test]
@@ -179,22 +391,50 @@ async fn one_batch_has_one_memory_however_full_the_cache_is() {
     let registry = registry().await;
     let entry = new(&registry, intent(None)).await;
     registry.cache.clear();
-    let again = registry.get(entry.id).await.expect("is read").expect("is there");
+    let again = registry
+        .get(entry.id)
+        .await
+        .expect("is read")
+        .expect("is there");
     assert!(Arc::ptr_eq(&entry, &again), "who works on it pins it");
-    registry.bind(&entry, &shown(&entry, "7", BatchState::Running)).await.expect("is stored");
+    registry
+        .bind(&entry, &shown(&entry, "7", BatchState::Running))
+        .await
+        .expect("is stored");
     registry.cache.clear();
-    let (_, listed) = registry.list(Visible::All, None, |total| 0..total).await.expect("is read");
+    let (_, listed) = registry
+        .list(Visible::All, None, |total| 0..total)
+        .await
+        .expect("is read");
     assert!(Arc::ptr_eq(&entry, &listed[0]));
-    assert_eq!(again.phase(), Phase::Bound { upstream_id: "7".into() });
+    assert_eq!(
+        again.phase(),
+        Phase::Bound {
+            upstream_id: "7".into()
+        }
+    );
 }
 
 #[tokio::test]
 async fn an_end_that_was_heard_is_stored() {
     let registry = registry().await;
     let entry = new(&registry, intent(None)).await;
-    registry.bind(&entry, &shown(&entry, "7", BatchState::Running)).await.expect("is stored");
-    assert_eq!(registry.observe(&entry, &shown(&entry, "7", BatchState::Success)).await, Some(BatchState::Success));
-    let stored = registry.store.get(entry.id).await.expect("is read").expect("is there");
+    registry
+        .bind(&entry, &shown(&entry, "7", BatchState::Running))
+        .await
+        .expect("is stored");
+    assert_eq!(
+        registry
+            .observe(&entry, &shown(&entry, "7", BatchState::Success))
+            .await,
+        Some(BatchState::Success)
+    );
+    let stored = registry
+        .store
+        .get(entry.id)
+        .await
+        .expect("is read")
+        .expect("is there");
     assert_eq!(stored.known.state, BatchState::Success, "without any flush");
 }
 
@@ -202,7 +442,16 @@ async fn an_end_that_was_heard_is_stored() {
 async fn the_wall_clock_alone_sweeps_nothing() {
     let registry = registry().await;
     let entry = new(&registry, intent(None)).await;
-    registry.bind(&entry, &shown(&entry, "7", BatchState::Success)).await.expect("is stored");
+    registry
+        .bind(&entry, &shown(&entry, "7", BatchState::Success))
+        .await
+        .expect("is stored");
     registry.clock().set_skew_ms(31 * 24 * 3_600_000);
-    assert_eq!(registry.sweep(Duration::from_secs(30 * 24 * 3600)).await.expect("sweeps"), 0);
+    assert_eq!(
+        registry
+            .sweep(Duration::from_secs(30 * 24 * 3600))
+            .await
+            .expect("sweeps"),
+        0
+    );
 }

@@ -1,9 +1,11 @@
-//! The durable map from gateway ids to clusters' batches: who owns them, what was last known, and which submissions are on their way.
+//! The durable map from gateway ids to clusters' batches: who owns them, what was last known, and
+//! which submissions are on their way.
 //!
-//! The store is the truth. A submission is recorded ([`Registry::record`]) before a byte of it is sent; what a client is told as final is stored
-//! first; what is merely new in memory is written soon after. What to do is decided by the pure functions of [`decide`]; a store only stores, and
-//! refuses a write whose writer had not seen the newest version. Leaves asking clusters to `submit` and `batches`; never shows a batch to anybody:
-//! that is `access`.
+//! The store is the truth. A submission is recorded ([`Registry::record`]) before a byte of it is
+//! sent; what a client is told as final is stored first; what is merely new in memory is written
+//! soon after. What to do is decided by the pure functions of [`decide`]; a store only stores, and
+//! refuses a write whose writer had not seen the newest version. Leaves asking clusters to `submit`
+//! and `batches`; never shows a batch to anybody: that is `access`.
 
 pub mod decide;
 mod entry;
@@ -28,12 +30,16 @@ use crate::clock::{Clock, Moment, millis};
 pub use decide::Same;
 pub use entry::{Entry, Identity, Known, Phase};
 pub use sqlite::SqliteStore;
-pub use store::{Adoption, IdempotencyKey, NewRow, RangeOf, Recorded, Replaced, Row, Saved, Store, StoreFuture, Visible};
+pub use store::{
+    Adoption, IdempotencyKey, NewRow, RangeOf, Recorded, Replaced, Row, Saved, Store, StoreFuture,
+    Visible,
+};
 
 /// How many batches are kept in memory though nobody works on them; the database holds the rest.
 const CACHED: usize = 20_000;
 
-/// How long an ended batch keeps its name where the cluster itself does not keep names: Livy's default retention.
+/// How long an ended batch keeps its name where the cluster itself does not keep names: Livy's
+/// default retention.
 const NAME_HOLD: Duration = Duration::from_secs(600);
 
 /// How often a write is tried whose writer had not seen the newest version.
@@ -154,14 +160,17 @@ impl Registry {
         let fine = !matches!(result, Err(RegistryError::Store(_)));
         if self.writable.swap(fine, Ordering::Relaxed) != fine {
             match &result {
-                Err(error) => tracing::error!(%error, "the registry can't be written; submissions and kills are refused, reads go on"),
+                Err(error) => {
+                    tracing::error!(%error, "the registry can't be written; submissions and kills are refused, reads go on")
+                }
                 Ok(_) => tracing::info!("the registry can be written again"),
             }
         }
         result
     }
 
-    /// Records a submission that is about to be sent. When this returns, a crash can't lose it any more.
+    /// Records a submission that is about to be sent. When this returns, a crash can't lose it any
+    /// more.
     ///
     /// # Errors
     /// The database failed; nothing was recorded, nothing may be sent.
@@ -173,9 +182,16 @@ impl Registry {
             lookup: intent.lookup,
             owner: Some(intent.owner),
             name: intent.name,
-            name_hold_ms: if intent.names_kept_by_cluster { 0 } else { millis(NAME_HOLD) },
+            name_hold_ms: if intent.names_kept_by_cluster {
+                0
+            } else {
+                millis(NAME_HOLD)
+            },
             body_hash: intent.body_hash,
-            key: intent.key.map(|(key, ttl)| IdempotencyKey { key, until: now.after(ttl) }),
+            key: intent.key.map(|(key, ttl)| IdempotencyKey {
+                key,
+                until: now.after(ttl),
+            }),
             above: intent.above,
             proxy_user: intent.proxy_user,
             name_in_use: intent.name_in_use,
@@ -198,16 +214,27 @@ impl Registry {
         })
     }
 
-    /// Finds what a caller's `Idempotency-Key` stands for: the same submission, another one, or nothing.
+    /// Finds what a caller's `Idempotency-Key` stands for: the same submission, another one, or
+    /// nothing.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn by_key(&self, owner: &str, key: &str, body_hash: &str) -> Result<Option<Intention>, RegistryError> {
-        let Some(row) = self.store.by_key(owner.to_owned(), key.to_owned()).await? else { return Ok(None) };
+    pub async fn by_key(
+        &self,
+        owner: &str,
+        key: &str,
+        body_hash: &str,
+    ) -> Result<Option<Intention>, RegistryError> {
+        let Some(row) = self.store.by_key(owner.to_owned(), key.to_owned()).await? else {
+            return Ok(None);
+        };
         let asked = NewRow {
             cluster: String::new(),
             route: String::new(),
-            lookup: Lookup { key: String::new(), sent_name: None },
+            lookup: Lookup {
+                key: String::new(),
+                sent_name: None,
+            },
             owner: Some(owner.to_owned()),
             name: None,
             name_hold_ms: 0,
@@ -218,16 +245,19 @@ impl Registry {
             name_in_use: false,
             replaces: None,
         };
-        Ok(match decide::claim(&asked, Some(&row), None, self.clock.now()) {
-            decide::Claim::Same(row) => Some(Intention::Same(self.remember(*row))),
-            decide::Claim::Conflict => Some(Intention::Conflict),
-            decide::Claim::Free | decide::Claim::NameTaken(_) => None,
-        })
+        Ok(
+            match decide::claim(&asked, Some(&row), None, self.clock.now()) {
+                decide::Claim::Same(row) => Some(Intention::Same(self.remember(*row))),
+                decide::Claim::Conflict => Some(Intention::Conflict),
+                decide::Claim::Free | decide::Claim::NameTaken(_) => None,
+            },
+        )
     }
 
     /// Resolves a submission: it exists, this is what the cluster says of it.
     ///
-    /// Another entry that held the same upstream id loses it and keeps its last known state: its cluster began to count again.
+    /// Another entry that held the same upstream id loses it and keeps its last known state: its
+    /// cluster began to count again.
     ///
     /// # Errors
     /// The database failed; in memory it is bound, and the next process looks it up again.
@@ -239,14 +269,21 @@ impl Registry {
         .await
     }
 
-    /// Resolves a submission by what is only presumed to be it, and says so in `sentence`. One step: nobody sees it bound without that. A wish to kill
-    /// that was uttered before is void, for it was not meant for a batch that may be somebody else's.
+    /// Resolves a submission by what is only presumed to be it, and says so in `sentence`. One
+    /// step: nobody sees it bound without that. A wish to kill that was uttered before is void, for
+    /// it was not meant for a batch that may be somebody else's.
     ///
     /// # Errors
     /// As [`Registry::bind`].
-    pub async fn presume(&self, entry: &Entry, seen: &Observed, sentence: &str) -> Result<(), RegistryError> {
+    pub async fn presume(
+        &self,
+        entry: &Entry,
+        seen: &Observed,
+        sentence: &str,
+    ) -> Result<(), RegistryError> {
         let now = self.clock.now();
-        self.bind_by(entry, |known| decide::presume(known, seen, sentence, now)).await
+        self.bind_by(entry, |known| decide::presume(known, seen, sentence, now))
+            .await
     }
 
     async fn bind_by(&self, entry: &Entry, bind: impl Fn(&mut Known)) -> Result<(), RegistryError> {
@@ -255,7 +292,11 @@ impl Registry {
         let mut known = entry.known();
         bind(&mut known);
         for _ in 0..WRITE_TRIES {
-            let result = self.noted(self.store.bind(entry.row(known.clone(), *version), now).await);
+            let result = self.noted(
+                self.store
+                    .bind(entry.row(known.clone(), *version), now)
+                    .await,
+            );
             match result {
                 Ok((Saved::Stored(stored), lost)) => {
                     *version = stored;
@@ -280,15 +321,24 @@ impl Registry {
                 }
             }
         }
-        Err(RegistryError::Store("another writer was always first".into()))
+        Err(RegistryError::Store(
+            "another writer was always first".into(),
+        ))
     }
 
-    /// Resolves a submission: nothing was created. The entry stays as a record that nobody sees; name and key are free again. Where a client
-    /// was given the id meanwhile, it ends as `error` with the reason instead: an id that was handed out stays answerable. Returns whether it vanished.
+    /// Resolves a submission: nothing was created. The entry stays as a record that nobody sees;
+    /// name and key are free again. Where a client was given the id meanwhile, it ends as `error`
+    /// with the reason instead: an id that was handed out stays answerable. Returns whether it
+    /// vanished.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn refuse(&self, entry: &Arc<Entry>, reason: &str, may_arrive: bool) -> Result<bool, RegistryError> {
+    pub async fn refuse(
+        &self,
+        entry: &Arc<Entry>,
+        reason: &str,
+        may_arrive: bool,
+    ) -> Result<bool, RegistryError> {
         let now = self.clock.now();
         // Decided in memory first: from here on nobody is given the id any more.
         let vanishes = entry.change(|known| {
@@ -306,12 +356,16 @@ impl Registry {
             })
             .await?;
         } else {
-            self.write(entry, |known| decide::give_up(known, reason, may_arrive, now)).await?;
+            self.write(entry, |known| {
+                decide::give_up(known, reason, may_arrive, now)
+            })
+            .await?;
         }
         Ok(vanishes)
     }
 
-    /// Makes sure that nobody is given the id of an open submission any more, so that another cluster may have it; false if somebody was.
+    /// Makes sure that nobody is given the id of an open submission any more, so that another
+    /// cluster may have it; false if somebody was.
     pub fn withdraw(&self, entry: &Entry) -> bool {
         entry.change(|known| {
             let free = known.phase == Phase::Sending && !known.told;
@@ -322,37 +376,67 @@ impl Registry {
         })
     }
 
-    /// Ends a batch that nobody can tell anything about any more, as `error` with the reason. `may_arrive`: without the cluster's own word.
+    /// Ends a batch that nobody can tell anything about any more, as `error` with the reason.
+    /// `may_arrive`: without the cluster's own word.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn give_up(&self, entry: &Arc<Entry>, reason: &str, may_arrive: bool) -> Result<(), RegistryError> {
+    pub async fn give_up(
+        &self,
+        entry: &Arc<Entry>,
+        reason: &str,
+        may_arrive: bool,
+    ) -> Result<(), RegistryError> {
         let now = self.clock.now();
-        self.write(entry, |known| decide::give_up(known, reason, may_arrive, now)).await
+        self.write(entry, |known| {
+            decide::give_up(known, reason, may_arrive, now)
+        })
+        .await
     }
 
     /// Binds a batch again that had been given up: its job came late.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn adopt_late(&self, entry: &Arc<Entry>, seen: &Observed) -> Result<(), RegistryError> {
-        self.write(entry, |known| known.phase = Phase::Sending).await?;
+    pub async fn adopt_late(
+        &self,
+        entry: &Arc<Entry>,
+        seen: &Observed,
+    ) -> Result<(), RegistryError> {
+        self.write(entry, |known| known.phase = Phase::Sending)
+            .await?;
         self.bind(entry, seen).await
     }
 
-    /// Notes what a cluster says about a batch. Returns the state if it is a new one. An end is stored before this returns; anything else soon after.
+    /// Notes what a cluster says about a batch. Returns the state if it is a new one. An end is
+    /// stored before this returns; anything else soon after.
     pub async fn observe(&self, entry: &Arc<Entry>, seen: &Observed) -> Option<BatchState> {
         let now = self.clock.now();
-        self.note(entry, |known| decide::observe(known, seen, now), true).await
+        self.note(entry, |known| decide::observe(known, seen, now), true)
+            .await
     }
 
     /// Notes a state that came without the rest of the batch.
-    pub async fn observe_state(&self, entry: &Arc<Entry>, reading: &StateReading) -> Option<BatchState> {
+    pub async fn observe_state(
+        &self,
+        entry: &Arc<Entry>,
+        reading: &StateReading,
+    ) -> Option<BatchState> {
         let now = self.clock.now();
-        self.note(entry, |known| decide::observe_state(known, reading, now), false).await
+        self.note(
+            entry,
+            |known| decide::observe_state(known, reading, now),
+            false,
+        )
+        .await
     }
 
-    async fn note(&self, entry: &Arc<Entry>, change: impl Fn(&mut Known) -> decide::Change, item: bool) -> Option<BatchState> {
+    async fn note(
+        &self,
+        entry: &Arc<Entry>,
+        change: impl Fn(&mut Known) -> decide::Change,
+        item: bool,
+    ) -> Option<BatchState> {
         let outcome = entry.peek(|known| change(&mut known.clone()));
         if outcome.new_state.is_some_and(BatchState::is_terminal) {
             let stored = self
@@ -383,7 +467,8 @@ impl Registry {
         }
     }
 
-    /// Notes that a client is about to be given this id though the submission is open, if it still is; returns whether. Stored first.
+    /// Notes that a client is about to be given this id though the submission is open, if it still
+    /// is; returns whether. Stored first.
     ///
     /// # Errors
     /// The database failed.
@@ -405,7 +490,8 @@ impl Registry {
         self.save_soon(entry);
     }
 
-    /// Notes what became of a send: nobody holds it any more, or something may. The silence begins anew.
+    /// Notes what became of a send: nobody holds it any more, or something may. The silence begins
+    /// anew.
     pub fn sent(&self, entry: &Arc<Entry>, let_go: bool) {
         let now = self.clock.now();
         entry.change(|known| {
@@ -416,7 +502,8 @@ impl Registry {
         self.save_soon(entry);
     }
 
-    /// Notes that an absent submission is about to be sent again: the silence that proved it absent proves nothing any more. Stored first.
+    /// Notes that an absent submission is about to be sent again: the silence that proved it absent
+    /// proves nothing any more. Stored first.
     ///
     /// # Errors
     /// The database failed; nothing may be sent.
@@ -433,23 +520,41 @@ impl Registry {
 
     /// Says why a submission is open for so long. Stored soon.
     pub fn explain(&self, entry: &Arc<Entry>, sentence: &str) {
-        let told = |known: &Known| known.app_info.get("gatewayReason").is_some_and(|reason| reason.as_deref() == Some(sentence));
+        let told = |known: &Known| {
+            known
+                .app_info
+                .get("gatewayReason")
+                .is_some_and(|reason| reason.as_deref() == Some(sentence))
+        };
         if entry.is_open() && !entry.peek(told) {
-            entry.change(|known| drop(known.app_info.insert("gatewayReason".to_owned(), Some(sentence.to_owned()))));
+            entry.change(|known| {
+                drop(
+                    known
+                        .app_info
+                        .insert("gatewayReason".to_owned(), Some(sentence.to_owned())),
+                )
+            });
             self.save_soon(entry);
         }
     }
 
-    /// Notes that somebody asked for the end; for a batch that is only presumed only if that somebody `may_kill_presumed` ones. Stored before anything
-    /// is sent.
+    /// Notes that somebody asked for the end; for a batch that is only presumed only if that
+    /// somebody `may_kill_presumed` ones. Stored before anything is sent.
     ///
     /// # Errors
     /// The database failed; nothing may be sent.
-    pub async fn ask_kill(&self, entry: &Arc<Entry>, may_kill_presumed: bool) -> Result<(), RegistryError> {
+    pub async fn ask_kill(
+        &self,
+        entry: &Arc<Entry>,
+        may_kill_presumed: bool,
+    ) -> Result<(), RegistryError> {
         if entry.peek(|known| known.kill_asked) && self.is_writable() {
             return Ok(());
         }
-        self.write(entry, |known| known.kill_asked |= may_kill_presumed || !known.presumed).await
+        self.write(entry, |known| {
+            known.kill_asked |= may_kill_presumed || !known.presumed
+        })
+        .await
     }
 
     /// Forgets a batch for its clients: from now on it is 404, as after a DELETE at Livy.
@@ -469,7 +574,11 @@ impl Registry {
     }
 
     /// Stores a change, then makes it known in memory.
-    async fn write(&self, entry: &Arc<Entry>, change: impl Fn(&mut Known)) -> Result<(), RegistryError> {
+    async fn write(
+        &self,
+        entry: &Arc<Entry>,
+        change: impl Fn(&mut Known),
+    ) -> Result<(), RegistryError> {
         let mut version = entry.stored.lock().await;
         for _ in 0..WRITE_TRIES {
             let mut known = entry.known();
@@ -488,7 +597,9 @@ impl Registry {
                 None => break,
             }
         }
-        Err(RegistryError::Store("another writer was always first".into()))
+        Err(RegistryError::Store(
+            "another writer was always first".into(),
+        ))
     }
 
     fn save_soon(&self, entry: &Arc<Entry>) {
@@ -503,7 +614,9 @@ impl Registry {
 
     /// Stores what is newer in memory. What can't be stored stays for the next time.
     pub async fn flush(&self) {
-        let dirty: Vec<Arc<Entry>> = std::mem::take(&mut *lock(&self.dirty)).into_values().collect();
+        let dirty: Vec<Arc<Entry>> = std::mem::take(&mut *lock(&self.dirty))
+            .into_values()
+            .collect();
         for entry in dirty {
             if self.write(&entry, |_| {}).await.is_err() {
                 lock(&self.dirty).insert(entry.id, entry);
@@ -530,7 +643,11 @@ impl Registry {
         // Read for a client's own name only: nothing else is ever given twice.
         let holder = match entry.lookup.is_certain() {
             true => None,
-            false => self.store.holder(entry.cluster.clone(), seen.upstream_id.clone()).await?,
+            false => {
+                self.store
+                    .holder(entry.cluster.clone(), seen.upstream_id.clone())
+                    .await?
+            }
         };
         Ok(entry.peek(|known| decide::ours(&entry.identity, known, seen, holder.as_ref())))
     }
@@ -539,8 +656,16 @@ impl Registry {
     ///
     /// # Errors
     /// The database failed.
-    pub async fn by_name(&self, name: &str, visible: Visible) -> Result<Option<Arc<Entry>>, RegistryError> {
-        Ok(self.store.by_name(name.to_owned(), visible).await?.map(|row| self.remember(row)))
+    pub async fn by_name(
+        &self,
+        name: &str,
+        visible: Visible,
+    ) -> Result<Option<Arc<Entry>>, RegistryError> {
+        Ok(self
+            .store
+            .by_name(name.to_owned(), visible)
+            .await?
+            .map(|row| self.remember(row)))
     }
 
     /// Returns a window of what a caller may see, by id, and how many there are.
@@ -554,11 +679,15 @@ impl Registry {
         range: impl FnOnce(usize) -> std::ops::Range<usize> + Send + 'static,
     ) -> Result<(usize, Vec<Arc<Entry>>), RegistryError> {
         let (total, rows) = self.store.list(visible, cluster, Box::new(range)).await?;
-        Ok((total, rows.into_iter().map(|row| self.remember(row)).collect()))
+        Ok((
+            total,
+            rows.into_iter().map(|row| self.remember(row)).collect(),
+        ))
     }
 
-    /// Gives ids to batches of a list that were created outside the gateway, and notes what the list says about the others. Returns the
-    /// states that batches are seen in for the first time, and the submissions that had been given up and came late. `asked`: when the list was asked
+    /// Gives ids to batches of a list that were created outside the gateway, and notes what the
+    /// list says about the others. Returns the states that batches are seen in for the first time,
+    /// and the submissions that had been given up and came late. `asked`: when the list was asked
     /// for; what ended after that may still stand in it.
     ///
     /// # Errors
@@ -569,7 +698,11 @@ impl Registry {
         seen: Vec<Observed>,
         asked: Moment,
     ) -> Result<(Vec<BatchState>, Vec<(Arc<Entry>, Observed)>), RegistryError> {
-        let adoption = self.noted(self.store.adopt(cluster.to_owned(), seen, asked, self.clock.now()).await)?;
+        let adoption = self.noted(
+            self.store
+                .adopt(cluster.to_owned(), seen, asked, self.clock.now())
+                .await,
+        )?;
         adoption.lost.into_iter().for_each(|row| self.absorb(row));
         let mut entered = Vec::new();
         for (row, seen) in adoption.known {
@@ -579,7 +712,11 @@ impl Registry {
                 entered.extend(self.observe(&entry, &seen).await);
             }
         }
-        let late = adoption.late.into_iter().map(|(row, seen)| (self.remember(row), seen)).filter(|(entry, _)| !entry.is_open());
+        let late = adoption
+            .late
+            .into_iter()
+            .map(|(row, seen)| (self.remember(row), seen))
+            .filter(|(entry, _)| !entry.is_open());
         Ok((entered, late.collect()))
     }
 
@@ -588,7 +725,12 @@ impl Registry {
     /// # Errors
     /// The database failed.
     pub async fn pending(&self) -> Result<Vec<Arc<Entry>>, RegistryError> {
-        let pending = self.store.pending().await?.into_iter().map(|row| self.remember(row));
+        let pending = self
+            .store
+            .pending()
+            .await?
+            .into_iter()
+            .map(|row| self.remember(row));
         Ok(pending.filter(|entry| entry.is_open()).collect())
     }
 
@@ -600,11 +742,16 @@ impl Registry {
         self.store.live(cluster.to_owned()).await
     }
 
-    /// Finds the live batches of a cluster that came through this gateway and were not heard of for a while.
+    /// Finds the live batches of a cluster that came through this gateway and were not heard of for
+    /// a while.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn silent(&self, cluster: &str, since: Duration) -> Result<Vec<Arc<Entry>>, RegistryError> {
+    pub async fn silent(
+        &self,
+        cluster: &str,
+        since: Duration,
+    ) -> Result<Vec<Arc<Entry>>, RegistryError> {
         let mut silent = Vec::new();
         for id in self.store.live_ids(cluster.to_owned()).await? {
             let entry = self.get(id).await?;
@@ -622,24 +769,45 @@ impl Registry {
     /// # Errors
     /// The database failed.
     pub async fn to_kill(&self, cluster: &str) -> Result<Vec<Arc<Entry>>, RegistryError> {
-        let rows = self.store.to_kill(cluster.to_owned()).await?.into_iter().map(|row| self.remember(row));
-        Ok(rows.filter(|entry| matches!(entry.phase(), Phase::Bound { .. })).collect())
+        let rows = self
+            .store
+            .to_kill(cluster.to_owned())
+            .await?
+            .into_iter()
+            .map(|row| self.remember(row));
+        Ok(rows
+            .filter(|entry| matches!(entry.phase(), Phase::Bound { .. }))
+            .collect())
     }
 
     /// Finds the submissions to a cluster that were given up within a while and may still arrive.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn may_arrive(&self, cluster: &str, within: Duration) -> Result<Vec<Arc<Entry>>, RegistryError> {
+    pub async fn may_arrive(
+        &self,
+        cluster: &str,
+        within: Duration,
+    ) -> Result<Vec<Arc<Entry>>, RegistryError> {
         let since = self.clock.now().before(within);
-        Ok(self.store.may_arrive(cluster.to_owned(), since).await?.into_iter().map(|row| self.remember(row)).collect())
+        Ok(self
+            .store
+            .may_arrive(cluster.to_owned(), since)
+            .await?
+            .into_iter()
+            .map(|row| self.remember(row))
+            .collect())
     }
 
-    /// Returns the upstream ids of a cluster that are bound, and the highest that it was ever known to have given.
+    /// Returns the upstream ids of a cluster that are bound, and the highest that it was ever known
+    /// to have given.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn bound_ids(&self, cluster: &str) -> Result<(Vec<String>, Option<i64>), RegistryError> {
+    pub async fn bound_ids(
+        &self,
+        cluster: &str,
+    ) -> Result<(Vec<String>, Option<i64>), RegistryError> {
         self.store.bound_ids(cluster.to_owned()).await
     }
 
@@ -667,7 +835,9 @@ impl Registry {
     }
 
     fn in_memory(&self, id: GatewayId) -> Option<Arc<Entry>> {
-        self.cache.get(&id).or_else(|| lock(&self.pinned).get(&id)?.upgrade())
+        self.cache
+            .get(&id)
+            .or_else(|| lock(&self.pinned).get(&id)?.upgrade())
     }
 
     /// Returns the one entry of a row's id: two requests must never hold two memories of one batch.
@@ -690,7 +860,9 @@ impl Registry {
 
     /// Takes over what the store knows newer than memory does.
     fn absorb(&self, row: Row) {
-        let Some(entry) = self.in_memory(row.identity.id) else { return };
+        let Some(entry) = self.in_memory(row.identity.id) else {
+            return;
+        };
         // Whoever is writing it will meet the newer version and take it over then.
         if let Ok(mut version) = entry.stored.try_lock()
             && row.version > *version

@@ -1,8 +1,9 @@
 //! The registry's embedded store: SQLite in WAL mode.
 //!
-//! One thread writes, one reads, each with a connection of its own; neither is an async thread. A write that a client waits for is on
-//! disk when it returns (`synchronous = FULL`). Migrations are the numbered files in `schema/`, applied in order, counted in
-//! `user_version`; a database of a newer version is refused rather than guessed at.
+//! One thread writes, one reads, each with a connection of its own; neither is an async thread. A
+//! write that a client waits for is on disk when it returns (`synchronous = FULL`). Migrations are
+//! the numbered files in `schema/`, applied in order, counted in `user_version`; a database of a
+//! newer version is refused rather than guessed at.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -10,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use livy_dialect::{BatchState, Lookup, Observed};
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, named_params, params};
+use rusqlite::{
+    Connection, OptionalExtension as _, Transaction, TransactionBehavior, named_params, params,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::decide::{self, Adopt, Claim};
@@ -20,9 +23,13 @@ use super::store::{Adoption, NewRow, RangeOf, Recorded, Row, Saved, Store, Store
 use super::{GatewayId, RegistryError};
 use crate::clock::Moment;
 
-const MIGRATIONS: [&str; 2] = [include_str!("schema/001.sql"), include_str!("schema/002.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("schema/001.sql"),
+    include_str!("schema/002.sql"),
+];
 
-/// Statements that a connection keeps prepared: all there are here, so that none is ever parsed twice. SQLite's own default is 16.
+/// Statements that a connection keeps prepared: all there are here, so that none is ever parsed
+/// twice. SQLite's own default is 16.
 const STATEMENTS: usize = 64;
 
 /// Requests that may wait for a connection before senders wait too.
@@ -41,7 +48,11 @@ pub struct SqliteStore {
 #[derive(Debug)]
 enum Lines {
     /// A thread for writing and one for reading.
-    Threads { writer: mpsc::Sender<Job>, reader: mpsc::Sender<Job>, threads: Mutex<Vec<JoinHandle<()>>> },
+    Threads {
+        writer: mpsc::Sender<Job>,
+        reader: mpsc::Sender<Job>,
+        threads: Mutex<Vec<JoinHandle<()>>>,
+    },
     /// At once, where it is asked for: nothing of it ever waits for a disk.
     Inline(Mutex<Connection>),
 }
@@ -62,13 +73,21 @@ impl SqliteStore {
         guard.opened(highest_id(&write).map_err(sentence)?)?;
         let read = Connection::open(path).map_err(sentence)?;
         read.set_prepared_statement_cache_capacity(STATEMENTS);
-        read.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA query_only = ON;").map_err(sentence)?;
+        read.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA query_only = ON;")
+            .map_err(sentence)?;
         // Opens all files that reading takes: it goes on when their names are gone.
         highest_id(&read).map_err(sentence)?;
         let (writer, write_thread) = run("registry-write", write)?;
         let (reader, read_thread) = run("registry-read", read)?;
-        let lines = Lines::Threads { writer, reader, threads: Mutex::new(vec![write_thread, read_thread]) };
-        Ok(SqliteStore { lines, guard: Some(Arc::new(Mutex::new(guard))) })
+        let lines = Lines::Threads {
+            writer,
+            reader,
+            threads: Mutex::new(vec![write_thread, read_thread]),
+        };
+        Ok(SqliteStore {
+            lines,
+            guard: Some(Arc::new(Mutex::new(guard))),
+        })
     }
 
     /// Makes a database that lives as long as the process.
@@ -78,7 +97,10 @@ impl SqliteStore {
     pub fn in_memory() -> Result<Self, String> {
         let connection = Connection::open_in_memory().map_err(sentence)?;
         prepare(&connection)?;
-        Ok(SqliteStore { lines: Lines::Inline(Mutex::new(connection)), guard: None })
+        Ok(SqliteStore {
+            lines: Lines::Inline(Mutex::new(connection)),
+            guard: None,
+        })
     }
 
     fn on<T: Send + 'static>(
@@ -99,7 +121,10 @@ impl SqliteStore {
                 // Whoever asked may have gone away; the work is done all the same.
                 let _ = tell.send(work(connection));
             });
-            queue.send(job).await.map_err(|_| RegistryError::Store("it is closed".into()))?;
+            queue
+                .send(job)
+                .await
+                .map_err(|_| RegistryError::Store("it is closed".into()))?;
             match told.await {
                 Ok(result) => result,
                 Err(_) => Err(RegistryError::Store("its thread ended".into())),
@@ -107,24 +132,35 @@ impl SqliteStore {
         })
     }
 
-    fn read<T: Send + 'static>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> StoreFuture<'_, T> {
-        self.on(false, move |connection| work(connection).map_err(store_error))
+    fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> StoreFuture<'_, T> {
+        self.on(false, move |connection| {
+            work(connection).map_err(store_error)
+        })
     }
 
-    fn write<T: Send + 'static>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static) -> StoreFuture<'_, T> {
+    fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> StoreFuture<'_, T> {
         let guard = self.guard.clone();
         self.on(true, move |connection| {
             if let Some(guard) = &guard {
                 lock(guard).check().map_err(RegistryError::Store)?;
             }
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store_error)?;
+            let transaction = connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)
+                .map_err(store_error)?;
             let value = work(&transaction).map_err(store_error)?;
             transaction.commit().map_err(store_error)?;
             Ok(value)
         })
     }
 
-    /// Writes something that may give ids, and notes the highest one beside the database before anybody hears of it.
+    /// Writes something that may give ids, and notes the highest one beside the database before
+    /// anybody hears of it.
     fn write_ids<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
@@ -143,7 +179,9 @@ impl SqliteStore {
 
 fn highest_id(connection: &Connection) -> rusqlite::Result<i64> {
     let query = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'batches'), 0)";
-    connection.prepare_cached(query)?.query_row([], |row| row.get(0))
+    connection
+        .prepare_cached(query)?
+        .query_row([], |row| row.get(0))
 }
 
 fn sentence(error: rusqlite::Error) -> String {
@@ -153,7 +191,11 @@ fn sentence(error: rusqlite::Error) -> String {
 fn store_error(error: rusqlite::Error) -> RegistryError {
     match &error {
         // The only CHECK that an insert can break is the one on ids.
-        rusqlite::Error::SqliteFailure(code, _) if code.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_CHECK => RegistryError::OutOfIds,
+        rusqlite::Error::SqliteFailure(code, _)
+            if code.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_CHECK =>
+        {
+            RegistryError::OutOfIds
+        }
         _ => RegistryError::Store(error.to_string()),
     }
 }
@@ -166,25 +208,39 @@ fn prepare(connection: &Connection) -> Result<(), String> {
     let version: usize = connection
         .query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))
         .map_err(sentence)
-        .and_then(|version| usize::try_from(version).map_err(|_| "a negative schema version".to_owned()))?;
+        .and_then(|version| {
+            usize::try_from(version).map_err(|_| "a negative schema version".to_owned())
+        })?;
     if version > MIGRATIONS.len() {
-        return Err(format!("it was written by a newer version (schema {version}, this one knows {})", MIGRATIONS.len()));
+        return Err(format!(
+            "it was written by a newer version (schema {version}, this one knows {})",
+            MIGRATIONS.len()
+        ));
     }
     for (at, migration) in MIGRATIONS.iter().enumerate().skip(version) {
-        let step = format!("BEGIN IMMEDIATE; {migration} PRAGMA user_version = {}; COMMIT;", at + 1);
+        let step = format!(
+            "BEGIN IMMEDIATE; {migration} PRAGMA user_version = {}; COMMIT;",
+            at + 1
+        );
         connection.execute_batch(&step).map_err(sentence)?;
     }
     Ok(())
 }
 
-fn run(name: &str, mut connection: Connection) -> Result<(mpsc::Sender<Job>, JoinHandle<()>), String> {
+fn run(
+    name: &str,
+    mut connection: Connection,
+) -> Result<(mpsc::Sender<Job>, JoinHandle<()>), String> {
     let (queue, mut jobs) = mpsc::channel::<Job>(QUEUE);
     let work = move || {
         while let Some(job) = jobs.blocking_recv() {
             job(&mut connection);
         }
     };
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| error.to_string())?;
+    let thread = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|error| error.to_string())?;
     Ok((queue, thread))
 }
 
@@ -197,7 +253,12 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let state: String = row.get("state")?;
     let app_info: String = row.get("app_info")?;
     let log: String = row.get("log")?;
-    let moment = |wall: Option<i64>, up: Option<i64>| wall.map(|wall_ms| Moment { wall_ms, up_ms: up.unwrap_or(0) });
+    let moment = |wall: Option<i64>, up: Option<i64>| {
+        wall.map(|wall_ms| Moment {
+            wall_ms,
+            up_ms: up.unwrap_or(0),
+        })
+    };
     let known = Known {
         phase: Phase::from_columns(&phase, row.get("upstream_id")?),
         // The CHECK on the column admits these words only.
@@ -223,37 +284,67 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         id: GatewayId(row.get("id")?),
         cluster: row.get("cluster")?,
         route: row.get("route")?,
-        lookup: Lookup { key: row.get("lookup_key")?, sent_name: row.get("sent_name")? },
+        lookup: Lookup {
+            key: row.get("lookup_key")?,
+            sent_name: row.get("sent_name")?,
+        },
         owner: row.get("owner")?,
         name: row.get("name")?,
         adopted: row.get("adopted")?,
-        created: Moment { wall_ms: row.get("created_ms")?, up_ms: row.get("created_up_ms")? },
+        created: Moment {
+            wall_ms: row.get("created_ms")?,
+            up_ms: row.get("created_up_ms")?,
+        },
         name_hold_ms: row.get("name_hold_ms")?,
         body_hash: row.get("idempotency_hash")?,
         above: row.get("above")?,
     };
     let key: Option<String> = row.get("idempotency_key")?;
-    let until = moment(row.get("idempotency_until_ms")?, row.get("idempotency_until_up_ms")?);
-    Ok(Row { identity, known, version: row.get("version")?, key_until: key.and(until) })
+    let until = moment(
+        row.get("idempotency_until_ms")?,
+        row.get("idempotency_until_up_ms")?,
+    );
+    Ok(Row {
+        identity,
+        known,
+        version: row.get("version")?,
+        key_until: key.and(until),
+    })
 }
 
-fn one(tx: &Connection, filter: &str, values: impl rusqlite::Params) -> rusqlite::Result<Option<Row>> {
-    tx.prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE {filter}"))?.query_row(values, read_row).optional()
+fn one(
+    tx: &Connection,
+    filter: &str,
+    values: impl rusqlite::Params,
+) -> rusqlite::Result<Option<Row>> {
+    tx.prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE {filter}"))?
+        .query_row(values, read_row)
+        .optional()
 }
 
 fn all(tx: &Connection, filter: &str, values: impl rusqlite::Params) -> rusqlite::Result<Vec<Row>> {
-    tx.prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE {filter}"))?.query_map(values, read_row)?.collect()
+    tx.prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE {filter}"))?
+        .query_map(values, read_row)?
+        .collect()
 }
 
 fn record(tx: &Transaction<'_>, new: &NewRow, now: Moment) -> rusqlite::Result<Recorded> {
     let by_key = match &new.key {
-        Some(key) => one(tx, "owner = ?1 AND idempotency_key = ?2", params![new.owner, key.key])?,
+        Some(key) => one(
+            tx,
+            "owner = ?1 AND idempotency_key = ?2",
+            params![new.owner, key.key],
+        )?,
         None => None,
     };
     let by_name = match &new.name {
         Some(name) => {
             let filter = "name = ?1 AND id <> ?2 AND phase IN ('sending', 'bound') ORDER BY ended_ms IS NOT NULL, ended_ms DESC LIMIT 1";
-            one(tx, filter, params![name, new.replaces.map_or(0, |replaced| replaced.id.0)])?
+            one(
+                tx,
+                filter,
+                params![name, new.replaces.map_or(0, |replaced| replaced.id.0)],
+            )?
         }
         None => None,
     };
@@ -264,7 +355,10 @@ fn record(tx: &Transaction<'_>, new: &NewRow, now: Moment) -> rusqlite::Result<R
         Claim::Free => {}
     }
     if let Some(row) = by_key {
-        tx.execute("UPDATE batches SET idempotency_key = NULL WHERE id = ?1", [row.identity.id.0])?;
+        tx.execute(
+            "UPDATE batches SET idempotency_key = NULL WHERE id = ?1",
+            [row.identity.id.0],
+        )?;
     }
     if let Some(replaced) = new.replaces {
         tx.execute(
@@ -288,10 +382,12 @@ fn record(tx: &Transaction<'_>, new: &NewRow, now: Moment) -> rusqlite::Result<R
         ":above": new.above, ":proxy_user": new.proxy_user,
     })?;
     let row = one(tx, "id = ?1", [tx.last_insert_rowid()])?;
-    row.map(Recorded::New).ok_or(rusqlite::Error::QueryReturnedNoRows)
+    row.map(Recorded::New)
+        .ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
-/// Phases go forward only; what was given up without the cluster's word, and came late, may be bound after all.
+/// Phases go forward only; what was given up without the cluster's word, and came late, may be
+/// bound after all.
 const FORWARD: &str =
     "(CASE phase WHEN 'sending' THEN 0 WHEN 'bound' THEN 1 WHEN 'refused' THEN 2 WHEN 'detached' THEN 3 ELSE 4 END <= :rank
     OR (:phase IN ('sending', 'bound') AND phase IN ('refused', 'detached') AND may_arrive = 1))";
@@ -300,7 +396,8 @@ const FORWARD: &str =
 fn save(tx: &Connection, row: &Row) -> rusqlite::Result<Saved> {
     let known = &row.known;
     // What never came to be lets go of its key: a client may use it again.
-    let lets_go = known.phase == Phase::Refused || known.phase == Phase::Detached { upstream_id: None };
+    let lets_go =
+        known.phase == Phase::Refused || known.phase == Phase::Detached { upstream_id: None };
     let changed = tx
         .prepare_cached(&format!(
             "UPDATE batches SET phase = :phase, upstream_id = :upstream_id, proxy_user = :proxy_user, app_id = :app_id, app_info = :app_info,
@@ -326,14 +423,27 @@ fn save(tx: &Connection, row: &Row) -> rusqlite::Result<Saved> {
     }
     // A row that was swept out is as if it had been deleted: nobody may bring it back.
     let newest = one(tx, "id = ?1", [row.identity.id.0])?;
-    Ok(newest.map_or(Saved::Stored(row.version), |newest| Saved::Older(Box::new(newest))))
+    Ok(newest.map_or(Saved::Stored(row.version), |newest| {
+        Saved::Older(Box::new(newest))
+    }))
 }
 
-/// Takes an upstream id away from whoever holds it. An entry that was adopted after the submission had been recorded is the submission itself, and
-/// vanishes; any other one keeps its last known state, and one that had not ended is an `error` that says why.
-fn detach(tx: &Transaction<'_>, holder: &Row, by: Option<GatewayId>, now: Moment) -> rusqlite::Result<Row> {
+/// Takes an upstream id away from whoever holds it. An entry that was adopted after the submission
+/// had been recorded is the submission itself, and vanishes; any other one keeps its last known
+/// state, and one that had not ended is an `error` that says why.
+fn detach(
+    tx: &Transaction<'_>,
+    holder: &Row,
+    by: Option<GatewayId>,
+    now: Moment,
+) -> rusqlite::Result<Row> {
     let mut row = holder.clone();
-    decide::give_up(&mut row.known, "the cluster gave this batch's id to another one: it was restarted", false, now);
+    decide::give_up(
+        &mut row.known,
+        "the cluster gave this batch's id to another one: it was restarted",
+        false,
+        now,
+    );
     if row.identity.adopted && by.is_some_and(|submission| row.identity.id > submission) {
         row.known.phase = Phase::Deleted { upstream_id: None };
     }
@@ -344,26 +454,56 @@ fn detach(tx: &Transaction<'_>, holder: &Row, by: Option<GatewayId>, now: Moment
 const HOLDER: &str = "cluster = ?1 AND upstream_id = ?2 AND phase = 'bound'";
 
 fn bind(tx: &Transaction<'_>, row: &Row, now: Moment) -> rusqlite::Result<(Saved, Vec<Row>)> {
-    let holder =
-        one(tx, &format!("{HOLDER} AND id <> ?3"), params![row.identity.cluster, row.known.phase.upstream_id(), row.identity.id.0])?;
-    let lost = holder.map(|holder| detach(tx, &holder, Some(row.identity.id), now)).transpose()?;
+    let holder = one(
+        tx,
+        &format!("{HOLDER} AND id <> ?3"),
+        params![
+            row.identity.cluster,
+            row.known.phase.upstream_id(),
+            row.identity.id.0
+        ],
+    )?;
+    let lost = holder
+        .map(|holder| detach(tx, &holder, Some(row.identity.id), now))
+        .transpose()?;
     Ok((save(tx, row)?, lost.into_iter().collect()))
 }
 
-fn adopt(tx: &Transaction<'_>, cluster: &str, seen: Vec<Observed>, asked: Moment, now: Moment) -> rusqlite::Result<Adoption> {
+fn adopt(
+    tx: &Transaction<'_>,
+    cluster: &str,
+    seen: Vec<Observed>,
+    asked: Moment,
+    now: Moment,
+) -> rusqlite::Result<Adoption> {
     let mut adoption = Adoption::default();
     let unnamed = "SELECT count(*) FROM batches WHERE phase = 'sending' AND cluster = ?1 AND sent_name IS NULL";
-    let unnamed_on_its_way = tx.prepare_cached(unnamed)?.query_row([cluster], |row| row.get::<_, i64>(0))? > 0;
+    let unnamed_on_its_way = tx
+        .prepare_cached(unnamed)?
+        .query_row([cluster], |row| row.get::<_, i64>(0))?
+        > 0;
     for observed in seen {
         let holder = one(tx, HOLDER, params![cluster, observed.upstream_id])?;
         let related =
             "cluster = ?1 AND (lookup_key = ?2 AND adopted = 0 OR sent_name = ?3 OR upstream_id = ?2 AND phase IN ('deleted', 'detached'))
             ORDER BY id DESC LIMIT 20";
-        let candidates = all(tx, related, params![cluster, observed.upstream_id, observed.name])?;
-        match decide::adopt(&observed, holder.as_ref(), &candidates, unnamed_on_its_way, asked) {
+        let candidates = all(
+            tx,
+            related,
+            params![cluster, observed.upstream_id, observed.name],
+        )?;
+        match decide::adopt(
+            &observed,
+            holder.as_ref(),
+            &candidates,
+            unnamed_on_its_way,
+            asked,
+        ) {
             Adopt::Known => adoption.known.extend(holder.map(|row| (row, observed))),
             Adopt::Leave => {}
-            Adopt::Late(at) => adoption.late.extend(candidates.into_iter().nth(at).map(|row| (row, observed))),
+            Adopt::Late(at) => adoption
+                .late
+                .extend(candidates.into_iter().nth(at).map(|row| (row, observed))),
             Adopt::New => {
                 if let Some(holder) = holder {
                     adoption.lost.push(detach(tx, &holder, None, now)?);
@@ -376,10 +516,19 @@ fn adopt(tx: &Transaction<'_>, cluster: &str, seen: Vec<Observed>, asked: Moment
     Ok(adoption)
 }
 
-fn insert_adopted(tx: &Transaction<'_>, cluster: &str, observed: &Observed, now: Moment) -> rusqlite::Result<Row> {
+fn insert_adopted(
+    tx: &Transaction<'_>,
+    cluster: &str,
+    observed: &Observed,
+    now: Moment,
+) -> rusqlite::Result<Row> {
     let state = observed.state.settle(None);
-    // A made-up name is the mark of a gateway, not something that a client chose: it is shown to nobody.
-    let shown = observed.name.as_ref().filter(|name| !name.starts_with(livy_dialect::livy::NAME_PREFIX));
+    // A made-up name is the mark of a gateway, not something that a client chose: it is shown to
+    // nobody.
+    let shown = observed
+        .name
+        .as_ref()
+        .filter(|name| !name.starts_with(livy_dialect::livy::NAME_PREFIX));
     let owner = observed.proxy_user.as_ref().or(observed.owner.as_ref());
     tx.execute(
         "INSERT INTO batches (cluster, route, lookup_key, sent_name, owner, name, proxy_user, app_id, adopted, phase, upstream_id, state,
@@ -412,7 +561,12 @@ fn owner_of(visible: &Visible) -> Option<&str> {
     }
 }
 
-fn list(connection: &Connection, visible: &Visible, cluster: Option<&str>, range: RangeOf) -> rusqlite::Result<(usize, Vec<Row>)> {
+fn list(
+    connection: &Connection,
+    visible: &Visible,
+    cluster: Option<&str>,
+    range: RangeOf,
+) -> rusqlite::Result<(usize, Vec<Row>)> {
     let owner = owner_of(visible);
     let count: i64 = connection
         .prepare_cached(&format!("SELECT count(*) FROM batches WHERE {SHOWN}"))?
@@ -421,7 +575,11 @@ fn list(connection: &Connection, visible: &Visible, cluster: Option<&str>, range
     let range = range(total);
     let limit = i64::try_from(range.len()).unwrap_or(i64::MAX);
     let offset = i64::try_from(range.start).unwrap_or(i64::MAX);
-    let rows = all(connection, &format!("{SHOWN} ORDER BY id LIMIT ?3 OFFSET ?4"), params![owner, cluster, limit, offset])?;
+    let rows = all(
+        connection,
+        &format!("{SHOWN} ORDER BY id LIMIT ?3 OFFSET ?4"),
+        params![owner, cluster, limit, offset],
+    )?;
     Ok((total, rows))
 }
 
@@ -431,7 +589,13 @@ impl Store for SqliteStore {
     }
 
     fn by_key(&self, owner: String, key: String) -> StoreFuture<'_, Option<Row>> {
-        self.read(move |connection| one(connection, "owner = ?1 AND idempotency_key = ?2", params![owner, key]))
+        self.read(move |connection| {
+            one(
+                connection,
+                "owner = ?1 AND idempotency_key = ?2",
+                params![owner, key],
+            )
+        })
     }
 
     fn bind(&self, row: Row, now: Moment) -> StoreFuture<'_, (Saved, Vec<Row>)> {
@@ -442,7 +606,13 @@ impl Store for SqliteStore {
         self.write(move |tx| rows.iter().map(|row| save(tx, row)).collect())
     }
 
-    fn adopt(&self, cluster: String, seen: Vec<Observed>, asked: Moment, now: Moment) -> StoreFuture<'_, Adoption> {
+    fn adopt(
+        &self,
+        cluster: String,
+        seen: Vec<Observed>,
+        asked: Moment,
+        now: Moment,
+    ) -> StoreFuture<'_, Adoption> {
         self.write_ids(move |tx| adopt(tx, &cluster, seen, asked, now))
     }
 
@@ -457,11 +627,20 @@ impl Store for SqliteStore {
     fn by_name(&self, name: String, visible: Visible) -> StoreFuture<'_, Option<Row>> {
         self.read(move |connection| {
             let filter = format!("{SHOWN} AND name = ?3 ORDER BY id DESC LIMIT 1");
-            one(connection, &filter, params![owner_of(&visible), None::<String>, name])
+            one(
+                connection,
+                &filter,
+                params![owner_of(&visible), None::<String>, name],
+            )
         })
     }
 
-    fn list(&self, visible: Visible, cluster: Option<String>, range: RangeOf) -> StoreFuture<'_, (usize, Vec<Row>)> {
+    fn list(
+        &self,
+        visible: Visible,
+        cluster: Option<String>,
+        range: RangeOf,
+    ) -> StoreFuture<'_, (usize, Vec<Row>)> {
         self.read(move |connection| list(connection, &visible, cluster.as_deref(), range))
     }
 
@@ -485,7 +664,11 @@ impl Store for SqliteStore {
 
     fn to_kill(&self, cluster: String) -> StoreFuture<'_, Vec<Row>> {
         self.read(move |connection| {
-            all(connection, "cluster = ?1 AND kill_asked = 1 AND phase IN ('sending', 'bound') ORDER BY id", [cluster])
+            all(
+                connection,
+                "cluster = ?1 AND kill_asked = 1 AND phase IN ('sending', 'bound') ORDER BY id",
+                [cluster],
+            )
         })
     }
 
@@ -518,11 +701,23 @@ impl Store for SqliteStore {
     }
 
     fn uptime_ms(&self) -> StoreFuture<'_, i64> {
-        self.read(|connection| connection.query_row("SELECT value FROM meta WHERE key = 'uptime_ms'", [], |row| row.get(0)))
+        self.read(|connection| {
+            connection.query_row(
+                "SELECT value FROM meta WHERE key = 'uptime_ms'",
+                [],
+                |row| row.get(0),
+            )
+        })
     }
 
     fn set_uptime_ms(&self, uptime_ms: i64) -> StoreFuture<'_, ()> {
-        self.write(move |tx| tx.execute("UPDATE meta SET value = max(value, ?1) WHERE key = 'uptime_ms'", [uptime_ms]).map(drop))
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE meta SET value = max(value, ?1) WHERE key = 'uptime_ms'",
+                [uptime_ms],
+            )
+            .map(drop)
+        })
     }
 
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
@@ -550,8 +745,14 @@ mod tests {
         let path = folder.path().join("a.db");
         drop(SqliteStore::open(&path).expect("opens"));
         let connection = Connection::open(&path).expect("opens");
-        connection.execute_batch("PRAGMA user_version = 99").expect("writes");
-        assert!(SqliteStore::open(&path).expect_err("is refused").contains("newer version"));
+        connection
+            .execute_batch("PRAGMA user_version = 99")
+            .expect("writes");
+        assert!(
+            SqliteStore::open(&path)
+                .expect_err("is refused")
+                .contains("newer version")
+        );
     }
 
     #[test]
@@ -560,7 +761,11 @@ mod tests {
         let path = folder.path().join("a.db");
         let first = SqliteStore::open(&path).expect("opens");
         let refusal = SqliteStore::open(&path).expect_err("is refused");
-        assert!(refusal.contains("another gateway is using it") && refusal.contains(&std::process::id().to_string()), "{refusal}");
+        assert!(
+            refusal.contains("another gateway is using it")
+                && refusal.contains(&std::process::id().to_string()),
+            "{refusal}"
+        );
         drop(first);
     }
 
@@ -568,9 +773,13 @@ mod tests {
     fn ids_never_begin_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.db");
-        std::fs::write(folder.path().join("a.db.ids"), "                 12\n").expect("is written");
+        std::fs::write(folder.path().join("a.db.ids"), "                 12\n")
+            .expect("is written");
         let refusal = SqliteStore::open(&path).expect_err("is refused");
-        assert!(refusal.contains("ids up to 12 were given") && refusal.contains("a.db.ids"), "{refusal}");
+        assert!(
+            refusal.contains("ids up to 12 were given") && refusal.contains("a.db.ids"),
+            "{refusal}"
+        );
     }
 
     #[tokio::test]
@@ -580,10 +789,24 @@ mod tests {
         let store = SqliteStore::open(&path).expect("opens");
         store.set_uptime_ms(1).await.expect("is written");
         std::fs::remove_file(&path).expect("is removed");
-        assert!(store.set_uptime_ms(2).await.expect_err("is refused").to_string().contains("is gone"));
+        assert!(
+            store
+                .set_uptime_ms(2)
+                .await
+                .expect_err("is refused")
+                .to_string()
+                .contains("is gone")
+        );
         assert_eq!(store.uptime_ms().await.expect("reads go on"), 1);
         std::fs::write(&path, "").expect("is written");
-        assert!(store.set_uptime_ms(3).await.expect_err("is refused").to_string().contains("was replaced"));
+        assert!(
+            store
+                .set_uptime_ms(3)
+                .await
+                .expect_err("is refused")
+                .to_string()
+                .contains("was replaced")
+        );
     }
 
     #[test]
@@ -600,9 +823,22 @@ mod tests {
         .expect("is written");
         drop(old);
         let store = SqliteStore::open(&path).expect("opens");
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let row = runtime.block_on(store.get(GatewayId(1))).expect("is read").expect("is there");
-        assert_eq!((row.known.phase, row.known.state), (Phase::Bound { upstream_id: "3".into() }, BatchState::Success));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        let row = runtime
+            .block_on(store.get(GatewayId(1)))
+            .expect("is read")
+            .expect("is there");
+        assert_eq!(
+            (row.known.phase, row.known.state),
+            (
+                Phase::Bound {
+                    upstream_id: "3".into()
+                },
+                BatchState::Success
+            )
+        );
         assert!(row.known.told, "somebody may have been given it");
     }
 }

@@ -1,4 +1,5 @@
-//! The seam behind which a database stands, and the rows that cross it. A store only stores: what to do is decided in `decide`.
+//! The seam behind which a database stands, and the rows that cross it. A store only stores: what
+//! to do is decided in `decide`.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -48,7 +49,8 @@ pub struct NewRow {
     pub replaces: Option<Replaced>,
 }
 
-/// The earlier attempt of a submission, at another cluster: it lets go of key and name in the same step in which the next one takes them.
+/// The earlier attempt of a submission, at another cluster: it lets go of key and name in the same
+/// step in which the next one takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replaced {
     /// Its id.
@@ -93,7 +95,8 @@ pub enum Saved {
 pub enum Visible {
     /// Everybody's.
     All,
-    /// Those of one user: submitted by, or running as, that user where they were created outside the gateway.
+    /// Those of one user: submitted by, or running as, that user where they were created outside
+    /// the gateway.
     OwnedBy(String),
 }
 
@@ -110,16 +113,25 @@ pub struct Adoption {
 
 /// A database. Every method is one transaction; a future that is dropped may still take effect.
 pub trait Store: Send + Sync + Debug {
-    /// Stores a submission before it is sent, if name and key allow it; lets go of the earlier attempt that it replaces.
+    /// Stores a submission before it is sent, if name and key allow it; lets go of the earlier
+    /// attempt that it replaces.
     fn record(&self, row: NewRow, now: Moment) -> StoreFuture<'_, Recorded>;
     /// Finds the row that holds a caller's key.
     fn by_key(&self, owner: String, key: String) -> StoreFuture<'_, Option<Row>>;
-    /// Stores that a submission has this upstream id; returns the entries that had it before, ended.
+    /// Stores that a submission has this upstream id; returns the entries that had it before,
+    /// ended.
     fn bind(&self, row: Row, now: Moment) -> StoreFuture<'_, (Saved, Vec<Row>)>;
-    /// Stores the part of rows that changes, each if its version is the one that the writer saw. What never came to be lets go of its key.
+    /// Stores the part of rows that changes, each if its version is the one that the writer saw.
+    /// What never came to be lets go of its key.
     fn save(&self, rows: Vec<Row>) -> StoreFuture<'_, Vec<Saved>>;
     /// Gives ids to batches that have none.
-    fn adopt(&self, cluster: String, seen: Vec<Observed>, asked: Moment, now: Moment) -> StoreFuture<'_, Adoption>;
+    fn adopt(
+        &self,
+        cluster: String,
+        seen: Vec<Observed>,
+        asked: Moment,
+        now: Moment,
+    ) -> StoreFuture<'_, Adoption>;
     /// Reads one row.
     fn get(&self, id: GatewayId) -> StoreFuture<'_, Option<Row>>;
     /// Reads the row that is bound to an upstream id.
@@ -127,18 +139,25 @@ pub trait Store: Send + Sync + Debug {
     /// Reads the newest row of a name.
     fn by_name(&self, name: String, visible: Visible) -> StoreFuture<'_, Option<Row>>;
     /// Reads a window, ordered by id, and counts.
-    fn list(&self, visible: Visible, cluster: Option<String>, range: RangeOf) -> StoreFuture<'_, (usize, Vec<Row>)>;
+    fn list(
+        &self,
+        visible: Visible,
+        cluster: Option<String>,
+        range: RangeOf,
+    ) -> StoreFuture<'_, (usize, Vec<Row>)>;
     /// Reads the submissions that are neither bound nor given up.
     fn pending(&self) -> StoreFuture<'_, Vec<Row>>;
     /// Counts the rows of a cluster that have not ended.
     fn live(&self, cluster: String) -> StoreFuture<'_, i64>;
-    /// Reads the ids of the bound rows of a cluster that came through this gateway and have not ended.
+    /// Reads the ids of the bound rows of a cluster that came through this gateway and have not
+    /// ended.
     fn live_ids(&self, cluster: String) -> StoreFuture<'_, Vec<GatewayId>>;
     /// Reads the rows of a cluster whose end was asked for and is not confirmed.
     fn to_kill(&self, cluster: String) -> StoreFuture<'_, Vec<Row>>;
     /// Reads the rows of a cluster that were given up since a moment and may still arrive.
     fn may_arrive(&self, cluster: String, since: Moment) -> StoreFuture<'_, Vec<Row>>;
-    /// Reads the upstream ids of a cluster that are bound to entries, and the highest id that it was ever known to have given.
+    /// Reads the upstream ids of a cluster that are bound to entries, and the highest id that it
+    /// was ever known to have given.
     fn bound_ids(&self, cluster: String) -> StoreFuture<'_, (Vec<String>, Option<i64>)>;
     /// Deletes what ended, or was refused or deleted, before a moment by both clocks.
     fn sweep(&self, before: Moment) -> StoreFuture<'_, usize>;

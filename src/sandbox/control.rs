@@ -68,8 +68,8 @@ fn once() -> u32 {
     1
 }
 
-/// How a cluster goes down and comes back. Without anything said it is back at once, has killed and forgotten everything, and counts from
-/// its first number again.
+/// How a cluster goes down and comes back. Without anything said it is back at once, has killed and
+/// forgotten everything, and counts from its first number again.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Restart {
@@ -77,7 +77,8 @@ pub struct Restart {
     recover: bool,
     /// How long connections are closed without an answer.
     away_ms: u64,
-    /// With recovery: how long, from then on, look-ups and lists don't have the old jobs. Their names stay taken.
+    /// With recovery: how long, from then on, look-ups and lists don't have the old jobs. Their
+    /// names stay taken.
     unknown_ms: u64,
     /// With recovery: how long, from then on, a Livy shows the old jobs as `recovering`.
     recovering_ms: u64,
@@ -109,7 +110,8 @@ pub struct Options {
     app_ids: Option<bool>,
     /// IBM: whether the application API is served, and shows the jobs that came through Livy (no).
     applications: Option<bool>,
-    /// Whether requests are remembered (yes). A long run does without: they are kept in memory, whole.
+    /// Whether requests are remembered (yes). A long run does without: they are kept in memory,
+    /// whole.
     requests: Option<bool>,
 }
 
@@ -124,7 +126,12 @@ impl Control {
     /// Takes the fault that the next request of an operation meets.
     pub(super) fn next(&self, operation: Operation) -> Option<Fault> {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |fault: &Fault| fault.operation.as_deref().is_none_or(|name| name == operation.as_str());
+        let fits = |fault: &Fault| {
+            fault
+                .operation
+                .as_deref()
+                .is_none_or(|name| name == operation.as_str())
+        };
         let at = faults.iter().position(fits)?;
         faults[at].times -= 1;
         let fault = faults[at].clone();
@@ -161,49 +168,77 @@ impl Control {
         if !self.options().requests.unwrap_or(true) {
             return;
         }
-        let headers: Vec<Value> =
-            asked.headers.iter().map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())])).collect();
-        let query: Vec<String> = asked.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let headers: Vec<Value> = asked
+            .headers
+            .iter()
+            .map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]))
+            .collect();
+        let query: Vec<String> = asked
+            .query
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         let request = json!({
             "method": asked.method.as_str(), "path": format!("/{}", asked.segments.join("/")), "query": query.join("&"),
             "headers": headers, "body": String::from_utf8_lossy(&asked.body),
         });
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        self.requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(request);
     }
 }
 
 /// Does what a fault says at this moment.
 pub(super) async fn act(fault: Option<&Fault>, moment: Moment) -> Result<Option<Told>, HungUp> {
-    let Some(fault) = fault.filter(|fault| fault.moment == moment) else { return Ok(None) };
+    let Some(fault) = fault.filter(|fault| fault.moment == moment) else {
+        return Ok(None);
+    };
     if fault.delay_ms > 0 {
         tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
     }
     match &fault.answer {
         _ if fault.hang_up => Err(HungUp),
-        Some(answer) => Ok(Some(Told::new(answer.status, &answer.content_type, answer.body.clone()))),
+        Some(answer) => Ok(Some(Told::new(
+            answer.status,
+            &answer.content_type,
+            answer.body.clone(),
+        ))),
         None => Ok(None),
     }
 }
 
 pub(super) fn answer(doubles: &[Double], path: &str, method: &Method, body: &[u8]) -> Told {
     let (flavor, what) = path.split_once('/').unwrap_or((path, ""));
-    let double = Flavor::from_word(flavor).and_then(|flavor| doubles.iter().find(|double| double.flavor == flavor));
+    let double = Flavor::from_word(flavor)
+        .and_then(|flavor| doubles.iter().find(|double| double.flavor == flavor));
     let Some(double) = double else {
-        return Told::json(404, &json!({"msg": format!("no double of {flavor:?} here")}));
+        return Told::json(
+            404,
+            &json!({"msg": format!("no double of {flavor:?} here")}),
+        );
     };
     let control = &double.control;
     let done = Told::json(200, &json!({"msg": "done"}));
     match (method.as_str(), what) {
         ("POST", "faults") => match serde_json::from_slice::<Fault>(body) {
             Ok(fault) if fault.times > 0 => {
-                control.faults.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
+                control
+                    .faults
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(fault);
                 done
             }
             Ok(_) => Told::json(400, &json!({"msg": "times must be 1 or more"})),
             Err(error) => Told::json(400, &json!({"msg": error.to_string()})),
         },
         ("DELETE", "faults") => {
-            control.faults.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            control
+                .faults
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clear();
             done
         }
         ("POST", "collect") => {
@@ -226,14 +261,25 @@ pub(super) fn answer(doubles: &[Double], path: &str, method: &Method, body: &[u8
         },
         ("GET", "books") => Told::json(200, &books::of(double)),
         ("GET", "requests") => {
-            let requests = control.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let requests = control
+                .requests
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
             Told::json(200, &Value::Array(requests))
         }
-        _ => Told::json(404, &json!({"msg": "there is: POST or DELETE faults, POST collect, restart or options, GET requests or books"})),
+        _ => Told::json(
+            404,
+            &json!({"msg": "there is: POST or DELETE faults, POST collect, restart or options, GET requests or books"}),
+        ),
     }
 }
 
 /// Reads a body that may be absent.
 fn read<T: Default + serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
-    if body.is_empty() { Ok(T::default()) } else { serde_json::from_slice(body) }
+    if body.is_empty() {
+        Ok(T::default())
+    } else {
+        serde_json::from_slice(body)
+    }
 }

@@ -1,7 +1,8 @@
 //! Simulated jobs: what happens to them is a function of the time since they began.
 //!
-//! A job runs for as many seconds as its first argument says (2 if it says nothing), then ends well, or badly if its second argument is
-//! `fail` or its file is called something with `fail` or `bad`. It starts for [`STARTING`], and prints a line every [`LINE_EVERY`].
+//! A job runs for as many seconds as its first argument says (2 if it says nothing), then ends
+//! well, or badly if its second argument is `fail` or its file is called something with `fail` or
+//! `bad`. It starts for [`STARTING`], and prints a line every [`LINE_EVERY`].
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -19,7 +20,8 @@ const RUNNING: Duration = Duration::from_secs(2);
 /// Between two lines of a log.
 const LINE_EVERY: Duration = Duration::from_millis(100);
 
-/// Jobs are numbered through the whole process, as if one YARN ran under all clusters: no restart gives an application id twice.
+/// Jobs are numbered through the whole process, as if one YARN ran under all clusters: no restart
+/// gives an application id twice.
 static JOBS: AtomicU32 = AtomicU32::new(0);
 
 /// Who ended a job before its time.
@@ -89,13 +91,21 @@ pub(super) struct Taken<'a> {
 
 impl<'a> Taken<'a> {
     pub(super) fn of(submission: &'a Map<String, Value>, asked: &Asked) -> Self {
-        Taken { submission, uuid: None, user: None, ghost: false, request_id: asked.request_id() }
+        Taken {
+            submission,
+            uuid: None,
+            user: None,
+            ghost: false,
+            request_id: asked.request_id(),
+        }
     }
 }
 
 impl Job {
     fn age(&self) -> Duration {
-        self.killed.as_ref().map_or_else(|| self.began.elapsed(), |kill| kill.at - self.began)
+        self.killed
+            .as_ref()
+            .map_or_else(|| self.began.elapsed(), |kill| kill.at - self.began)
     }
 
     /// Returns the state in canonical words.
@@ -113,12 +123,14 @@ impl Job {
 
     /// Tells whether its cluster does not find it yet after a restart.
     fn is_hidden(&self) -> bool {
-        self.recovery.is_some_and(|recovery| Instant::now() < recovery.hidden_until)
+        self.recovery
+            .is_some_and(|recovery| Instant::now() < recovery.hidden_until)
     }
 
     /// Tells whether its cluster is still looking for it after a restart.
     pub(super) fn is_recovering(&self) -> bool {
-        self.recovery.is_some_and(|recovery| Instant::now() < recovery.recovering_until)
+        self.recovery
+            .is_some_and(|recovery| Instant::now() < recovery.recovering_until)
     }
 
     /// Returns when it began to run, Unix milliseconds, if it did.
@@ -143,7 +155,10 @@ impl Job {
     /// Ends it if it has not ended.
     pub(super) fn kill(&mut self, by: Option<String>) {
         if !self.ghost && !self.state().is_terminal() {
-            self.killed = Some(Kill { at: Instant::now(), by });
+            self.killed = Some(Kill {
+                at: Instant::now(),
+                by,
+            });
         }
     }
 
@@ -157,8 +172,20 @@ impl Job {
     pub(super) fn lines(&self) -> Vec<String> {
         let printed = self.age().min(STARTING + self.runs_for).as_millis() / LINE_EVERY.as_millis();
         // The arguments tell a reader whose log this is.
-        let arguments = self.submission.get("args").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-        let mut lines = vec![["simulated job: submitted"].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")];
+        let arguments = self
+            .submission
+            .get("args")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str);
+        let mut lines = vec![
+            ["simulated job: submitted"]
+                .into_iter()
+                .chain(arguments)
+                .collect::<Vec<_>>()
+                .join(" "),
+        ];
         lines.extend((1..=printed).map(|line| format!("simulated job: tick {line}")));
         match self.state() {
             BatchState::Success => lines.push("simulated job: done".into()),
@@ -168,8 +195,9 @@ impl Job {
         lines
     }
 
-    /// Returns the log as Livy shows it, with its section headers. A ghost has none; after a recovery only the headers are left, for
-    /// the process that printed is no child of the new Livy's.
+    /// Returns the log as Livy shows it, with its section headers. A ghost has none; after a
+    /// recovery only the headers are left, for the process that printed is no child of the new
+    /// Livy's.
     pub(super) fn livy_log(&self) -> Vec<String> {
         if self.ghost {
             return Vec::new();
@@ -215,21 +243,49 @@ pub(super) struct Jobs {
 
 impl Jobs {
     pub(super) fn new(flavor: Flavor) -> Self {
-        Jobs { list: Vec::new(), forgotten: Vec::new(), flavor, next: first_id(flavor), generation: 0, away_until: None }
+        Jobs {
+            list: Vec::new(),
+            forgotten: Vec::new(),
+            flavor,
+            next: first_id(flavor),
+            generation: 0,
+            away_until: None,
+        }
     }
 
     /// Adds a job.
     pub(super) fn add(&mut self, taken: Taken<'_>) -> Job {
         let submission = taken.submission;
-        let text = |key: &str| submission.get(key).and_then(Value::as_str).map(str::to_owned);
-        let file = text("file").or_else(|| text("resource")).unwrap_or_default();
-        let argument = |at: usize| submission.get("args").and_then(|args| args.get(at)).and_then(Value::as_str);
-        let runs_for = argument(0).and_then(|text| text.parse::<f64>().ok()).and_then(|s| Duration::try_from_secs_f64(s).ok());
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let (created_ms, sequence) = (milliseconds(since), JOBS.fetch_add(1, Ordering::Relaxed) + 1);
+        let text = |key: &str| {
+            submission
+                .get(key)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
+        let file = text("file")
+            .or_else(|| text("resource"))
+            .unwrap_or_default();
+        let argument = |at: usize| {
+            submission
+                .get("args")
+                .and_then(|args| args.get(at))
+                .and_then(Value::as_str)
+        };
+        let runs_for = argument(0)
+            .and_then(|text| text.parse::<f64>().ok())
+            .and_then(|s| Duration::try_from_secs_f64(s).ok());
+        let since = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        let (created_ms, sequence) = (
+            milliseconds(since),
+            JOBS.fetch_add(1, Ordering::Relaxed) + 1,
+        );
         let job = Job {
             id: self.skip_id(),
-            uuid: taken.uuid.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+            uuid: taken
+                .uuid
+                .unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
             name: text("name"),
             user: taken.user,
             fails: file.contains("fail") || file.contains("bad") || argument(1) == Some("fail"),
@@ -264,7 +320,9 @@ impl Jobs {
     }
 
     fn find(&mut self, fits: impl Fn(&Job) -> bool) -> Option<&mut Job> {
-        self.list.iter_mut().find(|job| !job.is_hidden() && fits(job))
+        self.list
+            .iter_mut()
+            .find(|job| !job.is_hidden() && fits(job))
     }
 
     /// Finds a job by its number.
@@ -287,31 +345,41 @@ impl Jobs {
         self.find(|job| job.uuid == uuid)
     }
 
-    /// Finds the job that a name or a chosen id is taken by. One that is still being recovered holds its own as well: it is in the store
-    /// from which it will come.
+    /// Finds the job that a name or a chosen id is taken by. One that is still being recovered
+    /// holds its own as well: it is in the store from which it will come.
     pub(super) fn holder(&self, fits: impl Fn(&Job) -> bool) -> Option<&Job> {
         self.list.iter().find(|job| fits(job))
     }
 
     /// Forgets jobs; the books keep them.
     pub(super) fn forget(&mut self, forgets: impl Fn(&Job) -> bool) {
-        let (forgotten, kept) = std::mem::take(&mut self.list).into_iter().partition(forgets);
+        let (forgotten, kept) = std::mem::take(&mut self.list)
+            .into_iter()
+            .partition(forgets);
         self.list = kept;
         self.forgotten.extend::<Vec<Job>>(forgotten);
     }
 
-    /// Goes down and comes back. Jobs go on if the cluster recovers; else they are killed and forgotten, and numbers begin anew.
+    /// Goes down and comes back. Jobs go on if the cluster recovers; else they are killed and
+    /// forgotten, and numbers begin anew.
     pub(super) fn restart(&mut self, how: &Restart) {
         self.generation += 1;
         let back = Instant::now() + how.away();
         self.away_until = Some(back);
         if how.recovers() {
             let hidden_until = back + how.unknown();
-            let recovery = Recovery { hidden_until, recovering_until: hidden_until + how.recovering() };
-            self.list.iter_mut().for_each(|job| job.recovery = Some(recovery));
+            let recovery = Recovery {
+                hidden_until,
+                recovering_until: hidden_until + how.recovering(),
+            };
+            self.list
+                .iter_mut()
+                .for_each(|job| job.recovery = Some(recovery));
             return;
         }
-        self.list.iter_mut().for_each(|job| job.kill(Some("restart".to_owned())));
+        self.list
+            .iter_mut()
+            .for_each(|job| job.kill(Some("restart".to_owned())));
         self.forget(|_| true);
         self.next = first_id(self.flavor);
     }
@@ -322,10 +390,13 @@ impl Jobs {
         (!away).then_some(self.generation)
     }
 
-    /// Returns every job that ever was, in the order of creation, each with whether the cluster still has it.
+    /// Returns every job that ever was, in the order of creation, each with whether the cluster
+    /// still has it.
     pub(super) fn all(&self) -> Vec<(&Job, bool)> {
         let forgotten = self.forgotten.iter().map(|job| (job, false));
-        let mut all: Vec<(&Job, bool)> = forgotten.chain(self.list.iter().map(|job| (job, true))).collect();
+        let mut all: Vec<(&Job, bool)> = forgotten
+            .chain(self.list.iter().map(|job| (job, true)))
+            .collect();
         all.sort_by_key(|(job, _)| job.sequence);
         all
     }

@@ -1,7 +1,8 @@
 //! Simulated clusters, one per flavor: the same code for `sandbox`, `demo` and the tests.
 //!
-//! Each is a double of its contract, quirks and ghosts included, at the path that its flavor has by default; so all five fit behind one
-//! address. `POST /_sandbox/{flavor}/faults` and its neighbours are the knobs, for tests: see [`control`].
+//! Each is a double of its contract, quirks and ghosts included, at the path that its flavor has by
+//! default; so all five fit behind one address. `POST /_sandbox/{flavor}/faults` and its neighbours
+//! are the knobs, for tests: see [`control`].
 
 mod books;
 pub mod control;
@@ -68,12 +69,18 @@ pub(crate) struct Asked {
 
 impl Asked {
     fn parameter(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.query
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Returns the `X-Request-Id`, by which a test finds out which request did something.
     fn request_id(&self) -> Option<String> {
-        self.headers.get("x-request-id").and_then(|value| value.to_str().ok()).map(str::to_owned)
+        self.headers
+            .get("x-request-id")
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
     }
 
     /// Returns the segments as texts, for matching.
@@ -104,8 +111,16 @@ pub(crate) struct Told {
 
 impl Told {
     fn new(status: u16, content_type: &str, body: impl Into<String>) -> Told {
-        let headers = if content_type.is_empty() { Vec::new() } else { vec![("content-type", content_type.to_owned())] };
-        Told { status, headers, body: body.into() }
+        let headers = if content_type.is_empty() {
+            Vec::new()
+        } else {
+            vec![("content-type", content_type.to_owned())]
+        };
+        Told {
+            status,
+            headers,
+            body: body.into(),
+        }
     }
 
     fn json(status: u16, body: &Value) -> Told {
@@ -125,7 +140,11 @@ struct HungUp;
 
 impl Double {
     fn new(flavor: Flavor) -> Self {
-        Double { flavor, jobs: Mutex::new(Jobs::new(flavor)), control: Control::default() }
+        Double {
+            flavor,
+            jobs: Mutex::new(Jobs::new(flavor)),
+            control: Control::default(),
+        }
     }
 
     fn jobs(&self) -> MutexGuard<'_, Jobs> {
@@ -157,7 +176,11 @@ impl Double {
 
     /// A restart cuts every connection: no request lives through one.
     fn is_still(&self, generation: u32) -> Result<(), HungUp> {
-        if self.jobs().generation() == Some(generation) { Ok(()) } else { Err(HungUp) }
+        if self.jobs().generation() == Some(generation) {
+            Ok(())
+        } else {
+            Err(HungUp)
+        }
     }
 }
 
@@ -170,8 +193,14 @@ pub struct Sandbox {
 impl Sandbox {
     /// Makes doubles of these flavors; all of them if none is named.
     pub fn new(flavors: &[Flavor]) -> Self {
-        let flavors = if flavors.is_empty() { &Flavor::ALL[..] } else { flavors };
-        Sandbox { doubles: Arc::new(flavors.iter().map(|flavor| Double::new(*flavor)).collect()) }
+        let flavors = if flavors.is_empty() {
+            &Flavor::ALL[..]
+        } else {
+            flavors
+        };
+        Sandbox {
+            doubles: Arc::new(flavors.iter().map(|flavor| Double::new(*flavor)).collect()),
+        }
     }
 
     /// Serves until dropped.
@@ -189,25 +218,46 @@ impl Sandbox {
             async move { sandbox.respond(request).await }
         });
         // A double that hangs up ends its connection with an error: that is its purpose.
-        let _ = http1::Builder::new().serve_connection(TokioIo::new(tcp), service).await;
+        let _ = http1::Builder::new()
+            .serve_connection(TokioIo::new(tcp), service)
+            .await;
     }
 
     async fn respond(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, HungUp> {
         let (parts, body) = request.into_parts();
-        let body = Limited::new(body, LARGEST_BODY).collect().await.map_err(|_| HungUp)?.to_bytes();
+        let body = Limited::new(body, LARGEST_BODY)
+            .collect()
+            .await
+            .map_err(|_| HungUp)?
+            .to_bytes();
         let path = parts.uri.path();
         if let Some(rest) = path.strip_prefix("/_sandbox/") {
-            return Ok(response(control::answer(&self.doubles, rest, &parts.method, &body)));
+            return Ok(response(control::answer(
+                &self.doubles,
+                rest,
+                &parts.method,
+                &body,
+            )));
         }
         let Some((double, rest)) = self.find(path) else {
             return Ok(response(Told::new(404, "text/html;charset=utf-8", "")));
         };
         let asked = Asked {
             method: parts.method,
-            segments: rest.split('/').filter(|part| !part.is_empty()).map(decode).collect(),
+            segments: rest
+                .split('/')
+                .filter(|part| !part.is_empty())
+                .map(decode)
+                .collect(),
             doubled_slash: rest.contains("//"),
             slash: rest.ends_with('/') && rest.len() > 1,
-            query: parts.uri.query().unwrap_or_default().split('&').filter_map(pair).collect(),
+            query: parts
+                .uri
+                .query()
+                .unwrap_or_default()
+                .split('&')
+                .filter_map(pair)
+                .collect(),
             headers: parts.headers,
             body,
         };
@@ -219,15 +269,23 @@ impl Sandbox {
         let bases = [
             ("/gateway/default/livy/v1", Flavor::Knox),
             ("/gateway/default/livy", Flavor::Knox),
-            ("/v3/analytics_engines/11111111-2222-3333-4444-555555555555/livy", Flavor::Ibm),
+            (
+                "/v3/analytics_engines/11111111-2222-3333-4444-555555555555/livy",
+                Flavor::Ibm,
+            ),
             // Beside its Livy: the application API.
-            ("/v3/analytics_engines/11111111-2222-3333-4444-555555555555", Flavor::Ibm),
+            (
+                "/v3/analytics_engines/11111111-2222-3333-4444-555555555555",
+                Flavor::Ibm,
+            ),
             ("/api/v1", Flavor::Kyuubi),
             ("/livy", Flavor::Hdinsight),
             ("", Flavor::Livy),
         ];
         bases.into_iter().find_map(|(base, flavor)| {
-            let rest = path.strip_prefix(base).filter(|rest| rest.starts_with('/'))?;
+            let rest = path
+                .strip_prefix(base)
+                .filter(|rest| rest.starts_with('/'))?;
             let double = self.doubles.iter().find(|double| double.flavor == flavor)?;
             Some((double, rest))
         })
@@ -246,7 +304,9 @@ pub async fn start(listen: SocketAddr, flavors: &[Flavor]) -> std::io::Result<So
 }
 
 fn decode(text: &str) -> String {
-    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+    percent_encoding::percent_decode_str(text)
+        .decode_utf8_lossy()
+        .into_owned()
 }
 
 fn pair(text: &str) -> Option<(String, String)> {
@@ -256,7 +316,8 @@ fn pair(text: &str) -> Option<(String, String)> {
 
 fn response(told: Told) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(told.body.into()));
-    *response.status_mut() = StatusCode::from_u16(told.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(told.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in told.headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             response.headers_mut().append(name, value);
@@ -267,9 +328,14 @@ fn response(told: Told) -> Response<Full<Bytes>> {
 
 /// Reads user and password of HTTP Basic.
 fn basic(headers: &HeaderMap) -> Option<(String, String)> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
+    let value = headers
+        .get(AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .strip_prefix("Basic ")?;
     let text = String::from_utf8(STANDARD.decode(value).ok()?).ok()?;
-    text.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
+    text.split_once(':')
+        .map(|(user, password)| (user.to_owned(), password.to_owned()))
 }
 
 /// Tells whether the request carries the account that the doubles know.
@@ -279,7 +345,10 @@ fn has_account(headers: &HeaderMap) -> bool {
 
 /// Tells whether the request says that its body is of this type.
 fn says(headers: &HeaderMap, kind: &str) -> bool {
-    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|text| text.starts_with(kind))
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|text| text.starts_with(kind))
 }
 
 /// Tells whether the request says that its body is JSON.

@@ -1,4 +1,5 @@
-//! The task of one submission: one cluster after the other, each only after proof that the one before took nothing.
+//! The task of one submission: one cluster after the other, each only after proof that the one
+//! before took nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,16 +25,21 @@ pub(super) struct Run {
     submission: Arc<Submission>,
     ticket: Arc<Ticket>,
     body_hash: String,
-    /// The ticket's places on the board, one for each cluster tried: whoever sends it again finds it at any time until its end.
+    /// The ticket's places on the board, one for each cluster tried: whoever sends it again finds
+    /// it at any time until its end.
     listed: Mutex<Vec<Listed>>,
 }
 
-/// Answers whoever waits when the task ends without an answer: a bug must not leave them waiting. What was sent is taken up by `resolve`.
+/// Answers whoever waits when the task ends without an answer: a bug must not leave them waiting.
+/// What was sent is taken up by `resolve`.
 struct Unanswered(Arc<Ticket>);
 
 impl Drop for Unanswered {
     fn drop(&mut self) {
-        self.0.answer_if_none(ApiError::new(Code::Internal, "the gateway met a bug; what was sent will be looked up"));
+        self.0.answer_if_none(ApiError::new(
+            Code::Internal,
+            "the gateway met a bug; what was sent will be looked up",
+        ));
     }
 }
 
@@ -41,7 +47,8 @@ impl Drop for Unanswered {
 enum Attempt {
     /// The submission has its answer.
     Settled(Result<Outcome, ApiError>),
-    /// Proven: it was not accepted there. The entry, if there is one, is withdrawn and still holds key and name.
+    /// Proven: it was not accepted there. The entry, if there is one, is withdrawn and still holds
+    /// key and name.
     Next(ApiError, Option<Withdrawn>),
 }
 
@@ -60,7 +67,15 @@ impl Run {
         ticket: Arc<Ticket>,
     ) -> Run {
         let body_hash = plan::hash(&submission);
-        Run { gateway: gateway.clone(), route, errand, submission, ticket, body_hash, listed: Mutex::default() }
+        Run {
+            gateway: gateway.clone(),
+            route,
+            errand,
+            submission,
+            ticket,
+            body_hash,
+            listed: Mutex::default(),
+        }
     }
 
     pub(super) async fn run_to_the_end(self, plans: Vec<Plan>) {
@@ -70,14 +85,21 @@ impl Run {
     }
 
     async fn run(&self, plans: Vec<Plan>) -> Result<Outcome, ApiError> {
-        let mut last = ApiError::new(Code::ClusterUnavailable, "no cluster took the submission; nothing was submitted");
+        let mut last = ApiError::new(
+            Code::ClusterUnavailable,
+            "no cluster took the submission; nothing was submitted",
+        );
         let mut before: Option<Withdrawn> = None;
         let count = plans.len();
         for (at, plan) in plans.into_iter().enumerate() {
             let cluster = plan.upstream.config.name.clone();
             self.errand.goes_to(&self.route.name, &cluster);
             let labels = [self.route.name.as_str(), cluster.as_str(), plan.reason];
-            self.gateway.metrics.routing_decisions_total.with_label_values(&labels).inc();
+            self.gateway
+                .metrics
+                .routing_decisions_total
+                .with_label_values(&labels)
+                .inc();
             match self.attempt(plan, before.as_ref(), at + 1 < count).await {
                 Attempt::Settled(answer) => return self.let_go(before, answer).await,
                 Attempt::Next(error, withdrawn) => {
@@ -93,7 +115,11 @@ impl Run {
     }
 
     /// Stores the last attempt that came to nothing as such; only now key and name are free.
-    async fn let_go(&self, before: Option<Withdrawn>, answer: Result<Outcome, ApiError>) -> Result<Outcome, ApiError> {
+    async fn let_go(
+        &self,
+        before: Option<Withdrawn>,
+        answer: Result<Outcome, ApiError>,
+    ) -> Result<Outcome, ApiError> {
         if let (Some(Withdrawn { entry, may_arrive }), Err(error)) = (before, &answer) {
             self.refuse(&entry, &error.message, may_arrive).await;
         }
@@ -110,11 +136,16 @@ impl Run {
             Err(error) => return Attempt::Next(error, None),
         };
         if self.ticket.is_closed() {
-            return Attempt::Settled(Err(ApiError::new(Code::Draining, "nothing was submitted: nobody waited any more")));
+            return Attempt::Settled(Err(ApiError::new(
+                Code::Draining,
+                "nothing was submitted: nobody waited any more",
+            )));
         }
         let entry = match self.record(&plan, before, above, name_in_use).await {
             Ok(Intention::New(entry)) => entry,
-            Ok(Intention::NameTaken(id)) => return Attempt::Settled(Err(self.duplicate_name(&plan, id).await)),
+            Ok(Intention::NameTaken(id)) => {
+                return Attempt::Settled(Err(self.duplicate_name(&plan, id).await));
+            }
             Ok(Intention::Same(entry)) => return Attempt::Settled(Ok(Outcome::Joined(entry))),
             Ok(Intention::Conflict) => {
                 let message = "this Idempotency-Key was used with another submission";
@@ -123,12 +154,16 @@ impl Run {
             Err(error) => return Attempt::Settled(Err(registry_failed(&error))),
         };
         let listed = self.gateway.board.put_up(entry.id, &self.ticket);
-        self.listed.lock().unwrap_or_else(PoisonError::into_inner).push(listed);
+        self.listed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(listed);
         self.ticket.recorded(&entry);
         self.send(plan, entry, others).await
     }
 
-    /// Where only what is new in a list can hint at a submission, what was there before must be known.
+    /// Where only what is new in a list can hint at a submission, what was there before must be
+    /// known.
     async fn look_before_recording(&self, plan: &Plan) -> Result<Option<i64>, ApiError> {
         let (upstream, lookup) = (&plan.upstream, &plan.encoded.lookup);
         let dialect = upstream.dialect();
@@ -138,13 +173,24 @@ impl Run {
                 && upstream.highest_id().is_none()
                 && let Ok(list) = look::read_list(upstream, &self.errand).await
             {
-                upstream.listed_up_to(list.iter().filter_map(|seen| seen.upstream_id.parse().ok()).max().unwrap_or(-1));
+                upstream.listed_up_to(
+                    list.iter()
+                        .filter_map(|seen| seen.upstream_id.parse().ok())
+                        .max()
+                        .unwrap_or(-1),
+                );
             }
             return Ok(upstream.highest_id());
         }
         match look::read_list(upstream, &self.errand).await {
-            // What the list shows now, and nothing that is remembered: the service may have begun to count again.
-            Ok(list) => Ok(Some(list.iter().filter_map(|seen| seen.upstream_id.parse().ok()).max().unwrap_or(-1))),
+            // What the list shows now, and nothing that is remembered: the service may have begun
+            // to count again.
+            Ok(list) => Ok(Some(
+                list.iter()
+                    .filter_map(|seen| seen.upstream_id.parse().ok())
+                    .max()
+                    .unwrap_or(-1),
+            )),
             Err(error) => Err(turned_away(plan, &error)),
         }
     }
@@ -156,7 +202,11 @@ impl Run {
         above: Option<i64>,
         name_in_use: bool,
     ) -> Result<Intention, crate::registry::RegistryError> {
-        let key = self.submission.idempotency_key.clone().map(|key| (key, self.route.idempotency_ttl));
+        let key = self
+            .submission
+            .idempotency_key
+            .clone()
+            .map(|key| (key, self.route.idempotency_ttl));
         let keyed = key.is_some() && before.is_none();
         let intent = Intent {
             cluster: plan.upstream.config.name.clone(),
@@ -168,19 +218,31 @@ impl Run {
             body_hash: self.body_hash.clone(),
             key,
             above,
-            proxy_user: plan.spec.proxy_user.clone().filter(|_| plan.upstream.dialect().shows_proxy_user()),
+            proxy_user: plan
+                .spec
+                .proxy_user
+                .clone()
+                .filter(|_| plan.upstream.dialect().shows_proxy_user()),
             name_in_use,
-            replaces: before.map(|before| Replaced { id: before.entry.id, may_arrive: before.may_arrive }),
+            replaces: before.map(|before| Replaced {
+                id: before.entry.id,
+                may_arrive: before.may_arrive,
+            }),
         };
         let result = self.gateway.registry.record(intent).await;
         if keyed && matches!(result, Ok(Intention::New(_))) {
-            self.gateway.metrics.idempotency_total.with_label_values(&["new"]).inc();
+            self.gateway
+                .metrics
+                .idempotency_total
+                .with_label_values(&["new"])
+                .inc();
         }
         result
     }
 
-    /// Tells whether the cluster shows a batch of this name before anything is sent: then it is not this submission. A cluster that does not answer
-    /// this gets nothing sent. So is one asked that has just refused our login: what it says to a submission would prove nothing.
+    /// Tells whether the cluster shows a batch of this name before anything is sent: then it is not
+    /// this submission. A cluster that does not answer this gets nothing sent. So is one asked that
+    /// has just refused our login: what it says to a submission would prove nothing.
     async fn look_for_the_name(&self, plan: &Plan) -> Result<bool, ApiError> {
         let (dialect, lookup) = (plan.upstream.dialect(), &plan.encoded.lookup);
         let needed = dialect.asks_first(lookup) || plan.upstream.refuses_login();
@@ -191,7 +253,9 @@ impl Run {
             Looked::Nothing => Ok(false),
             Looked::Shows(_) => Ok(true),
             // A Livy without names (0.5) can't be asked for one.
-            Looked::Unanswered(AskError::Fault(fault)) if fault.kind == FaultKind::Refused => Ok(false),
+            Looked::Unanswered(AskError::Fault(fault)) if fault.kind == FaultKind::Refused => {
+                Ok(false)
+            }
             Looked::Unanswered(error) => {
                 self.count(plan, "failed");
                 Err(turned_away(plan, &error))
@@ -202,31 +266,62 @@ impl Run {
     /// Sends once, and reads what the answer proves.
     async fn send(&self, plan: Plan, entry: Arc<Entry>, others: bool) -> Attempt {
         let upstream = &plan.upstream;
-        let sent = upstream.send(Operation::CreateBatch, &plan.encoded.request, &self.errand).await;
+        let sent = upstream
+            .send(Operation::CreateBatch, &plan.encoded.request, &self.errand)
+            .await;
         let last_byte = Instant::now();
         let (fault, holder, leftovers) = match sent {
-            Ok(answer) => match proof::of_create(upstream.dialect(), &entry.lookup, &answer.as_response()) {
-                Proof::Created(seen) if is_older(&plan, &entry, &seen) => {
-                    let message = "the answer to the submission speaks of a batch that was there before".to_owned();
-                    (UpstreamFault { kind: FaultKind::Unreadable, status: answer.status, message }, Holder::Nobody, false)
+            Ok(answer) => {
+                match proof::of_create(upstream.dialect(), &entry.lookup, &answer.as_response()) {
+                    Proof::Created(seen) if is_older(&plan, &entry, &seen) => {
+                        let message =
+                            "the answer to the submission speaks of a batch that was there before"
+                                .to_owned();
+                        (
+                            UpstreamFault {
+                                kind: FaultKind::Unreadable,
+                                status: answer.status,
+                                message,
+                            },
+                            Holder::Nobody,
+                            false,
+                        )
+                    }
+                    Proof::Created(seen) => {
+                        self.bind(&plan, &entry, &seen).await;
+                        return Attempt::Settled(Ok(self.created(&plan, entry)));
+                    }
+                    Proof::NotCreated(fault) => return self.not_created(&plan, entry, fault).await,
+                    Proof::Unclear(fault, holder) => {
+                        upstream.count_fault(Operation::CreateBatch, &fault);
+                        (
+                            fault,
+                            holder,
+                            upstream.dialect().may_leave_a_row(&answer.as_response()),
+                        )
+                    }
                 }
-                Proof::Created(seen) => {
-                    self.bind(&plan, &entry, &seen).await;
-                    return Attempt::Settled(Ok(self.created(&plan, entry)));
-                }
-                Proof::NotCreated(fault) => return self.not_created(&plan, entry, fault).await,
-                Proof::Unclear(fault, holder) => {
-                    upstream.count_fault(Operation::CreateBatch, &fault);
-                    (fault, holder, upstream.dialect().may_leave_a_row(&answer.as_response()))
-                }
-            },
+            }
             Err(SendError::NotSent { reason, .. }) => {
                 self.count(&plan, "failed");
-                let message = format!("cluster '{}' can't be reached ({reason}); nothing was submitted", upstream.config.name);
-                return self.next(&entry, ApiError::new(Code::ClusterUnavailable, message), false).await;
+                let message = format!(
+                    "cluster '{}' can't be reached ({reason}); nothing was submitted",
+                    upstream.config.name
+                );
+                return self
+                    .next(
+                        &entry,
+                        ApiError::new(Code::ClusterUnavailable, message),
+                        false,
+                    )
+                    .await;
             }
             Err(SendError::MaybeSent { reason, detail }) => {
-                let fault = UpstreamFault { kind: FaultKind::Unclear, status: 0, message: format!("{reason}: {detail}") };
+                let fault = UpstreamFault {
+                    kind: FaultKind::Unclear,
+                    status: 0,
+                    message: format!("{reason}: {detail}"),
+                };
                 (fault, Holder::Perhaps, false)
             }
         };
@@ -235,7 +330,8 @@ impl Run {
         self.gateway.registry.sent(&entry, holder == Holder::Nobody);
         self.ticket.is_unclear();
         tracing::warn!(cluster = %upstream.config.name, batch = %entry.id, %fault, "the outcome of a submission is unclear; asking the cluster");
-        self.resolve(plan, entry, (fault, leftovers), last_byte, others).await
+        self.resolve(plan, entry, (fault, leftovers), last_byte, others)
+            .await
     }
 
     async fn resolve(
@@ -258,9 +354,14 @@ impl Run {
             gives_way: others && self.route.ambiguous == Ambiguous::Failover,
         };
         match open.settle(Some(plan.encoded.request.clone())).await {
-            End::Found | End::Ended | End::Stopped => Attempt::Settled(Ok(self.created(&plan, entry))),
+            End::Found | End::Ended | End::Stopped => {
+                Attempt::Settled(Ok(self.created(&plan, entry)))
+            }
             End::Leftover => {
-                let message = format!("cluster '{}' refused the batch: {}", plan.upstream.config.name, fault.message);
+                let message = format!(
+                    "cluster '{}' refused the batch: {}",
+                    plan.upstream.config.name, fault.message
+                );
                 let error = ApiError::new(Code::UpstreamRejected, message);
                 if self.refuse(&entry, &error.message, false).await {
                     Attempt::Settled(Err(error))
@@ -270,39 +371,66 @@ impl Run {
             }
             End::Absent => self.next(&entry, absent(&plan, &fault), true).await,
             End::NoAnswer => {
-                let message =
-                    format!("cluster '{}' does not answer; it is not known whether it created the batch", plan.upstream.config.name);
-                self.next(&entry, ApiError::new(Code::ClusterUnavailable, message), true).await
+                let message = format!(
+                    "cluster '{}' does not answer; it is not known whether it created the batch",
+                    plan.upstream.config.name
+                );
+                self.next(
+                    &entry,
+                    ApiError::new(Code::ClusterUnavailable, message),
+                    true,
+                )
+                .await
             }
         }
     }
 
-    /// Gives the submission to the next cluster, unless a client was given its id meanwhile: then it ends here, with the reason.
+    /// Gives the submission to the next cluster, unless a client was given its id meanwhile: then
+    /// it ends here, with the reason.
     async fn next(&self, entry: &Arc<Entry>, error: ApiError, may_arrive: bool) -> Attempt {
         if self.gateway.registry.withdraw(entry) {
-            return Attempt::Next(error, Some(Withdrawn { entry: entry.clone(), may_arrive }));
+            return Attempt::Next(
+                error,
+                Some(Withdrawn {
+                    entry: entry.clone(),
+                    may_arrive,
+                }),
+            );
         }
         self.refuse(entry, &error.message, may_arrive).await;
-        Attempt::Settled(Ok(Outcome::Created { entry: entry.clone(), warnings: Vec::new() }))
+        Attempt::Settled(Ok(Outcome::Created {
+            entry: entry.clone(),
+            warnings: Vec::new(),
+        }))
     }
 
     async fn bind(&self, plan: &Plan, entry: &Entry, seen: &livy_dialect::Observed) {
         self.count(plan, "accepted");
         plan.upstream.gave_id(&seen.upstream_id);
         if let Err(error) = self.gateway.registry.bind(entry, seen).await {
-            // It exists and is known in memory; the database still says `sending`, so the next start finds it by look-up.
+            // It exists and is known in memory; the database still says `sending`, so the next
+            // start finds it by look-up.
             tracing::error!(batch = %entry.id, %error, "a created batch could not be stored");
         }
-        plan.upstream.handles.entered(entry.peek(|known| known.state));
+        plan.upstream
+            .handles
+            .entered(entry.peek(|known| known.state));
         self.check_effective_user(plan, seen);
     }
 
-    /// A Livy with impersonation off answers `proxyUser: null` to a request that had one: said in the log and in a metric.
+    /// A Livy with impersonation off answers `proxyUser: null` to a request that had one: said in
+    /// the log and in a metric.
     fn check_effective_user(&self, plan: &Plan, seen: &livy_dialect::Observed) {
-        let Some(asked) = &plan.spec.proxy_user else { return };
+        let Some(asked) = &plan.spec.proxy_user else {
+            return;
+        };
         if seen.proxy_user.as_ref() != Some(asked) {
             let labels = [plan.upstream.config.flavor.as_str(), "proxyUser", "dropped"];
-            self.gateway.metrics.translation_notes_total.with_label_values(&labels).inc();
+            self.gateway
+                .metrics
+                .translation_notes_total
+                .with_label_values(&labels)
+                .inc();
             tracing::debug!(cluster = %plan.upstream.config.name, "the cluster did not take proxyUser; the job runs as another account");
         }
     }
@@ -313,19 +441,35 @@ impl Run {
         let error = match fault.kind {
             FaultKind::Busy => {
                 self.count(plan, "rejected_upstream");
-                let message = format!("cluster '{cluster}' takes no more batches now: {}", fault.message);
-                return self.next(&entry, ApiError::new(Code::ClusterFull, message), false).await;
+                let message = format!(
+                    "cluster '{cluster}' takes no more batches now: {}",
+                    fault.message
+                );
+                return self
+                    .next(&entry, ApiError::new(Code::ClusterFull, message), false)
+                    .await;
             }
             FaultKind::Unauthorized => {
                 self.count(plan, "failed");
-                return self.next(&entry, credentials_refused(plan, fault.status), false).await;
+                return self
+                    .next(&entry, credentials_refused(plan, fault.status), false)
+                    .await;
             }
             FaultKind::Forbidden => ApiError::new(Code::UpstreamForbidden, fault.message),
-            FaultKind::DuplicateName => ApiError::new(Code::DuplicateName, plain_duplicate(&plan.spec)),
+            FaultKind::DuplicateName => {
+                ApiError::new(Code::DuplicateName, plain_duplicate(&plan.spec))
+            }
             _ => {
-                // Livy registers a batch before it looks at it, and keeps what it refuses; what runs all the same was no refusal.
-                if let Looked::Shows(seen) = look::look(&plan.upstream, &entry.lookup, &self.errand).await
-                    && self.gateway.registry.is_ours(&entry, &seen).await.unwrap_or(false)
+                // Livy registers a batch before it looks at it, and keeps what it refuses; what
+                // runs all the same was no refusal.
+                if let Looked::Shows(seen) =
+                    look::look(&plan.upstream, &entry.lookup, &self.errand).await
+                    && self
+                        .gateway
+                        .registry
+                        .is_ours(&entry, &seen)
+                        .await
+                        .unwrap_or(false)
                 {
                     if !plan.upstream.dialect().is_leftover(&seen) {
                         self.bind(plan, &entry, &seen).await;
@@ -333,7 +477,10 @@ impl Run {
                     }
                     look::remove_leftover(&plan.upstream, &seen, &self.errand).await;
                 }
-                ApiError::new(Code::UpstreamRejected, format!("cluster '{cluster}' refused the batch: {}", fault.message))
+                ApiError::new(
+                    Code::UpstreamRejected,
+                    format!("cluster '{cluster}' refused the batch: {}", fault.message),
+                )
             }
         };
         self.count(plan, "rejected_upstream");
@@ -344,7 +491,8 @@ impl Run {
         }
     }
 
-    /// Stores a refusal. False when a client was given the id meanwhile: then the batch has ended as an error instead of vanishing.
+    /// Stores a refusal. False when a client was given the id meanwhile: then the batch has ended
+    /// as an error instead of vanishing.
     async fn refuse(&self, entry: &Arc<Entry>, why: &str, may_arrive: bool) -> bool {
         match self.gateway.registry.refuse(entry, why, may_arrive).await {
             Ok(vanished) => vanished,
@@ -362,49 +510,79 @@ impl Run {
             None => None,
         };
         // Livy's sentence; the id only where the caller may know it.
-        let visible = holder.filter(|entry| entry.owner.as_deref() == Some(self.submission.principal.user.as_str()));
+        let visible = holder.filter(|entry| {
+            entry.owner.as_deref() == Some(self.submission.principal.user.as_str())
+        });
         let of = visible.map_or_else(String::new, |entry| format!(" for session {}", entry.id));
-        ApiError::new(Code::DuplicateName, format!("{}{of}", plain_duplicate(&plan.spec)))
+        ApiError::new(
+            Code::DuplicateName,
+            format!("{}{of}", plain_duplicate(&plan.spec)),
+        )
     }
 
     fn created(&self, plan: &Plan, entry: Arc<Entry>) -> Outcome {
         let mut warnings: Vec<String> = plan.warnings().map(str::to_owned).collect();
-        let (seen, is_bound) = entry.peek(|known| (known.proxy_user.clone(), known.phase.upstream_id().is_some()));
+        let (seen, is_bound) = entry.peek(|known| {
+            (
+                known.proxy_user.clone(),
+                known.phase.upstream_id().is_some(),
+            )
+        });
         if let Some(asked) = &plan.spec.proxy_user
             && is_bound
             && seen.as_ref() != Some(asked)
         {
-            warnings.push("proxyUser: the cluster did not take it; the job runs as the cluster's own account".to_owned());
+            warnings.push(
+                "proxyUser: the cluster did not take it; the job runs as the cluster's own account"
+                    .to_owned(),
+            );
         }
         Outcome::Created { entry, warnings }
     }
 
     fn count(&self, plan: &Plan, outcome: &str) {
-        let labels = [self.route.name.as_str(), plan.upstream.config.name.as_str(), outcome];
-        self.gateway.metrics.submissions_total.with_label_values(&labels).inc();
+        let labels = [
+            self.route.name.as_str(),
+            plan.upstream.config.name.as_str(),
+            outcome,
+        ];
+        self.gateway
+            .metrics
+            .submissions_total
+            .with_label_values(&labels)
+            .inc();
     }
 }
 
-/// Tells whether a batch stood in the list before the submission was sent: where nothing but the id names it, an answer that somebody in front
-/// repeats would bind another's.
+/// Tells whether a batch stood in the list before the submission was sent: where nothing but the id
+/// names it, an answer that somebody in front repeats would bind another's.
 fn is_older(plan: &Plan, entry: &Entry, seen: &livy_dialect::Observed) -> bool {
     let unnamed = plan.upstream.dialect().lookup(&entry.lookup) == LookupPlan::NewInList;
-    unnamed && matches!((seen.upstream_id.parse::<i64>(), entry.above), (Ok(id), Some(above)) if id <= above)
+    unnamed
+        && matches!((seen.upstream_id.parse::<i64>(), entry.above), (Ok(id), Some(above)) if id <= above)
 }
 
 /// Says why a cluster that was asked before anything was sent got nothing.
 fn turned_away(plan: &Plan, error: &AskError) -> ApiError {
     let cluster = &plan.upstream.config.name;
     match error {
-        AskError::Fault(fault) if matches!(fault.kind, FaultKind::Unauthorized | FaultKind::Forbidden) => {
+        AskError::Fault(fault)
+            if matches!(fault.kind, FaultKind::Unauthorized | FaultKind::Forbidden) =>
+        {
             credentials_refused(plan, fault.status)
         }
         AskError::Fault(fault) => {
-            let message = format!("cluster '{cluster}' turned a look-up away ({}); nothing was submitted", fault.status);
+            let message = format!(
+                "cluster '{cluster}' turned a look-up away ({}); nothing was submitted",
+                fault.status
+            );
             ApiError::new(Code::ClusterUnavailable, message)
         }
         AskError::Send(SendError::NotSent { reason, .. } | SendError::MaybeSent { reason, .. }) => {
-            ApiError::new(Code::ClusterUnavailable, format!("cluster '{cluster}' can't be reached ({reason}); nothing was submitted"))
+            ApiError::new(
+                Code::ClusterUnavailable,
+                format!("cluster '{cluster}' can't be reached ({reason}); nothing was submitted"),
+            )
         }
     }
 }
@@ -412,22 +590,40 @@ fn turned_away(plan: &Plan, error: &AskError) -> ApiError {
 fn credentials_refused(plan: &Plan, status: u16) -> ApiError {
     let cluster = &plan.upstream.config.name;
     tracing::error!(%cluster, status, "the cluster refused the gateway's credentials");
-    ApiError::new(Code::UpstreamCredentials, format!("cluster '{cluster}' refused the gateway's own credentials; nothing was submitted"))
+    ApiError::new(
+        Code::UpstreamCredentials,
+        format!("cluster '{cluster}' refused the gateway's own credentials; nothing was submitted"),
+    )
 }
 
-/// Says what a submission that proved absent is to its client: what whoever stood in front said about it.
+/// Says what a submission that proved absent is to its client: what whoever stood in front said
+/// about it.
 fn absent(plan: &Plan, fault: &UpstreamFault) -> ApiError {
     let cluster = &plan.upstream.config.name;
     let (code, what) = match fault.status {
         429 => (Code::ClusterFull, "takes no more batches now"),
-        401 | 407 => (Code::UpstreamCredentials, "refused the gateway's own credentials"),
+        401 | 407 => (
+            Code::UpstreamCredentials,
+            "refused the gateway's own credentials",
+        ),
         403 => (Code::UpstreamForbidden, "refused the submission"),
-        400..=499 if fault.status != 404 && fault.status != 408 => (Code::UpstreamRejected, "turned the submission away"),
+        400..=499 if fault.status != 404 && fault.status != 408 => {
+            (Code::UpstreamRejected, "turned the submission away")
+        }
         _ => (Code::ClusterUnavailable, "did not take the submission"),
     };
-    ApiError::new(code, format!("cluster '{cluster}' {what} ({}); it was looked for and is not there", fault.message))
+    ApiError::new(
+        code,
+        format!(
+            "cluster '{cluster}' {what} ({}); it was looked for and is not there",
+            fault.message
+        ),
+    )
 }
 
 fn plain_duplicate(spec: &BatchSpec) -> String {
-    format!("Duplicate session name: {}", spec.name.as_deref().unwrap_or_default())
+    format!(
+        "Duplicate session name: {}",
+        spec.name.as_deref().unwrap_or_default()
+    )
 }

@@ -1,5 +1,6 @@
-//! Jobs of ours that show up after their client was told that they are not there. The promise that was made is kept: they are killed, unless the
-//! route wants them back and nobody was told anything.
+//! Jobs of ours that show up after their client was told that they are not there. The promise that
+//! was made is kept: they are killed, unless the route wants them back and nobody was told
+//! anything.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use crate::registry::{Entry, Phase};
 use crate::runtime::Gateway;
 use crate::upstream::{Errand, Upstream};
 
-/// For how long a submission that was given up is still looked for without anybody asking. A list shows it at any time after that.
+/// For how long a submission that was given up is still looked for without anybody asking. A list
+/// shows it at any time after that.
 const WATCHED_FOR: Duration = Duration::from_secs(3600);
 
 /// The `action` values of `late_jobs_total`.
@@ -19,13 +21,20 @@ pub const ACTIONS: [&str; 3] = ["killed", "adopted", "failed"];
 
 /// Looks for what was given up and may still arrive.
 pub async fn watch(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>) {
-    let lost = match gateway.registry.may_arrive(&upstream.config.name, WATCHED_FOR).await {
+    let lost = match gateway
+        .registry
+        .may_arrive(&upstream.config.name, WATCHED_FOR)
+        .await
+    {
         Ok(lost) => lost,
-        Err(error) => return tracing::error!(%error, "submissions that may still arrive can't be read"),
+        Err(error) => {
+            return tracing::error!(%error, "submissions that may still arrive can't be read");
+        }
     };
     let errand = Errand::default();
     for entry in lost {
-        // A client's own name may be anybody's; what ties it to a submission is decided by the list.
+        // A client's own name may be anybody's; what ties it to a submission is decided by the
+        // list.
         if gateway.stop.is_cancelled() || !upstream.health.is_alive() {
             return;
         }
@@ -42,35 +51,64 @@ pub async fn watch(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>) {
 }
 
 /// Kills a late job, or binds it.
-pub async fn deal_with(gateway: &Arc<Gateway>, upstream: &Upstream, entry: &Arc<Entry>, seen: &Observed) {
+pub async fn deal_with(
+    gateway: &Arc<Gateway>,
+    upstream: &Upstream,
+    entry: &Arc<Entry>,
+    seen: &Observed,
+) {
     let ended = matches!(seen.state, StateReading::Known(state) if state.is_terminal());
-    if ended || entry.is_open() || matches!(entry.phase(), Phase::Bound { .. }) || !still_runs(upstream, entry, seen).await {
+    if ended
+        || entry.is_open()
+        || matches!(entry.phase(), Phase::Bound { .. })
+        || !still_runs(upstream, entry, seen).await
+    {
         return;
     }
-    let adopts = gateway.snapshot.load().routes.iter().any(|route| route.name == entry.route && route.adopts_late_jobs);
-    let action = if adopts && entry.phase() == Phase::Refused && entry.peek(|known| known.may_arrive) {
-        match gateway.registry.adopt_late(entry, seen).await {
-            Ok(()) => "adopted",
-            Err(error) => {
-                tracing::error!(batch = %entry.id, %error, "a late job could not be bound");
-                "failed"
+    let adopts = gateway
+        .snapshot
+        .load()
+        .routes
+        .iter()
+        .any(|route| route.name == entry.route && route.adopts_late_jobs);
+    let action =
+        if adopts && entry.phase() == Phase::Refused && entry.peek(|known| known.may_arrive) {
+            match gateway.registry.adopt_late(entry, seen).await {
+                Ok(()) => "adopted",
+                Err(error) => {
+                    tracing::error!(batch = %entry.id, %error, "a late job could not be bound");
+                    "failed"
+                }
             }
-        }
-    } else {
-        kill(upstream, entry, seen).await
-    };
+        } else {
+            kill(upstream, entry, seen).await
+        };
     tracing::warn!(
         batch = %entry.id, cluster = %entry.cluster, upstream_id = %seen.upstream_id, action,
         "a job showed up after its submission had been given up"
     );
-    gateway.metrics.late_jobs_total.with_label_values(&[entry.cluster.as_str(), action]).inc();
+    gateway
+        .metrics
+        .late_jobs_total
+        .with_label_values(&[entry.cluster.as_str(), action])
+        .inc();
 }
 
 /// Looks again: a list that was on its way for a while may show what was killed meanwhile.
 async fn still_runs(upstream: &Upstream, entry: &Entry, seen: &Observed) -> bool {
     let dialect = upstream.dialect();
-    let request = dialect.get(BatchRef { upstream_id: &seen.upstream_id, sent_name: seen.name.as_deref() });
-    let now = upstream.ask(Operation::GetBatch, &request, &Errand::default(), |response| dialect.decode_get(response)).await;
+    let request = dialect.get(BatchRef {
+        upstream_id: &seen.upstream_id,
+        sent_name: seen.name.as_deref(),
+    });
+    let now = upstream
+        .ask(
+            Operation::GetBatch,
+            &request,
+            &Errand::default(),
+            |response| dialect.decode_get(response),
+        )
+        .await;
     now.is_ok_and(|now| {
         let alive = !matches!(now.state, StateReading::Known(state) if state.is_terminal());
         alive && now.upstream_id == seen.upstream_id && proof::shows(&entry.lookup, &now)
@@ -80,8 +118,16 @@ async fn still_runs(upstream: &Upstream, entry: &Entry, seen: &Observed) -> bool
 async fn kill(upstream: &Upstream, entry: &Entry, seen: &Observed) -> &'static str {
     let dialect = upstream.dialect();
     let errand = Errand::default();
-    let request = dialect.delete(BatchRef { upstream_id: &seen.upstream_id, sent_name: seen.name.as_deref() });
-    match upstream.ask(Operation::DeleteBatch, &request, &errand, |response| dialect.decode_delete(response)).await {
+    let request = dialect.delete(BatchRef {
+        upstream_id: &seen.upstream_id,
+        sent_name: seen.name.as_deref(),
+    });
+    match upstream
+        .ask(Operation::DeleteBatch, &request, &errand, |response| {
+            dialect.decode_delete(response)
+        })
+        .await
+    {
         Ok(_) => "killed",
         Err(error) => {
             tracing::warn!(batch = %entry.id, cluster = %entry.cluster, %error, "a late job could not be killed yet");

@@ -27,7 +27,12 @@ pub(super) async fn look(upstream: &Upstream, lookup: &Lookup, errand: &Errand) 
     let dialect = upstream.dialect();
     match dialect.lookup(lookup) {
         LookupPlan::Item(request) => {
-            match upstream.ask(Operation::GetBatch, &request, errand, |response| dialect.decode_get(response)).await {
+            match upstream
+                .ask(Operation::GetBatch, &request, errand, |response| {
+                    dialect.decode_get(response)
+                })
+                .await
+            {
                 Ok(seen) if proof::shows(lookup, &seen) => Looked::Shows(Box::new(seen)),
                 // Another batch than was asked for: nothing was learnt about ours.
                 Ok(_) => in_list(upstream, lookup, errand).await,
@@ -49,21 +54,33 @@ async fn in_list(upstream: &Upstream, lookup: &Lookup, errand: &Errand) -> Looke
     }
 }
 
-/// Reads a cluster's whole list, page by page where it has pages. A page that is too large to be read is asked for in smaller ones.
-pub(crate) async fn read_list(upstream: &Upstream, errand: &Errand) -> Result<Vec<Observed>, AskError> {
+/// Reads a cluster's whole list, page by page where it has pages. A page that is too large to be
+/// read is asked for in smaller ones.
+pub(crate) async fn read_list(
+    upstream: &Upstream,
+    errand: &Errand,
+) -> Result<Vec<Observed>, AskError> {
     let dialect = upstream.dialect();
     let mut all = Vec::new();
     let (mut from, mut size, mut skipped) = (0, PAGE, 0);
     for _ in 0..MOST_PAGES {
         let request = dialect.list(from, size);
-        let read = upstream.ask(Operation::ListBatches, &request, errand, |response| dialect.decode_list(response)).await;
+        let read = upstream
+            .ask(Operation::ListBatches, &request, errand, |response| {
+                dialect.decode_list(response)
+            })
+            .await;
         let seen = match read {
-            Err(AskError::Send(error)) if error.is_too_large() && size > 1 && dialect.list_is_paged() => {
+            Err(AskError::Send(error))
+                if error.is_too_large() && size > 1 && dialect.list_is_paged() =>
+            {
                 size = (size / 8).max(1);
                 continue;
             }
             // One batch that is too large by itself must not hide the others.
-            Err(AskError::Send(error)) if error.is_too_large() && skipped < MOST_SKIPPED && dialect.list_is_paged() => {
+            Err(AskError::Send(error))
+                if error.is_too_large() && skipped < MOST_SKIPPED && dialect.list_is_paged() =>
+            {
                 (from, size, skipped) = (from + 1, PAGE, skipped + 1);
                 continue;
             }
@@ -80,11 +97,20 @@ pub(crate) async fn read_list(upstream: &Upstream, errand: &Errand) -> Result<Ve
     Ok(all)
 }
 
-/// Removes the ghost that Livy keeps of a submission that it refused; its name would be taken for ever.
+/// Removes the ghost that Livy keeps of a submission that it refused; its name would be taken for
+/// ever.
 pub(super) async fn remove_leftover(upstream: &Upstream, ghost: &Observed, errand: &Errand) {
     let dialect = upstream.dialect();
-    let request = dialect.delete(BatchRef { upstream_id: &ghost.upstream_id, sent_name: ghost.name.as_deref() });
-    if let Err(error) = upstream.ask(Operation::DeleteBatch, &request, errand, |response| dialect.decode_delete(response)).await {
+    let request = dialect.delete(BatchRef {
+        upstream_id: &ghost.upstream_id,
+        sent_name: ghost.name.as_deref(),
+    });
+    if let Err(error) = upstream
+        .ask(Operation::DeleteBatch, &request, errand, |response| {
+            dialect.decode_delete(response)
+        })
+        .await
+    {
         tracing::warn!(cluster = %upstream.config.name, %error, "the ghost of a refused submission could not be removed");
     }
 }

@@ -1,9 +1,12 @@
-//! One submission, from the decision where it goes to the answer: never lost, never doubled, never guessed at.
+//! One submission, from the decision where it goes to the answer: never lost, never doubled, never
+//! guessed at.
 //!
-//! The order is the promise. *Claim*: a key or a name that is here already is answered before any cluster is considered. *Record*: the registry
-//! has it before a byte is sent. *Send*: once, on a connection of its own. *Resolve*: by the answer, or, when the answer proves nothing, by asking
-//! the cluster (`resolve`). A second cluster is tried only after proof that the first one took nothing. All of it runs in a task of its own
-//! (`attempt`), so that a client that hangs up can't stop it between two of these steps; who waits for it waits on its ticket (`ticket`).
+//! The order is the promise. *Claim*: a key or a name that is here already is answered before any
+//! cluster is considered. *Record*: the registry has it before a byte is sent. *Send*: once, on a
+//! connection of its own. *Resolve*: by the answer, or, when the answer proves nothing, by asking
+//! the cluster (`resolve`). A second cluster is tried only after proof that the first one took
+//! nothing. All of it runs in a task of its own (`attempt`), so that a client that hangs up can't
+//! stop it between two of these steps; who waits for it waits on its ticket (`ticket`).
 
 mod attempt;
 pub mod late;
@@ -31,13 +34,22 @@ pub use ticket::Board;
 use ticket::{Outcome, Ticket};
 
 /// The `outcome` values of `submissions_total`.
-pub const OUTCOMES: [&str; 7] =
-    ["accepted", "rejected_request", "rejected_policy", "rejected_upstream", "ambiguous", "deduplicated", "failed"];
+pub const OUTCOMES: [&str; 7] = [
+    "accepted",
+    "rejected_request",
+    "rejected_policy",
+    "rejected_upstream",
+    "ambiguous",
+    "deduplicated",
+    "failed",
+];
 
-/// How long a client waits, after an answer was lost, for the matter to become clear, before it gets its 201 with `starting`.
+/// How long a client waits, after an answer was lost, for the matter to become clear, before it
+/// gets its 201 with `starting`.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The strictest client that is known gives up reading after 120 s (Kylin); the answer must be under way by then, whatever the cluster does.
+/// The strictest client that is known gives up reading after 120 s (Kylin); the answer must be
+/// under way by then, whatever the cluster does.
 const CLIENT_LIMIT: Duration = Duration::from_secs(110);
 
 /// How often a submission begins anew because what it had joined came to nothing.
@@ -72,14 +84,25 @@ pub async fn submit(
     errand: Arc<Errand>,
 ) -> Result<Reply, ApiError> {
     if gateway.is_draining() {
-        return Err(ApiError::new(Code::Draining, "this gateway is shutting down; nothing was submitted"));
+        return Err(ApiError::new(
+            Code::Draining,
+            "this gateway is shutting down; nothing was submitted",
+        ));
     }
-    let client = Client { gateway, snapshot, submission: Arc::new(submission), errand, began: Instant::now() };
+    let client = Client {
+        gateway,
+        snapshot,
+        submission: Arc::new(submission),
+        errand,
+        began: Instant::now(),
+    };
     for _ in 0..JOINS {
         let joined = match client.here_already().await? {
             Some(entry) => entry,
             None => match client.begin(headers).await? {
-                (Outcome::Created { entry, warnings }, _) => return Ok(client.created(&entry, &warnings)),
+                (Outcome::Created { entry, warnings }, _) => {
+                    return Ok(client.created(&entry, &warnings));
+                }
                 (Outcome::Joined(entry), _) => entry,
             },
         };
@@ -87,7 +110,10 @@ pub async fn submit(
             return answer;
         }
     }
-    Err(ApiError::new(Code::ClusterUnavailable, "what this submission was sent again for came to nothing; nothing was submitted"))
+    Err(ApiError::new(
+        Code::ClusterUnavailable,
+        "what this submission was sent again for came to nothing; nothing was submitted",
+    ))
 }
 
 /// Who waits for a submission.
@@ -102,9 +128,16 @@ struct Client<'a> {
 impl Client<'_> {
     /// Finds what the client's key stands for, before any cluster is considered.
     async fn here_already(&self) -> Result<Option<Arc<Entry>>, ApiError> {
-        let Some(key) = &self.submission.idempotency_key else { return Ok(None) };
+        let Some(key) = &self.submission.idempotency_key else {
+            return Ok(None);
+        };
         let hash = plan::hash(&self.submission);
-        match self.gateway.registry.by_key(&self.submission.principal.user, key, &hash).await {
+        match self
+            .gateway
+            .registry
+            .by_key(&self.submission.principal.user, key, &hash)
+            .await
+        {
             Ok(Some(Intention::Same(entry))) => Ok(Some(entry)),
             Ok(Some(_)) => Err(self.conflict()),
             Ok(None) => Ok(None),
@@ -113,39 +146,69 @@ impl Client<'_> {
     }
 
     fn conflict(&self) -> ApiError {
-        self.gateway.metrics.idempotency_total.with_label_values(&["conflict"]).inc();
-        ApiError::new(Code::IdempotencyConflict, "this Idempotency-Key was used with another submission")
+        self.gateway
+            .metrics
+            .idempotency_total
+            .with_label_values(&["conflict"])
+            .inc();
+        ApiError::new(
+            Code::IdempotencyConflict,
+            "this Idempotency-Key was used with another submission",
+        )
     }
 
     /// Begins the submission, and waits for its outcome.
     async fn begin(&self, headers: &HeaderMap) -> Result<(Outcome, Arc<Ticket>), ApiError> {
-        let (route, plans) = plan::make(self.snapshot, &self.submission, headers, &self.gateway.metrics)?;
+        let (route, plans) = plan::make(
+            self.snapshot,
+            &self.submission,
+            headers,
+            &self.gateway.metrics,
+        )?;
         let ticket = Ticket::new();
         let ambiguous = route.ambiguous;
-        let run = attempt::Run::new(self.gateway, route, self.errand.clone(), self.submission.clone(), ticket.clone());
+        let run = attempt::Run::new(
+            self.gateway,
+            route,
+            self.errand.clone(),
+            self.submission.clone(),
+            ticket.clone(),
+        );
         // From here on a client that hangs up changes nothing.
         self.gateway.tasks.spawn(run.run_to_the_end(plans));
         let outcome = self.wait(&ticket, ambiguous).await?;
         Ok((outcome, ticket))
     }
 
-    /// Waits for the outcome of a submission that was sent before; `None` if it came to nothing, and the client's own may begin.
+    /// Waits for the outcome of a submission that was sent before; `None` if it came to nothing,
+    /// and the client's own may begin.
     async fn join(&self, entry: &Arc<Entry>) -> Option<Result<Reply, ApiError>> {
-        let outcome = if entry.is_open() { "in_progress" } else { "replayed" };
+        let outcome = if entry.is_open() {
+            "in_progress"
+        } else {
+            "replayed"
+        };
         if self.submission.idempotency_key.is_some() {
-            self.gateway.metrics.idempotency_total.with_label_values(&[outcome]).inc();
+            self.gateway
+                .metrics
+                .idempotency_total
+                .with_label_values(&[outcome])
+                .inc();
         }
         self.count(entry, "deduplicated");
         let ambiguous = self.route_of(entry);
         if let Some(ticket) = self.gateway.board.ticket(entry.id) {
             return match self.wait(&ticket, ambiguous).await {
-                Ok(Outcome::Created { entry, warnings }) => Some(Ok(self.created(&entry, &warnings))),
+                Ok(Outcome::Created { entry, warnings }) => {
+                    Some(Ok(self.created(&entry, &warnings)))
+                }
                 Ok(Outcome::Joined(_)) => None,
                 Err(error) => Some(Err(error)),
             };
         }
         if entry.is_open() {
-            // An earlier process began it and lost the request: here it is again, should the first prove absent.
+            // An earlier process began it and lost the request: here it is again, should the first
+            // prove absent.
             plan::hand_over(self.gateway, self.snapshot, &self.submission, entry);
             let _ = timeout(PATIENCE, entry.resolved()).await;
         }
@@ -158,15 +221,25 @@ impl Client<'_> {
             Phase::Refused => None,
             // Proven absent meanwhile: it let go of its key.
             Phase::Detached { upstream_id: None } => None,
-            Phase::Deleted { .. } => {
-                Some(Err(ApiError::new(Code::NotFound, format!("batch {} of this submission was deleted; use a new key", entry.id))))
+            Phase::Deleted { .. } => Some(Err(ApiError::new(
+                Code::NotFound,
+                format!(
+                    "batch {} of this submission was deleted; use a new key",
+                    entry.id
+                ),
+            ))),
+            Phase::Sending | Phase::Bound { .. } | Phase::Detached { .. } => {
+                Some(Ok(self.created(entry, &[])))
             }
-            Phase::Sending | Phase::Bound { .. } | Phase::Detached { .. } => Some(Ok(self.created(entry, &[]))),
         }
     }
 
     fn route_of(&self, entry: &Entry) -> Ambiguous {
-        self.snapshot.routes.iter().find(|route| route.name == entry.route).map_or(Ambiguous::Resolve, |route| route.ambiguous)
+        self.snapshot
+            .routes
+            .iter()
+            .find(|route| route.name == entry.route)
+            .map_or(Ambiguous::Resolve, |route| route.ambiguous)
     }
 
     /// Waits as long as a client does; then answers with what is known, if anything is recorded.
@@ -178,7 +251,9 @@ impl Client<'_> {
             if let Some(answer) = now.answer {
                 return answer;
             }
-            let until = now.unclear.map_or(limit, |since| (since + PATIENCE).min(limit));
+            let until = now
+                .unclear
+                .map_or(limit, |since| (since + PATIENCE).min(limit));
             let hurry = tokio::select! {
                 changed = progress.changed() => match changed {
                     Ok(()) => continue,
@@ -194,7 +269,10 @@ impl Client<'_> {
                         return if ambiguous == Ambiguous::Error {
                             Err(unknown(&entry))
                         } else {
-                            Ok(Outcome::Created { entry, warnings: Vec::new() })
+                            Ok(Outcome::Created {
+                                entry,
+                                warnings: Vec::new(),
+                            })
                         };
                     }
                     // Just resolved: the answer is about to come.
@@ -202,43 +280,67 @@ impl Client<'_> {
                     Err(_) => return Err(unknown(&entry)),
                 },
                 None if ticket.close() => {
-                    let code = if hurry { Code::Draining } else { Code::ClusterUnavailable };
-                    return Err(ApiError::new(code, "nothing was submitted: no cluster answered in time"));
+                    let code = if hurry {
+                        Code::Draining
+                    } else {
+                        Code::ClusterUnavailable
+                    };
+                    return Err(ApiError::new(
+                        code,
+                        "nothing was submitted: no cluster answered in time",
+                    ));
                 }
                 None => {}
             }
             if progress.changed().await.is_err() {
-                return Err(ApiError::new(Code::Internal, "the submission's task ended early; what was sent will be looked up"));
+                return Err(ApiError::new(
+                    Code::Internal,
+                    "the submission's task ended early; what was sent will be looked up",
+                ));
             }
         }
     }
 
     fn created(&self, entry: &Arc<Entry>, warnings: &[String]) -> Reply {
         self.gateway.registry.told(entry);
-        let reply = Reply::ok(&entry.batch()).created(&self.submission.prefix, entry.id.0).from_cluster(
-            &entry.cluster,
-            &entry.route,
-            entry.upstream_id().as_deref(),
-        );
-        warnings.iter().fold(reply, |reply, text| reply.warning(text))
+        let reply = Reply::ok(&entry.batch())
+            .created(&self.submission.prefix, entry.id.0)
+            .from_cluster(&entry.cluster, &entry.route, entry.upstream_id().as_deref());
+        warnings
+            .iter()
+            .fold(reply, |reply, text| reply.warning(text))
     }
 
     fn count(&self, entry: &Entry, outcome: &str) {
-        if self.snapshot.routes.iter().any(|route| route.name == entry.route) {
+        if self
+            .snapshot
+            .routes
+            .iter()
+            .any(|route| route.name == entry.route)
+        {
             let labels = [entry.route.as_str(), entry.cluster.as_str(), outcome];
-            self.gateway.metrics.submissions_total.with_label_values(&labels).inc();
+            self.gateway
+                .metrics
+                .submissions_total
+                .with_label_values(&labels)
+                .inc();
         }
     }
 }
 
 fn unknown(entry: &Entry) -> ApiError {
-    let message =
-        format!("it is not known whether cluster '{}' created the batch; the gateway goes on asking (batch {})", entry.cluster, entry.id);
+    let message = format!(
+        "it is not known whether cluster '{}' created the batch; the gateway goes on asking (batch {})",
+        entry.cluster, entry.id
+    );
     ApiError::new(Code::SubmissionUnknown, message)
 }
 
 /// Makes the answer to a failure of the registry before anything was sent.
 pub fn registry_failed(error: &RegistryError) -> ApiError {
     tracing::error!(%error, "the registry failed");
-    ApiError::new(Code::RegistryUnavailable, "the gateway's registry can't be written; nothing was submitted")
+    ApiError::new(
+        Code::RegistryUnavailable,
+        "the gateway's registry can't be written; nothing was submitted",
+    )
 }

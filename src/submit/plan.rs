@@ -1,4 +1,5 @@
-//! What would be sent where: effective user, unsupported fields and encoding for each candidate, before anything is recorded.
+//! What would be sent where: effective user, unsupported fields and encoding for each candidate,
+//! before anything is recorded.
 
 use std::sync::Arc;
 
@@ -34,10 +35,12 @@ impl Plan {
     }
 }
 
-/// Makes the plans of a submission, best first: clusters that honour everything come before those that drop something.
+/// Makes the plans of a submission, best first: clusters that honour everything come before those
+/// that drop something.
 ///
 /// # Errors
-/// No route, no cluster, an effective user that is not allowed, or fields that no cluster can honour.
+/// No route, no cluster, an effective user that is not allowed, or fields that no cluster can
+/// honour.
 pub(super) fn make(
     snapshot: &Snapshot,
     submission: &Submission,
@@ -47,7 +50,14 @@ pub(super) fn make(
     let mut spec = submission.spec.clone();
     let claims = access::take_claims(&mut spec, submission.do_as.as_deref());
     let pinned = submission.pinned.as_deref();
-    let (route, candidates) = route::choose(&snapshot.routes, &snapshot.upstreams, &submission.principal, &spec, headers, pinned)?;
+    let (route, candidates) = route::choose(
+        &snapshot.routes,
+        &snapshot.upstreams,
+        &submission.principal,
+        &spec,
+        headers,
+        pinned,
+    )?;
     let mut plans = Vec::new();
     let mut first_refusal = None;
     for candidate in candidates {
@@ -61,29 +71,64 @@ pub(super) fn make(
             }
         }
     }
-    plans.sort_by_key(|plan| plan.notes.iter().any(|note| note.action == NoteAction::Dropped));
-    for note in plans.first().into_iter().flat_map(|plan| plan.notes.iter().map(move |note| (plan, note))) {
+    plans.sort_by_key(|plan| {
+        plan.notes
+            .iter()
+            .any(|note| note.action == NoteAction::Dropped)
+    });
+    for note in plans
+        .first()
+        .into_iter()
+        .flat_map(|plan| plan.notes.iter().map(move |note| (plan, note)))
+    {
         let (plan, note) = note;
-        let labels = [plan.upstream.config.flavor.as_str(), note.field.name(), note.action.as_str()];
-        metrics.translation_notes_total.with_label_values(&labels).inc();
+        let labels = [
+            plan.upstream.config.flavor.as_str(),
+            note.field.name(),
+            note.action.as_str(),
+        ];
+        metrics
+            .translation_notes_total
+            .with_label_values(&labels)
+            .inc();
     }
     match (plans.is_empty(), first_refusal) {
         (true, Some((cluster, error))) => {
-            metrics.submissions_total.with_label_values(&[route.name.as_str(), cluster.as_str(), "rejected_policy"]).inc();
+            metrics
+                .submissions_total
+                .with_label_values(&[route.name.as_str(), cluster.as_str(), "rejected_policy"])
+                .inc();
             Err(error)
         }
         _ => Ok((route, plans)),
     }
 }
 
-/// Hands the request of a client that asks again over to whoever asks for the outcome of the first, whose own request is lost.
-pub(super) fn hand_over(gateway: &Gateway, snapshot: &Snapshot, submission: &Submission, entry: &Entry) {
+/// Hands the request of a client that asks again over to whoever asks for the outcome of the first,
+/// whose own request is lost.
+pub(super) fn hand_over(
+    gateway: &Gateway,
+    snapshot: &Snapshot,
+    submission: &Submission,
+    entry: &Entry,
+) {
     let mut spec = submission.spec.clone();
     let claims = access::take_claims(&mut spec, submission.do_as.as_deref());
-    let Some(upstream) = snapshot.upstream_of(entry) else { return };
-    let candidate = Candidate { upstream: upstream.clone(), reason: "pinned" };
-    if let Ok(plan) = plan(snapshot, submission, &spec, &claims, candidate, &entry.lookup.key)
-        && plan.encoded.lookup == entry.lookup
+    let Some(upstream) = snapshot.upstream_of(entry) else {
+        return;
+    };
+    let candidate = Candidate {
+        upstream: upstream.clone(),
+        reason: "pinned",
+    };
+    if let Ok(plan) = plan(
+        snapshot,
+        submission,
+        &spec,
+        &claims,
+        candidate,
+        &entry.lookup.key,
+    ) && plan.encoded.lookup == entry.lookup
     {
         gateway.board.hand_over(entry.id, plan.encoded.request);
     }
@@ -100,10 +145,15 @@ fn plan(
     let config = &candidate.upstream.config;
     let mut spec = spec.clone();
     let mut notes = Vec::new();
-    match snapshot.access.run_as(&submission.principal, config, claims)? {
+    match snapshot
+        .access
+        .run_as(&submission.principal, config, claims)?
+    {
         RunAs::User(user) => spec.proxy_user = Some(user),
         RunAs::Service => {}
-        RunAs::CannotGrant(unsupported) if config.drop_unsupported => notes.push(unsupported.drop_from(&mut spec)),
+        RunAs::CannotGrant(unsupported) if config.drop_unsupported => {
+            notes.push(unsupported.drop_from(&mut spec))
+        }
         RunAs::CannotGrant(unsupported) => return Err(refusal(&config.name, &[unsupported])),
     }
     let dialect = config.flavor.dialect();
@@ -117,21 +167,41 @@ fn plan(
     }
     let encoded = encoded.map_err(|list| refusal(&config.name, &list))?;
     notes.extend(encoded.notes.clone());
-    Ok(Plan { reason: candidate.reason, upstream: candidate.upstream.clone(), spec, encoded, notes })
+    Ok(Plan {
+        reason: candidate.reason,
+        upstream: candidate.upstream.clone(),
+        spec,
+        encoded,
+        notes,
+    })
 }
 
 fn refusal(cluster: &str, list: &[Unsupported]) -> ApiError {
     let sentences = list.iter().map(|one| {
-        let what = one.conf_key.as_ref().map_or_else(|| one.field.name().to_owned(), |key| format!("conf.{key}"));
-        format!("field \"{what}\" can't be honoured by cluster '{cluster}': {}", one.reason)
+        let what = one
+            .conf_key
+            .as_ref()
+            .map_or_else(|| one.field.name().to_owned(), |key| format!("conf.{key}"));
+        format!(
+            "field \"{what}\" can't be honoured by cluster '{cluster}': {}",
+            one.reason
+        )
     });
-    ApiError::new(Code::UnsupportedField, sentences.collect::<Vec<_>>().join("; "))
+    ApiError::new(
+        Code::UnsupportedField,
+        sentences.collect::<Vec<_>>().join("; "),
+    )
 }
 
 /// Returns a hash of everything that makes two submissions the same.
 pub(super) fn hash(submission: &Submission) -> String {
     // The parsed submission, not its bytes: key order and white space make no difference.
-    let text = serde_json::to_vec(&(&submission.spec, &submission.do_as, &submission.pinned)).unwrap_or_default();
+    let text = serde_json::to_vec(&(&submission.spec, &submission.do_as, &submission.pinned))
+        .unwrap_or_default();
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &text);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

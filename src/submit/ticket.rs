@@ -1,4 +1,5 @@
-//! What everybody waits on who waits for one submission: its own client, and those who sent it again. All get the same answer.
+//! What everybody waits on who waits for one submission: its own client, and those who sent it
+//! again. All get the same answer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,7 +46,9 @@ pub(super) struct Ticket {
 
 impl Ticket {
     pub(super) fn new() -> Arc<Ticket> {
-        Arc::new(Ticket { progress: watch::Sender::default() })
+        Arc::new(Ticket {
+            progress: watch::Sender::default(),
+        })
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Progress> {
@@ -60,11 +63,14 @@ impl Ticket {
     }
 
     pub(super) fn is_unclear(&self) {
-        self.progress.send_modify(|progress| progress.unclear = progress.unclear.or_else(|| Some(Instant::now())));
+        self.progress.send_modify(|progress| {
+            progress.unclear = progress.unclear.or_else(|| Some(Instant::now()))
+        });
     }
 
     pub(super) fn answer(&self, answer: Result<Outcome, ApiError>) {
-        self.progress.send_modify(|progress| progress.answer = Some(answer));
+        self.progress
+            .send_modify(|progress| progress.answer = Some(answer));
     }
 
     pub(super) fn answer_if_none(&self, error: ApiError) {
@@ -112,20 +118,33 @@ impl Board {
     /// Puts a submission up; it is taken down when the guard ends, however that comes.
     pub(super) fn put_up(self: &Arc<Self>, id: GatewayId, ticket: &Arc<Ticket>) -> Listed {
         lock(&self.tickets).insert(id, ticket.clone());
-        Listed { board: self.clone(), id, what: What::Ticket }
+        Listed {
+            board: self.clone(),
+            id,
+            what: What::Ticket,
+        }
     }
 
     /// Begins to ask for the outcome; `None` if somebody does already.
-    pub(super) fn begin_asking(self: &Arc<Self>, id: GatewayId, request: Option<UpstreamRequest>) -> Option<Listed> {
+    pub(super) fn begin_asking(
+        self: &Arc<Self>,
+        id: GatewayId,
+        request: Option<UpstreamRequest>,
+    ) -> Option<Listed> {
         let mut open = lock(&self.open);
         if open.contains_key(&id) {
             return None;
         }
         open.insert(id, request);
-        Some(Listed { board: self.clone(), id, what: What::Open })
+        Some(Listed {
+            board: self.clone(),
+            id,
+            what: What::Open,
+        })
     }
 
-    /// Hands over the request of a submission whose outcome is being asked for and whose own request is lost; false if that is not so.
+    /// Hands over the request of a submission whose outcome is being asked for and whose own
+    /// request is lost; false if that is not so.
     pub(super) fn hand_over(&self, id: GatewayId, request: UpstreamRequest) -> bool {
         match lock(&self.open).get_mut(&id) {
             Some(slot) => {

@@ -1,4 +1,5 @@
-//! Opening one connection to a cluster: name, TCP, TLS, all within one deadline, each failure with its own word.
+//! Opening one connection to a cluster: name, TCP, TLS, all within one deadline, each failure with
+//! its own word.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -70,8 +71,14 @@ impl Service<Uri> for Connector {
         let Connector { tls, limit, open } = self.clone();
         Box::pin(async move {
             match tokio::time::timeout(limit, connect(uri, tls)).await {
-                Ok(result) => result.map(|stream| Link { stream, _open: Held::new(&open) }),
-                Err(_) => Err(ConnectError { reason: "timeout_connect", detail: format!("not connected within {limit:?}") }),
+                Ok(result) => result.map(|stream| Link {
+                    stream,
+                    _open: Held::new(&open),
+                }),
+                Err(_) => Err(ConnectError {
+                    reason: "timeout_connect",
+                    detail: format!("not connected within {limit:?}"),
+                }),
             }
         })
     }
@@ -80,11 +87,22 @@ impl Service<Uri> for Connector {
 async fn connect(uri: Uri, tls: Option<ClientTls>) -> Result<Stream, ConnectError> {
     let fail = |reason, detail: String| ConnectError { reason, detail };
     let https = uri.scheme_str() == Some("https");
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let host = uri
+        .host()
+        .unwrap_or_default()
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
     let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
-    let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), port)).await.map_err(|error| fail("dns", error.to_string()))?.collect();
-    let tcp = TcpStream::connect(addresses.as_slice()).await.map_err(|error| fail("connect", error.to_string()))?;
-    // Requests are small and complete: waiting for more bytes only adds delay. Failing to set it costs nothing but that.
+    let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), port))
+        .await
+        .map_err(|error| fail("dns", error.to_string()))?
+        .collect();
+    let tcp = TcpStream::connect(addresses.as_slice())
+        .await
+        .map_err(|error| fail("connect", error.to_string()))?;
+    // Requests are small and complete: waiting for more bytes only adds delay. Failing to set it
+    // costs nothing but that.
     let _ = tcp.set_nodelay(true);
     if !https {
         return Ok(Stream::Plain(TokioIo::new(tcp)));
@@ -92,7 +110,11 @@ async fn connect(uri: Uri, tls: Option<ClientTls>) -> Result<Stream, ConnectErro
     let tls = tls.ok_or_else(|| fail("tls", "TLS is not set up for this connection".into()))?;
     let name = tls.server_name.unwrap_or(host);
     let name = ServerName::try_from(name).map_err(|error| fail("tls", error.to_string()))?;
-    let stream = tls.connector.connect(name, tcp).await.map_err(|error| fail("tls", error.to_string()))?;
+    let stream = tls
+        .connector
+        .connect(name, tcp)
+        .await
+        .map_err(|error| fail("tls", error.to_string()))?;
     Ok(Stream::Tls(Box::new(TokioIo::new(stream))))
 }
 
@@ -100,14 +122,20 @@ impl Connection for Link {
     fn connected(&self) -> Connected {
         match &self.stream {
             Stream::Plain(_) => Connected::new(),
-            Stream::Tls(stream) if stream.inner().get_ref().1.alpn_protocol() == Some(b"h2") => Connected::new().negotiated_h2(),
+            Stream::Tls(stream) if stream.inner().get_ref().1.alpn_protocol() == Some(b"h2") => {
+                Connected::new().negotiated_h2()
+            }
             Stream::Tls(_) => Connected::new(),
         }
     }
 }
 
 impl Read for Link {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
         match &mut self.get_mut().stream {
             Stream::Plain(io) => Pin::new(io).poll_read(cx, buf),
             Stream::Tls(io) => Pin::new(io.as_mut()).poll_read(cx, buf),
@@ -116,7 +144,11 @@ impl Read for Link {
 }
 
 impl Write for Link {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         match &mut self.get_mut().stream {
             Stream::Plain(io) => Pin::new(io).poll_write(cx, buf),
             Stream::Tls(io) => Pin::new(io.as_mut()).poll_write(cx, buf),

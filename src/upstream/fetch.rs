@@ -22,7 +22,8 @@ pub struct Fetcher(Client<Connector, Empty<Bytes>>);
 impl Fetcher {
     /// Makes a fetcher that trusts the system's roots.
     pub fn new() -> Self {
-        let connector = Connector::new(tls::system_client(), Duration::from_secs(3), Arc::default());
+        let connector =
+            Connector::new(tls::system_client(), Duration::from_secs(3), Arc::default());
         Fetcher(Client::builder(TokioExecutor::new()).build(connector))
     }
 
@@ -32,14 +33,23 @@ impl Fetcher {
     /// Why there is none, in a sentence.
     pub async fn get(&self, uri: &http::Uri) -> Result<Bytes, String> {
         let fetch = async {
-            let response = self.0.get(uri.clone()).await.map_err(|error| super::chain(&error))?;
+            let response = self
+                .0
+                .get(uri.clone())
+                .await
+                .map_err(|error| super::chain(&error))?;
             if !response.status().is_success() {
                 return Err(format!("{uri} answered {}", response.status().as_u16()));
             }
-            let body = Limited::new(response.into_body(), LARGEST).collect().await.map_err(|error| error.to_string())?;
+            let body = Limited::new(response.into_body(), LARGEST)
+                .collect()
+                .await
+                .map_err(|error| error.to_string())?;
             Ok(body.to_bytes())
         };
-        tokio::time::timeout(LIMIT, fetch).await.unwrap_or_else(|_| Err(format!("{uri} did not answer within {LIMIT:?}")))
+        tokio::time::timeout(LIMIT, fetch)
+            .await
+            .unwrap_or_else(|_| Err(format!("{uri} did not answer within {LIMIT:?}")))
     }
 }
 

@@ -1,6 +1,8 @@
-//! Whether a cluster is alive: probes with thresholds, and the state that follows from them and from the configuration.
+//! Whether a cluster is alive: probes with thresholds, and the state that follows from them and
+//! from the configuration.
 //!
-//! A cluster counts as alive until probes say otherwise, so that a gateway that has just started serves at once.
+//! A cluster counts as alive until probes say otherwise, so that a gateway that has just started
+//! serves at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -35,8 +37,15 @@ impl Health {
         };
         let labels = [health.name.as_str()];
         health.metrics.cluster_up.with_label_values(&labels).set(1);
-        health.metrics.cluster_live_batches.with_label_values(&labels);
-        health.metrics.cluster_insecure_tls.with_label_values(&labels).set(config.tls.insecure_skip_verify.into());
+        health
+            .metrics
+            .cluster_live_batches
+            .with_label_values(&labels);
+        health
+            .metrics
+            .cluster_insecure_tls
+            .with_label_values(&labels)
+            .set(config.tls.insecure_skip_verify.into());
         health.show();
         health
     }
@@ -69,22 +78,34 @@ impl Health {
     /// Takes a probe's verdict.
     pub fn judge(&self, verdict: &Result<(), String>) {
         let up = verdict.is_ok();
-        self.metrics.cluster_up.with_label_values(&[self.name.as_str()]).set(up.into());
+        self.metrics
+            .cluster_up
+            .with_label_values(&[self.name.as_str()])
+            .set(up.into());
         if up == self.is_alive() {
             self.streak.store(0, Ordering::Relaxed);
             return;
         }
         let streak = self.streak.fetch_add(1, Ordering::Relaxed) + 1;
-        let enough = if up { self.thresholds.healthy_after } else { self.thresholds.unhealthy_after };
+        let enough = if up {
+            self.thresholds.healthy_after
+        } else {
+            self.thresholds.unhealthy_after
+        };
         if streak < enough {
             return;
         }
         self.alive.store(up, Ordering::Relaxed);
         self.streak.store(0, Ordering::Relaxed);
-        self.metrics.cluster_transitions_total.with_label_values(&[self.name.as_str(), self.state(), "probe"]).inc();
+        self.metrics
+            .cluster_transitions_total
+            .with_label_values(&[self.name.as_str(), self.state(), "probe"])
+            .inc();
         match verdict {
             Ok(()) => tracing::info!(cluster = %self.name, "the cluster is alive again"),
-            Err(why) => tracing::warn!(cluster = %self.name, %why, "the cluster does not answer its probes"),
+            Err(why) => {
+                tracing::warn!(cluster = %self.name, %why, "the cluster does not answer its probes")
+            }
         }
         self.show();
     }
@@ -92,7 +113,10 @@ impl Health {
     fn show(&self) {
         for state in STATES {
             let here = i64::from(self.state() == state);
-            self.metrics.cluster_state.with_label_values(&[self.name.as_str(), state]).set(here);
+            self.metrics
+                .cluster_state
+                .with_label_values(&[self.name.as_str(), state])
+                .set(here);
         }
     }
 }

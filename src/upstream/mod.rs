@@ -1,8 +1,9 @@
 //! Clusters as the gateway reaches them: connections, TLS, credentials, time limits, health.
 //!
-//! Owns every byte that leaves for a cluster and the proof of how far a request got ([`SendError`]). Leaves what the bytes mean to the
-//! dialect, and what to do after a failure to `submit` and `batches`. A client's own headers never come this far: what is sent is made
-//! here from nothing.
+//! Owns every byte that leaves for a cluster and the proof of how far a request got
+//! ([`SendError`]). Leaves what the bytes mean to the dialect, and what to do after a failure to
+//! `submit` and `batches`. A client's own headers never come this far: what is sent is made here
+//! from nothing.
 
 pub mod connect;
 pub mod fetch;
@@ -46,7 +47,8 @@ pub struct Upstream {
     /// When its list was last read.
     pub listed: Mutex<Option<Instant>>,
     transport: Box<dyn Transport>,
-    /// The highest id that the cluster was seen to have given, -1 before its first one; [`UNKNOWN`] if that is not known.
+    /// The highest id that the cluster was seen to have given, -1 before its first one; [`UNKNOWN`]
+    /// if that is not known.
     highest: AtomicI64,
     /// Whether the last read was refused because of our login.
     refuses_login: AtomicBool,
@@ -87,18 +89,32 @@ pub struct Whereabouts {
 impl Errand {
     /// Makes the errand of a client's request.
     pub fn new(request_id: String, traceparent: Option<HeaderValue>, client: IpAddr) -> Self {
-        Errand { request_id, traceparent, client: Some(client), ..Errand::default() }
+        Errand {
+            request_id,
+            traceparent,
+            client: Some(client),
+            ..Errand::default()
+        }
     }
 
     /// Notes where the request goes.
     pub fn goes_to(&self, route: &str, cluster: &str) {
-        let mut whereabouts = self.whereabouts.lock().unwrap_or_else(PoisonError::into_inner);
-        *whereabouts = Whereabouts { route: Some(route.to_owned()), cluster: Some(cluster.to_owned()) };
+        let mut whereabouts = self
+            .whereabouts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *whereabouts = Whereabouts {
+            route: Some(route.to_owned()),
+            cluster: Some(cluster.to_owned()),
+        };
     }
 
     /// Returns where the request went.
     pub fn whereabouts(&self) -> Whereabouts {
-        self.whereabouts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.whereabouts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -116,7 +132,11 @@ pub struct Answer {
 impl Answer {
     /// Returns it as the dialect wants it.
     pub fn as_response(&self) -> UpstreamResponse<'_> {
-        UpstreamResponse { status: self.status, content_type: self.content_type.as_deref(), body: &self.body }
+        UpstreamResponse {
+            status: self.status,
+            content_type: self.content_type.as_deref(),
+            body: &self.body,
+        }
     }
 }
 
@@ -144,7 +164,13 @@ pub enum SendError {
 impl SendError {
     /// Tells whether the answer was too large to be read.
     pub fn is_too_large(&self) -> bool {
-        matches!(self, SendError::MaybeSent { reason: "body_limit", .. })
+        matches!(
+            self,
+            SendError::MaybeSent {
+                reason: "body_limit",
+                ..
+            }
+        )
     }
 }
 
@@ -168,12 +194,18 @@ impl Upstream {
     }
 
     /// Makes a cluster that is reached by a transport of the caller's.
-    pub fn over(transport: Box<dyn Transport>, open: Arc<AtomicI64>, config: Cluster, metrics: Arc<Metrics>) -> Self {
+    pub fn over(
+        transport: Box<dyn Transport>,
+        open: Arc<AtomicI64>,
+        config: Cluster,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let authorization = authorization(&config.credentials);
         let handles = ClusterMetrics::new(&metrics, &config.name, config.flavor.as_str());
         let health = Health::new(&config, metrics.clone());
         // An authority is made of visible ASCII.
-        let host = HeaderValue::from_str(config.base.authority.as_str()).unwrap_or(HeaderValue::from_static("localhost"));
+        let host = HeaderValue::from_str(config.base.authority.as_str())
+            .unwrap_or(HeaderValue::from_static("localhost"));
         Upstream {
             transport,
             highest: AtomicI64::new(UNKNOWN),
@@ -190,7 +222,8 @@ impl Upstream {
         }
     }
 
-    /// Notes that the cluster just gave an id, if it counts: the newest is the highest, also when it has begun to count again.
+    /// Notes that the cluster just gave an id, if it counts: the newest is the highest, also when
+    /// it has begun to count again.
     pub fn gave_id(&self, upstream_id: &str) {
         if let Ok(id) = upstream_id.parse() {
             self.highest.store(id, Ordering::Relaxed);
@@ -209,7 +242,8 @@ impl Upstream {
 
     fn note_login(&self, operation: Operation, answer: &Answer) {
         if operation != Operation::CreateBatch {
-            self.refuses_login.store(matches!(answer.status, 401 | 403), Ordering::Relaxed);
+            self.refuses_login
+                .store(matches!(answer.status, 401 | 403), Ordering::Relaxed);
         }
     }
 
@@ -235,11 +269,20 @@ impl Upstream {
     ///
     /// # Errors
     /// How far the request got.
-    pub async fn send(&self, operation: Operation, request: &UpstreamRequest, errand: &Errand) -> Result<Answer, SendError> {
+    pub async fn send(
+        &self,
+        operation: Operation,
+        request: &UpstreamRequest,
+        errand: &Errand,
+    ) -> Result<Answer, SendError> {
         let limit = match operation {
             Operation::CreateBatch if request.body.is_some() => self.config.timeouts.create_batch,
             // A Livy on YARN may wait two minutes for an application id before it kills.
-            Operation::DeleteBatch => self.config.timeouts.create_batch.max(self.config.timeouts.response),
+            Operation::DeleteBatch => self
+                .config
+                .timeouts
+                .create_batch
+                .max(self.config.timeouts.response),
             _ => self.config.timeouts.response,
         };
         self.send_within(operation, request, errand, limit).await
@@ -252,7 +295,17 @@ impl Upstream {
         errand: &Errand,
         limit: Duration,
     ) -> Result<Answer, SendError> {
-        self.exchange(operation, self.http_request(&format!("{}{}", self.config.base, request.path), request, errand)?, errand, limit).await
+        self.exchange(
+            operation,
+            self.http_request(
+                &format!("{}{}", self.config.base, request.path),
+                request,
+                errand,
+            )?,
+            errand,
+            limit,
+        )
+        .await
     }
 
     async fn exchange(
@@ -263,21 +316,35 @@ impl Upstream {
         limit: Duration,
     ) -> Result<Answer, SendError> {
         let started = Instant::now();
-        let exchange = self.transport.exchange(request, operation == Operation::CreateBatch);
+        let exchange = self
+            .transport
+            .exchange(request, operation == Operation::CreateBatch);
         let _active = Held::new(&self.active);
         let result = match tokio::time::timeout(limit, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(SendError::MaybeSent { reason: "timeout_response", detail: format!("no answer within {limit:?}") }),
+            Err(_) => Err(SendError::MaybeSent {
+                reason: "timeout_response",
+                detail: format!("no answer within {limit:?}"),
+            }),
         };
         if let Ok(answer) = &result {
             self.note_login(operation, answer);
         }
         let waited = started.elapsed();
-        errand.waited_us.fetch_add(u64::try_from(waited.as_micros()).unwrap_or(0), Ordering::Relaxed);
+        errand.waited_us.fetch_add(
+            u64::try_from(waited.as_micros()).unwrap_or(0),
+            Ordering::Relaxed,
+        );
         let code = result.as_ref().ok().map(|answer| answer.status);
-        self.handles.answered(&self.metrics, operation, code, waited.as_secs_f64());
-        errand.upstream_status.store(code.unwrap_or(0).into(), Ordering::Relaxed);
-        if let Err(SendError::NotSent { reason, detail } | SendError::MaybeSent { reason, detail }) = &result {
+        self.handles
+            .answered(&self.metrics, operation, code, waited.as_secs_f64());
+        errand
+            .upstream_status
+            .store(code.unwrap_or(0).into(), Ordering::Relaxed);
+        if let Err(
+            SendError::NotSent { reason, detail } | SendError::MaybeSent { reason, detail },
+        ) = &result
+        {
             self.handles.failed(reason);
             tracing::debug!(cluster = %self.config.name, operation = operation.as_str(), reason, detail, "no answer from the cluster");
         }
@@ -290,12 +357,27 @@ impl Upstream {
     /// How far the request got.
     pub async fn read_beside(&self, path: &str, errand: &Errand) -> Result<Answer, SendError> {
         let base = &self.config.base;
-        let uri = format!("{}://{}{path}", if base.https { "https" } else { "http" }, base.authority);
+        let uri = format!(
+            "{}://{}{path}",
+            if base.https { "https" } else { "http" },
+            base.authority
+        );
         let request = self.http_request(&uri, &UpstreamRequest::get(path), errand)?;
-        self.exchange(Operation::Other, request, errand, self.config.timeouts.response).await
+        self.exchange(
+            Operation::Other,
+            request,
+            errand,
+            self.config.timeouts.response,
+        )
+        .await
     }
 
-    fn http_request(&self, uri: &str, request: &UpstreamRequest, errand: &Errand) -> Result<Request<Full<Bytes>>, SendError> {
+    fn http_request(
+        &self,
+        uri: &str,
+        request: &UpstreamRequest,
+        errand: &Errand,
+    ) -> Result<Request<Full<Bytes>>, SendError> {
         let method = match request.method {
             wire::Method::Get => Method::GET,
             wire::Method::Post => Method::POST,
@@ -305,10 +387,16 @@ impl Upstream {
             .uri(uri)
             .header(HOST, &self.host)
             .header(ACCEPT, "application/json")
-            .header(USER_AGENT, concat!("livy-gateway/", env!("CARGO_PKG_VERSION")));
+            .header(
+                USER_AGENT,
+                concat!("livy-gateway/", env!("CARGO_PKG_VERSION")),
+            );
         if method != Method::GET {
-            // Livy's CSRF filter wants the first one, that of Knox the second; both look at presence only.
-            builder = builder.header("x-requested-by", "livy-gateway").header("x-xsrf-header", "livy-gateway");
+            // Livy's CSRF filter wants the first one, that of Knox the second; both look at
+            // presence only.
+            builder = builder
+                .header("x-requested-by", "livy-gateway")
+                .header("x-xsrf-header", "livy-gateway");
         }
         if let Some(authorization) = &self.authorization {
             builder = builder.header(AUTHORIZATION, authorization);
@@ -330,10 +418,14 @@ impl Upstream {
             None => Full::default(),
         };
         let request = builder.method(method).body(body);
-        request.map_err(|error| SendError::NotSent { reason: "protocol", detail: error.to_string() })
+        request.map_err(|error| SendError::NotSent {
+            reason: "protocol",
+            detail: error.to_string(),
+        })
     }
 
-    /// Asks something that may be asked twice, and reads the answer. A connection that was lost on the way costs one more try.
+    /// Asks something that may be asked twice, and reads the answer. A connection that was lost on
+    /// the way costs one more try.
     ///
     /// # Errors
     /// No answer, or one that is a refusal.
@@ -345,9 +437,25 @@ impl Upstream {
         read: impl Fn(&UpstreamResponse<'_>) -> Result<T, UpstreamFault>,
     ) -> Result<T, AskError> {
         let mut answer = self.send(operation, request, errand).await;
-        if matches!(answer, Err(SendError::MaybeSent { reason: "reset", .. } | SendError::NotSent { reason: "reset", .. })) {
+        if matches!(
+            answer,
+            Err(SendError::MaybeSent {
+                reason: "reset",
+                ..
+            } | SendError::NotSent {
+                reason: "reset",
+                ..
+            })
+        ) {
             answer = self.send(operation, request, errand).await;
-            self.count_retry(operation, if answer.is_ok() { "recovered" } else { "exhausted" });
+            self.count_retry(
+                operation,
+                if answer.is_ok() {
+                    "recovered"
+                } else {
+                    "exhausted"
+                },
+            );
         }
         let answer = answer?;
         read(&answer.as_response()).map_err(|fault| {
@@ -356,10 +464,14 @@ impl Upstream {
         })
     }
 
-    /// Counts a request that was sent again, or (`unsafe`) would have been if that could not double a job.
+    /// Counts a request that was sent again, or (`unsafe`) would have been if that could not double
+    /// a job.
     pub fn count_retry(&self, operation: Operation, outcome: &str) {
         let labels = [self.config.name.as_str(), operation.as_str(), outcome];
-        self.metrics.upstream_retries_total.with_label_values(&labels).inc();
+        self.metrics
+            .upstream_retries_total
+            .with_label_values(&labels)
+            .inc();
     }
 
     /// Brings the connection gauges up to date.
@@ -367,15 +479,25 @@ impl Upstream {
         let open = self.open.load(Ordering::Relaxed);
         let active = self.active.load(Ordering::Relaxed).min(open);
         for (state, count) in [("active", active), ("idle", open - active)] {
-            self.metrics.upstream_connections.with_label_values(&[self.config.name.as_str(), state]).set(count);
+            self.metrics
+                .upstream_connections
+                .with_label_values(&[self.config.name.as_str(), state])
+                .set(count);
         }
     }
 
     /// Counts an answer that could not be read.
     pub fn count_fault(&self, operation: Operation, fault: &UpstreamFault) {
         if fault.kind == livy_dialect::FaultKind::Unreadable {
-            let labels = [self.config.flavor.as_str(), operation.as_str(), fault.kind.as_str()];
-            self.metrics.translation_errors_total.with_label_values(&labels).inc();
+            let labels = [
+                self.config.flavor.as_str(),
+                operation.as_str(),
+                fault.kind.as_str(),
+            ];
+            self.metrics
+                .translation_errors_total
+                .with_label_values(&labels)
+                .inc();
         }
     }
 
@@ -386,8 +508,18 @@ impl Upstream {
     pub async fn probe(&self) -> Result<(), String> {
         let errand = Errand::default();
         let request = self.dialect().probe();
-        match self.send_within(Operation::Other, &request, &errand, self.config.health.timeout).await {
-            Ok(answer) if answer.as_response().is_success() && !answer.as_response().is_html() => Ok(()),
+        match self
+            .send_within(
+                Operation::Other,
+                &request,
+                &errand,
+                self.config.health.timeout,
+            )
+            .await
+        {
+            Ok(answer) if answer.as_response().is_success() && !answer.as_response().is_html() => {
+                Ok(())
+            }
             Ok(answer) => Err(format!("it answered {}", answer.status)),
             Err(error) => Err(error.to_string()),
         }
@@ -415,7 +547,10 @@ fn authorization(credentials: &Credentials) -> Option<HeaderValue> {
     let text = match credentials {
         Credentials::None => return None,
         Credentials::Basic { username, password } => {
-            format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose_secret())))
+            format!(
+                "Basic {}",
+                STANDARD.encode(format!("{username}:{}", password.expose_secret()))
+            )
         }
         Credentials::Bearer(token) => format!("Bearer {}", token.expose_secret().trim()),
     };

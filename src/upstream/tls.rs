@@ -23,17 +23,22 @@ pub struct ClientTls {
 
 impl std::fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClientTls").field("server_name", &self.server_name).finish_non_exhaustive()
+        f.debug_struct("ClientTls")
+            .field("server_name", &self.server_name)
+            .finish_non_exhaustive()
     }
 }
 
 /// Returns the one crypto provider of the process.
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())).clone()
+    PROVIDER
+        .get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .clone()
 }
 
-/// The system's roots, read once; Mozilla's where the system has none (a container without a certificate package).
+/// The system's roots, read once; Mozilla's where the system has none (a container without a
+/// certificate package).
 fn system_roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     ROOTS
@@ -49,13 +54,19 @@ fn system_roots() -> Arc<RootCertStore> {
 }
 
 /// Makes the TLS of a cluster. `path` is where the cluster stands in the file, for problems.
-pub fn client(config: &ClusterTls, path: &[&str], problems: &mut Vec<BuildProblem>) -> Option<ClientTls> {
+pub fn client(
+    config: &ClusterTls,
+    path: &[&str],
+    problems: &mut Vec<BuildProblem>,
+) -> Option<ClientTls> {
     let at = |key: &'static str| [path, &["tls", key]].concat();
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("the provider of this crate supports TLS 1.2 and 1.3");
     let builder = if config.insecure_skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAnything(provider())))
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AcceptAnything(provider())))
     } else {
         let roots = match &config.ca_file {
             None => system_roots(),
@@ -66,7 +77,11 @@ pub fn client(config: &ClusterTls, path: &[&str], problems: &mut Vec<BuildProble
                     Arc::new(store)
                 }
                 Err(why) => {
-                    problems.push(BuildProblem::new(&at("ca_file"), why, "name a PEM file with the CA's certificate"));
+                    problems.push(BuildProblem::new(
+                        &at("ca_file"),
+                        why,
+                        "name a PEM file with the CA's certificate",
+                    ));
                     return None;
                 }
             },
@@ -78,18 +93,29 @@ pub fn client(config: &ClusterTls, path: &[&str], problems: &mut Vec<BuildProble
         Some((cert, key)) => {
             let made = certificates(cert)
                 .and_then(|chain| Ok((chain, private_key(key)?)))
-                .and_then(|(chain, key)| builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string()));
+                .and_then(|(chain, key)| {
+                    builder
+                        .with_client_auth_cert(chain, key)
+                        .map_err(|error| error.to_string())
+                });
             match made {
                 Ok(tls) => tls,
                 Err(why) => {
-                    problems.push(BuildProblem::new(&at("cert_file"), why, "name PEM files of a certificate and its key"));
+                    problems.push(BuildProblem::new(
+                        &at("cert_file"),
+                        why,
+                        "name PEM files of a certificate and its key",
+                    ));
                     return None;
                 }
             }
         }
     };
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Some(ClientTls { connector: Arc::new(tls).into(), server_name: config.server_name.clone() })
+    Some(ClientTls {
+        connector: Arc::new(tls).into(),
+        server_name: config.server_name.clone(),
+    })
 }
 
 /// Makes TLS that trusts the system's roots, for key sets.
@@ -102,7 +128,8 @@ pub fn system_client() -> Option<ClientTls> {
 /// # Errors
 /// Why there are none, in a sentence.
 pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = std::fs::read(file).map_err(|error| format!("can't read {}: {error}", file.display()))?;
+    let text =
+        std::fs::read(file).map_err(|error| format!("can't read {}: {error}", file.display()))?;
     let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match list {
         Ok(list) if !list.is_empty() => Ok(list),
@@ -116,8 +143,10 @@ pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String>
 /// # Errors
 /// Why there is none, in a sentence.
 pub fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let text = std::fs::read(file).map_err(|error| format!("can't read {}: {error}", file.display()))?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|_| format!("{} holds no private key", file.display()))
+    let text =
+        std::fs::read(file).map_err(|error| format!("can't read {}: {error}", file.display()))?;
+    PrivateKeyDer::from_pem_slice(&text)
+        .map_err(|_| format!("{} holds no private key", file.display()))
 }
 
 /// `insecure_skip_verify`: any certificate will do; signatures are still checked.
@@ -142,7 +171,12 @@ impl ServerCertVerifier for AcceptAnything {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -151,7 +185,12 @@ impl ServerCertVerifier for AcceptAnything {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

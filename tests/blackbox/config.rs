@@ -27,7 +27,10 @@ fn every_problem_of_a_file_is_told_at_once() {
         insta::assert_snapshot!(file, problems(&format!("{file}.yaml")));
     }
     let (status, _, told) = run(&["check", "-c", "nosuch.yaml"], &fixtures());
-    assert!(status == 1 && told.contains("can't read the file"), "{told}");
+    assert!(
+        status == 1 && told.contains("can't read the file"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -35,7 +38,8 @@ fn files_that_the_file_names_are_opened() {
     // A missing secret is found with the values; the rest once those are right.
     let first = problems("files.yaml");
     assert!(
-        first.contains("clusters.b.credentials.bearer.token: can't read the secret file") && first.contains("files.yaml:9:"),
+        first.contains("clusters.b.credentials.bearer.token: can't read the secret file")
+            && first.contains("files.yaml:9:"),
         "{first}"
     );
     let folder = tempfile::tempdir().expect("a folder");
@@ -43,7 +47,11 @@ fn files_that_the_file_names_are_opened() {
         std::fs::copy(fixtures().join(name), folder.path().join(name)).expect("copies");
     }
     let text = std::fs::read_to_string(fixtures().join("files.yaml")).expect("is there");
-    std::fs::write(folder.path().join("routes.yaml"), text.replace("nosuch.token", "not-keys.json")).expect("is writable");
+    std::fs::write(
+        folder.path().join("routes.yaml"),
+        text.replace("nosuch.token", "not-keys.json"),
+    )
+    .expect("is writable");
     let (status, _, told) = run(&["check"], folder.path());
     assert_eq!(status, 1);
     for part in [
@@ -62,49 +70,103 @@ fn files_that_the_file_names_are_opened() {
 
 #[test]
 fn problems_come_as_json_too() {
-    let (status, out, _) = run(&["check", "-c", "typos.yaml", "--format", "json"], &fixtures());
+    let (status, out, _) = run(
+        &["check", "-c", "typos.yaml", "--format", "json"],
+        &fixtures(),
+    );
     assert_eq!(status, 1);
     let told: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(told["ok"], false);
     let first = &told["problems"][0];
-    assert_eq!((first["path"].as_str(), first["line"].as_u64(), first["column"].as_u64()), (Some("server"), Some(1), Some(1)), "{told}");
-    assert!(told["problems"].as_array().expect("a list").iter().any(|one| one["remedy"] == "did you mean `listen`?"));
+    assert_eq!(
+        (
+            first["path"].as_str(),
+            first["line"].as_u64(),
+            first["column"].as_u64()
+        ),
+        (Some("server"), Some(1), Some(1)),
+        "{told}"
+    );
+    assert!(
+        told["problems"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .any(|one| one["remedy"] == "did you mean `listen`?")
+    );
 }
 
 #[test]
 fn the_shipped_file_is_valid_and_names_every_key() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = std::fs::read_to_string(root().join("routes.yaml")).expect("is there");
-    assert!(text.starts_with("# yaml-language-server: $schema="), "the modeline comes first");
+    assert!(
+        text.starts_with("# yaml-language-server: $schema="),
+        "the modeline comes first"
+    );
     std::fs::write(folder.path().join("routes.yaml"), &text).expect("is writable");
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let made =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
     std::fs::write(folder.path().join("tls.crt"), made.cert.pem()).expect("is writable");
-    std::fs::write(folder.path().join("tls.key"), made.signing_key.serialize_pem()).expect("is writable");
-    std::fs::write(folder.path().join("users.htpasswd"), "ann:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n").expect("is writable");
+    std::fs::write(
+        folder.path().join("tls.key"),
+        made.signing_key.serialize_pem(),
+    )
+    .expect("is writable");
+    std::fs::write(
+        folder.path().join("users.htpasswd"),
+        "ann:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n",
+    )
+    .expect("is writable");
     let (status, out, err) = run(&["check"], folder.path());
     assert_eq!((status, out.as_str()), (0, "routes.yaml: ok\n"), "{err}");
     // Commented or not, each key of the schema stands in the reference.
     let schema = livy_gateway::config::schema();
     let mut missing = Vec::new();
-    for (owner, definition) in schema["$defs"].as_object().expect("definitions").iter().chain([(&"top".to_owned(), &schema)]) {
-        for key in definition["properties"].as_object().into_iter().flatten().map(|(key, _)| key) {
+    for (owner, definition) in schema["$defs"]
+        .as_object()
+        .expect("definitions")
+        .iter()
+        .chain([(&"top".to_owned(), &schema)])
+    {
+        for key in definition["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, _)| key)
+        {
             if !text.contains(&format!("{key}:")) {
                 missing.push(format!("{owner}.{key}"));
             }
         }
     }
-    assert_eq!(missing, Vec::<String>::new(), "keys that routes.yaml does not show");
+    assert_eq!(
+        missing,
+        Vec::<String>::new(),
+        "keys that routes.yaml does not show"
+    );
 }
 
 #[test]
 fn the_commented_half_of_the_shipped_file_is_valid_too() {
-    // Uncommented, the reference must still have the right keys and types; only files and references may be missing.
+    // Uncommented, the reference must still have the right keys and types; only files and
+    // references may be missing.
     let text = std::fs::read_to_string(root().join("routes.yaml")).expect("is there");
-    let uncommented: String = text.lines().map(|line| format!("{}\n", line.replacen("#~ ", "", 1))).collect();
+    let uncommented: String = text
+        .lines()
+        .map(|line| format!("{}\n", line.replacen("#~ ", "", 1)))
+        .collect();
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("routes.yaml"), uncommented).expect("is writable");
     let (_, _, told) = run(&["check"], folder.path());
-    for word in ["unknown key", "expected ", "duplicate", "not supported", "not valid YAML", "is none of"] {
+    for word in [
+        "unknown key",
+        "expected ",
+        "duplicate",
+        "not supported",
+        "not valid YAML",
+        "is none of",
+    ] {
         assert!(!told.contains(word), "{told}");
     }
 }
@@ -114,7 +176,10 @@ fn the_schema_in_the_repository_is_the_programs() {
     let (status, out, _) = run(&["schema"], root());
     assert_eq!(status, 0);
     let kept = std::fs::read_to_string(root().join("docs/routes.schema.json")).unwrap_or_default();
-    assert!(out == kept, "docs/routes.schema.json is out of date: cargo run -- schema > docs/routes.schema.json");
+    assert!(
+        out == kept,
+        "docs/routes.schema.json is out of date: cargo run -- schema > docs/routes.schema.json"
+    );
 }
 
 #[test]
@@ -122,12 +187,27 @@ fn probing_asks_every_cluster() {
     let clusters = Clusters::start();
     let scene = Scene::new(&clusters);
     let path = scene.write();
-    let (status, out, err) = run(&["check", "--probe", "-c", path.to_str().expect("UTF-8")], root());
+    let (status, out, err) = run(
+        &["check", "--probe", "-c", path.to_str().expect("UTF-8")],
+        root(),
+    );
     assert_eq!(status, 0, "{out}{err}");
-    assert_eq!(out.lines().filter(|line| line.starts_with("cluster ") && line.ends_with(": ok")).count(), 5, "{out}");
+    assert_eq!(
+        out.lines()
+            .filter(|line| line.starts_with("cluster ") && line.ends_with(": ok"))
+            .count(),
+        5,
+        "{out}"
+    );
     clusters.fault("ibm", serde_json::json!({"answer": {"status": 401}}));
-    let (status, out, err) = run(&["check", "--probe", "-c", path.to_str().expect("UTF-8")], root());
-    assert!(status == 1 && out.contains("it answered 401") && err.contains("1 of the probes failed"), "{out}{err}");
+    let (status, out, err) = run(
+        &["check", "--probe", "-c", path.to_str().expect("UTF-8")],
+        root(),
+    );
+    assert!(
+        status == 1 && out.contains("it answered 401") && err.contains("1 of the probes failed"),
+        "{out}{err}"
+    );
 }
 
 #[test]
@@ -136,6 +216,9 @@ fn usage_mistakes_are_status_2_and_help_has_examples() {
     assert_eq!(run(&["serve", "--nosuch"], root()).0, 2);
     for command in ["serve", "check", "schema", "demo", "sandbox"] {
         let (status, out, _) = run(&[command, "--help"], root());
-        assert!(status == 0 && out.contains("Example:\n  livy-gateway "), "{out}");
+        assert!(
+            status == 0 && out.contains("Example:\n  livy-gateway "),
+            "{out}"
+        );
     }
 }

@@ -10,8 +10,13 @@ use crate::harness::*;
 
 fn post(proxy: &FaultProxy, name: &str) -> Reply {
     let body = json!({"file": "hdfs:///x.py", "args": ["600"], "name": name});
-    let request = Request::post("/batches", &body).header("X-Requested-By", "a test").header("X-Request-Id", name);
-    exchange(TcpStream::connect(proxy.address()).expect("the proxy listens"), &request.to_bytes())
+    let request = Request::post("/batches", &body)
+        .header("X-Requested-By", "a test")
+        .header("X-Request-Id", name);
+    exchange(
+        TcpStream::connect(proxy.address()).expect("the proxy listens"),
+        &request.to_bytes(),
+    )
 }
 
 fn wait_until(what: &str, holds: impl Fn() -> bool) {
@@ -28,7 +33,13 @@ fn the_fault_proxy_does_what_it_says() {
     let proxy = FaultProxy::start(clusters.address);
     let made_up = |passed_on| {
         let location = Some("/elsewhere".to_owned());
-        Action::Answer(MadeUp { status: 302, content_type: "text/html".into(), body: "<p>".into(), location, passed_on })
+        Action::Answer(MadeUp {
+            status: 302,
+            content_type: "text/html".into(),
+            body: "<p>".into(),
+            location,
+            passed_on,
+        })
     };
     let cases = [
         (Action::Pass, 201),
@@ -43,18 +54,46 @@ fn the_fault_proxy_does_what_it_says() {
     for (at, (action, status)) in cases.into_iter().enumerate() {
         let name = format!("case {at}");
         let again = action.clone();
-        proxy.set(move |seen| if seen.operation() == "create_batch" { again.clone() } else { Action::Pass });
+        proxy.set(move |seen| {
+            if seen.operation() == "create_batch" {
+                again.clone()
+            } else {
+                Action::Pass
+            }
+        });
         let reply = post(&proxy, &name);
         assert_eq!(reply.status, status, "{action:?}");
         let half = matches!(action, Action::HalfAnswer { .. });
-        assert_eq!(half, reply.header("content-length").is_some_and(|said| said != reply.body.len().to_string()), "{action:?}");
-        let created = clusters.books("livy").iter().any(|book| book["name"] == *name);
+        assert_eq!(
+            half,
+            reply
+                .header("content-length")
+                .is_some_and(|said| said != reply.body.len().to_string()),
+            "{action:?}"
+        );
+        let created = clusters
+            .books("livy")
+            .iter()
+            .any(|book| book["name"] == *name);
         assert_eq!(created, action.passes_on(), "{action:?}");
         let records = proxy.records();
         let record = records.last().expect("it keeps records");
-        assert_eq!((&record.action, record.seen.request_id.as_deref()), (&action, Some(name.as_str())));
-        assert!(record.seen.body.contains(&name) && record.answered.is_none_or(|answered| answered >= record.came));
-        assert_eq!(record.cluster_said, action.passes_on().then_some(201), "{}", record.action.word());
+        assert_eq!(
+            (&record.action, record.seen.request_id.as_deref()),
+            (&action, Some(name.as_str()))
+        );
+        assert!(
+            record.seen.body.contains(&name)
+                && record
+                    .answered
+                    .is_none_or(|answered| answered >= record.came)
+        );
+        assert_eq!(
+            record.cluster_said,
+            action.passes_on().then_some(201),
+            "{}",
+            record.action.word()
+        );
     }
 }
 
@@ -67,7 +106,9 @@ fn what_the_fault_proxy_holds_arrives_late() {
     let body = json!({"file": "hdfs:///x.py", "name": "late"});
     let request = Request::post("/batches", &body).header("X-Requested-By", "a test");
     std::io::Write::write_all(&mut stream, &request.to_bytes()).expect("is sent");
-    wait_until("it was read", || proxy.under_way() == 1 && proxy.creating() == 1);
+    wait_until("it was read", || {
+        proxy.under_way() == 1 && proxy.creating() == 1
+    });
     drop(stream);
     assert!(clusters.books("livy").is_empty());
     wait_until("it arrived", || clusters.books("livy").len() == 1);
@@ -82,8 +123,11 @@ fn the_fault_proxy_can_be_stalled_closed_and_opened() {
     for (at, passed_on) in [true, false].into_iter().enumerate() {
         proxy.set(move |_| Action::Stall { passed_on });
         let stalled = TcpStream::connect(proxy.address()).expect("the proxy listens");
-        stalled.set_read_timeout(Some(Duration::from_millis(200))).expect("is a socket");
-        let request = Request::post("/batches", &json!({"file": "hdfs:///x.py"})).header("X-Requested-By", "a test");
+        stalled
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .expect("is a socket");
+        let request = Request::post("/batches", &json!({"file": "hdfs:///x.py"}))
+            .header("X-Requested-By", "a test");
         assert_eq!(exchange(stalled, &request.to_bytes()).status, 0);
         assert_eq!(clusters.books("livy").len(), 1, "case {at}");
     }

@@ -1,6 +1,8 @@
-//! The scene of a black-box test: simulated clusters in front of which the real binary runs, and a client that talks TLS to it.
+//! The scene of a black-box test: simulated clusters in front of which the real binary runs, and a
+//! client that talks TLS to it.
 //!
-//! Every answer and every log line of every gateway is searched for secrets; whichever test made one leak is the one that fails.
+//! Every answer and every log line of every gateway is searched for secrets; whichever test made
+//! one leak is the one that fails.
 
 #[path = "wire.rs"]
 mod wire;
@@ -32,7 +34,16 @@ pub(crate) const ROOT: (&str, &str) = ("root", "roots-password");
 pub(crate) const CONF_SECRET: &str = "conf-secret-key-value";
 
 /// What must never be seen outside a request that brought it.
-const SECRETS: [&str; 8] = [PASSWORD, TOKEN, JWT_SECRET, ALICE.1, BOB.1, CONF_SECRET, "KNOXSESSIONID", "rememberMe"];
+const SECRETS: [&str; 8] = [
+    PASSWORD,
+    TOKEN,
+    JWT_SECRET,
+    ALICE.1,
+    BOB.1,
+    CONF_SECRET,
+    "KNOXSESSIONID",
+    "rememberMe",
+];
 
 /// Flavors with a job file that suits each.
 pub(crate) const FLAVORS: [(&str, &str); 5] = [
@@ -49,16 +60,31 @@ pub(crate) fn binary() -> &'static str {
 
 /// Runs the binary to its end: status, stdout, stderr.
 pub(crate) fn run(arguments: &[&str], folder: &Path) -> (i32, String, String) {
-    let out = Command::new(binary()).args(arguments).current_dir(folder).output().expect("the binary starts");
+    let out = Command::new(binary())
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .expect("the binary starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
-    (out.status.code().unwrap_or(-1), text(out.stdout), text(out.stderr))
+    (
+        out.status.code().unwrap_or(-1),
+        text(out.stdout),
+        text(out.stderr),
+    )
 }
 
 #[track_caller]
 pub(crate) fn assert_no_secrets(what: &str, text: &str) {
     let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}"));
-    for secret in SECRETS.iter().copied().chain([encoded.as_str(), "WWW-Authenticate: BASIC"]) {
-        assert!(!text.contains(secret), "{what} shows the secret {secret:?}:\n{text}");
+    for secret in SECRETS
+        .iter()
+        .copied()
+        .chain([encoded.as_str(), "WWW-Authenticate: BASIC"])
+    {
+        assert!(
+            !text.contains(secret),
+            "{what} shows the secret {secret:?}:\n{text}"
+        );
     }
 }
 
@@ -71,10 +97,22 @@ pub(crate) struct Process {
 
 impl Process {
     fn start(mut command: Command, from_stdout: bool) -> Process {
-        let (out, err) = if from_stdout { (Stdio::piped(), Stdio::null()) } else { (Stdio::null(), Stdio::piped()) };
-        let mut child = command.stdout(out).stderr(err).stdin(Stdio::null()).spawn().expect("the binary starts");
-        let pipe: Box<dyn std::io::Read + Send> =
-            if from_stdout { Box::new(child.stdout.take().expect("is piped")) } else { Box::new(child.stderr.take().expect("is piped")) };
+        let (out, err) = if from_stdout {
+            (Stdio::piped(), Stdio::null())
+        } else {
+            (Stdio::null(), Stdio::piped())
+        };
+        let mut child = command
+            .stdout(out)
+            .stderr(err)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        let pipe: Box<dyn std::io::Read + Send> = if from_stdout {
+            Box::new(child.stdout.take().expect("is piped"))
+        } else {
+            Box::new(child.stderr.take().expect("is piped"))
+        };
         let (tell, lines) = channel();
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
         let kept = seen.clone();
@@ -84,7 +122,11 @@ impl Process {
                 let _ = tell.send(line);
             }
         });
-        Process { child, lines: Mutex::new(lines), seen }
+        Process {
+            child,
+            lines: Mutex::new(lines),
+            seen,
+        }
     }
 
     /// Waits for a line that fits.
@@ -97,7 +139,10 @@ impl Process {
                 return found;
             }
         }
-        panic!("no line with {what}; there were:\n{}", self.seen.lock().expect("no panic holds it").join("\n"));
+        panic!(
+            "no line with {what}; there were:\n{}",
+            self.seen.lock().expect("no panic holds it").join("\n")
+        );
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -105,7 +150,10 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
+        let status = Command::new("kill")
+            .args([signal, &self.child.id().to_string()])
+            .status()
+            .expect("kill runs");
         assert!(status.success());
     }
 
@@ -144,9 +192,17 @@ impl Clusters {
         let mut command = Command::new(binary());
         command.args(["sandbox", "--listen", "127.0.0.1:0"]);
         let process = Process::start(command, true);
-        let address = process
-            .wait_for("the clusters' address", |line| line.strip_prefix("simulated clusters at http://")?.split(';').next()?.parse().ok());
-        Clusters { _process: process, address }
+        let address = process.wait_for("the clusters' address", |line| {
+            line.strip_prefix("simulated clusters at http://")?
+                .split(';')
+                .next()?
+                .parse()
+                .ok()
+        });
+        Clusters {
+            _process: process,
+            address,
+        }
     }
 
     fn control(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
@@ -188,17 +244,32 @@ impl Clusters {
 
     /// Returns every job that a cluster ever had.
     pub(crate) fn books(&self, flavor: &str) -> Vec<Value> {
-        self.control("GET", &format!("{flavor}/books"), None).as_array().cloned().unwrap_or_default()
+        self.control("GET", &format!("{flavor}/books"), None)
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
     }
 
-    /// Sends a request to a cluster itself, past the gateway, with the login that it wants. `path` is below the base of the flavor's API.
-    pub(crate) fn direct(&self, flavor: &str, method: &str, path: &str, body: Option<&Value>) -> Reply {
+    /// Sends a request to a cluster itself, past the gateway, with the login that it wants. `path`
+    /// is below the base of the flavor's API.
+    pub(crate) fn direct(
+        &self,
+        flavor: &str,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Reply {
         let stream = TcpStream::connect(self.address).expect("the clusters listen");
         let path = format!("{}{path}", base_of(flavor));
         let body = body.map(|body| body.to_string().into_bytes());
-        let request = Request { method, path: &path, body, ..Request::default() }
-            .header("Content-Type", "application/json")
-            .header("X-Requested-By", "a test");
+        let request = Request {
+            method,
+            path: &path,
+            body,
+            ..Request::default()
+        }
+        .header("Content-Type", "application/json")
+        .header("X-Requested-By", "a test");
         let request = match flavor {
             "livy" => request,
             "ibm" => request.bearer(TOKEN),
@@ -214,12 +285,18 @@ impl Clusters {
 
     /// Returns every request that a cluster got.
     pub(crate) fn requests(&self, flavor: &str) -> Vec<Value> {
-        self.control("GET", &format!("{flavor}/requests"), None).as_array().cloned().unwrap_or_default()
+        self.control("GET", &format!("{flavor}/requests"), None)
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Returns how many submissions a cluster got.
     pub(crate) fn submissions(&self, flavor: &str) -> usize {
-        self.requests(flavor).iter().filter(|request| request["method"] == "POST").count()
+        self.requests(flavor)
+            .iter()
+            .filter(|request| request["method"] == "POST")
+            .count()
     }
 
     /// Returns `routes.yaml` lines of the five clusters.
@@ -264,13 +341,19 @@ pub(crate) struct Scene {
 pub(crate) fn htpasswd() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| {
-        [ALICE, BOB, ROOT].map(|(user, password)| format!("{user}:{}\n", bcrypt::hash(password, 4).expect("hashes"))).concat()
+        [ALICE, BOB, ROOT]
+            .map(|(user, password)| {
+                format!("{user}:{}\n", bcrypt::hash(password, 4).expect("hashes"))
+            })
+            .concat()
     })
 }
 
 impl Scene {
     pub(crate) fn new(clusters: &Clusters) -> Scene {
-        let targets = FLAVORS.map(|(name, _)| format!("{{cluster: {name}}}")).join(", ");
+        let targets = FLAVORS
+            .map(|(name, _)| format!("{{cluster: {name}}}"))
+            .join(", ");
         Scene {
             folder: tempfile::tempdir().expect("a folder"),
             clusters: clusters.yaml(),
@@ -311,13 +394,19 @@ impl Scene {
     }
 
     pub(crate) fn write(&self) -> PathBuf {
-        let write = |name: &str, text: &str| std::fs::write(self.folder.path().join(name), text).expect("is writable");
+        let write = |name: &str, text: &str| {
+            std::fs::write(self.folder.path().join(name), text).expect("is writable")
+        };
         if !self.folder.path().join("tls.crt").exists() {
-            let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+            let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])
+                .expect("a certificate");
             write("tls.crt", &made.cert.pem());
             write("tls.key", &made.signing_key.serialize_pem());
         }
-        write("users.htpasswd", &format!("{}{}", htpasswd(), self.passwords));
+        write(
+            "users.htpasswd",
+            &format!("{}{}", htpasswd(), self.passwords),
+        );
         let yaml = format!(
             "allow_inline_secrets: true\nserver:\n  listen: 127.0.0.1:0\n  tls: {{cert_file: tls.crt, key_file: tls.key}}\n{}\
              admin: {{listen: \"127.0.0.1:0\"}}\nadmin_users: [root]\n{}authenticators:\n  staff: {{basic: {{htpasswd_file: users.htpasswd}}}}\n  \
@@ -334,20 +423,32 @@ impl Scene {
     }
 }
 
-/// Makes a folder for a gateway without TLS and logins, for what needs neither; `server` goes into its keys.
+/// Makes a folder for a gateway without TLS and logins, for what needs neither; `server` goes into
+/// its keys.
 pub(crate) fn plain_folder(server: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let yaml = "server: {listen: \"127.0.0.1:0\", plaintext: true, MORE}\nadmin: {listen: \"127.0.0.1:0\"}\nregistry: {memory: {}}\n\
          authenticators: {open: {anonymous: {user: guest}}}\nclusters: {a: {flavor: livy, url: \"http://127.0.0.1:9\"}}\n\
          routes: [{name: all, targets: [{cluster: a}]}]\n";
-    std::fs::write(folder.path().join("routes.yaml"), yaml.replace("MORE", server)).expect("is writable");
+    std::fs::write(
+        folder.path().join("routes.yaml"),
+        yaml.replace("MORE", server),
+    )
+    .expect("is writable");
     folder
 }
 
-/// Runs `serve` on a folder's `routes.yaml` with a limit as `ulimit` takes it; returns the addresses that it and its admin listener listen on.
+/// Runs `serve` on a folder's `routes.yaml` with a limit as `ulimit` takes it; returns the
+/// addresses that it and its admin listener listen on.
 pub(crate) fn serve_with_limit(folder: &Path, limit: &str) -> (Process, SocketAddr, SocketAddr) {
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("ulimit {limit}; exec \"$0\" serve"), binary()]).current_dir(folder);
+    command
+        .args([
+            "-c",
+            &format!("ulimit {limit}; exec \"$0\" serve"),
+            binary(),
+        ])
+        .current_dir(folder);
     let process = Process::start(command, false);
     let (listen, admin) = process.wait_for("the listening addresses", addresses);
     (process, listen, admin)
@@ -356,13 +457,18 @@ pub(crate) fn serve_with_limit(folder: &Path, limit: &str) -> (Process, SocketAd
 /// Reads the line that says where a gateway listens, and where its admin listener does.
 pub(crate) fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     let line: Value = serde_json::from_str(line).ok()?;
-    Some((line["listen"].as_str()?.parse().ok()?, line["admin"].as_str()?.parse().ok()?))
+    Some((
+        line["listen"].as_str()?.parse().ok()?,
+        line["admin"].as_str()?.parse().ok()?,
+    ))
 }
 
 /// Gets something of an admin listener; status 0 if it did not answer.
 pub(crate) fn admin(address: SocketAddr, path: &str) -> Reply {
     let stream = TcpStream::connect(address).expect("the admin listener listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("is a socket");
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("is a socket");
     exchange(stream, &Request::get(path).to_bytes())
 }
 
@@ -389,10 +495,18 @@ pub(crate) struct Gateway {
 impl Gateway {
     fn start(scene: Scene, config: &Path) -> Gateway {
         let mut command = Command::new(binary());
-        command.args(["serve", "-c"]).arg(config).env("LIVY_GATEWAY_LOG", "debug");
+        command
+            .args(["serve", "-c"])
+            .arg(config)
+            .env("LIVY_GATEWAY_LOG", "debug");
         let process = Process::start(command, false);
         let (address, admin) = process.wait_for("the listening addresses", addresses);
-        Gateway { process, scene, address, admin }
+        Gateway {
+            process,
+            scene,
+            address,
+            admin,
+        }
     }
 
     /// Five clusters behind one gateway with default settings.
@@ -437,7 +551,10 @@ impl Gateway {
     }
 
     /// Opens a TLS connection.
-    pub(crate) fn tls(&self, alpn: &[&[u8]]) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+    pub(crate) fn tls(
+        &self,
+        alpn: &[&[u8]],
+    ) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
         over_tls(self.tcp(), self.client_config(alpn))
     }
 
@@ -463,13 +580,23 @@ impl Gateway {
 
     #[track_caller]
     pub(crate) fn delete(&self, path: &str) -> Reply {
-        self.send(&Request { method: "DELETE", ..Request::get(path) }.basic(ALICE))
+        self.send(
+            &Request {
+                method: "DELETE",
+                ..Request::get(path)
+            }
+            .basic(ALICE),
+        )
     }
 
     /// Submits a job that runs for a while, and returns its id.
     #[track_caller]
     pub(crate) fn submit(&self, flavor: &str, more: &Value) -> i64 {
-        let file = FLAVORS.iter().find(|(name, _)| *name == flavor).expect("is a flavor").1;
+        let file = FLAVORS
+            .iter()
+            .find(|(name, _)| *name == flavor)
+            .expect("is a flavor")
+            .1;
         let mut body = json!({"file": file, "args": ["600"]});
         for (key, value) in more.as_object().expect("an object") {
             body[key] = value.clone();
@@ -487,7 +614,12 @@ impl Gateway {
 
     /// The same, for jobs that take their time.
     #[track_caller]
-    pub(crate) fn wait_longer_for_state(&self, id: i64, wanted: &str, patience: Duration) -> Vec<String> {
+    pub(crate) fn wait_longer_for_state(
+        &self,
+        id: i64,
+        wanted: &str,
+        patience: Duration,
+    ) -> Vec<String> {
         let until = Instant::now() + patience;
         let mut seen: Vec<String> = Vec::new();
         loop {
@@ -502,7 +634,11 @@ impl Gateway {
             }
             let ended = ["success", "dead", "killed", "error"].contains(&state.as_str());
             let log = || self.get(&format!("/batches/{id}/log?size=-1")).text();
-            assert!(Instant::now() < until && !ended, "batch {id} never was {wanted}, but {seen:?}:\n{}", log());
+            assert!(
+                Instant::now() < until && !ended,
+                "batch {id} never was {wanted}, but {seen:?}:\n{}",
+                log()
+            );
             std::thread::yield_now();
         }
     }
@@ -512,7 +648,11 @@ impl Gateway {
     pub(crate) fn wait_until(&self, what: &str, holds: impl Fn(&Gateway) -> bool) {
         let until = Instant::now() + PATIENCE;
         while !holds(self) {
-            assert!(Instant::now() < until, "it never held: {what}; the end of the gateway's log:\n{}", self.log_end());
+            assert!(
+                Instant::now() < until,
+                "it never held: {what}; the end of the gateway's log:\n{}",
+                self.log_end()
+            );
             std::thread::yield_now();
         }
     }
@@ -525,7 +665,9 @@ impl Gateway {
     /// Returns the value of one series, 0 if there is none.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = self.admin("/metrics").text();
-        text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok()).unwrap_or(0.0)
+        text.lines()
+            .find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+            .unwrap_or(0.0)
     }
 
     fn log_end(&self) -> String {
@@ -534,7 +676,11 @@ impl Gateway {
     }
 
     pub(crate) fn log(&self) -> String {
-        self.process.seen.lock().expect("no panic holds it").join("\n")
+        self.process
+            .seen
+            .lock()
+            .expect("no panic holds it")
+            .join("\n")
     }
 }
 
@@ -553,15 +699,25 @@ impl Drop for Gateway {
 
 /// Signs a token for the `robots` authenticator; `claims` overrides the good ones.
 pub(crate) fn token(claims: Value) -> String {
-    sign(claims, &jsonwebtoken::Header::default(), &jsonwebtoken::EncodingKey::from_secret(JWT_SECRET.as_bytes()))
+    sign(
+        claims,
+        &jsonwebtoken::Header::default(),
+        &jsonwebtoken::EncodingKey::from_secret(JWT_SECRET.as_bytes()),
+    )
 }
 
-pub(crate) fn sign(claims: Value, header: &jsonwebtoken::Header, key: &jsonwebtoken::EncodingKey) -> String {
+pub(crate) fn sign(
+    claims: Value,
+    header: &jsonwebtoken::Header,
+    key: &jsonwebtoken::EncodingKey,
+) -> String {
     let now = jsonwebtoken::get_current_timestamp();
     let mut all = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": now + 600});
     for (name, value) in claims.as_object().expect("an object") {
         all[name] = value.clone();
     }
-    all.as_object_mut().expect("an object").retain(|_, value| !value.is_null());
+    all.as_object_mut()
+        .expect("an object")
+        .retain(|_, value| !value.is_null());
     jsonwebtoken::encode(header, &all, key).expect("signs")
 }

@@ -9,24 +9,40 @@ use crate::harness::*;
 #[test]
 fn a_log_that_nobody_reads_stops_nobody() {
     let folder = plain_folder("");
-    let mut child = Child(Command::new(binary()).arg("serve").current_dir(folder.path()).stderr(Stdio::piped()).spawn().expect("starts"));
+    let mut child = Child(
+        Command::new(binary())
+            .arg("serve")
+            .current_dir(folder.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts"),
+    );
     // Read as far as the addresses, and never again.
     let mut log = BufReader::new(child.0.stderr.take().expect("is piped"));
     let (address, admin_address) = loop {
         let mut line = String::new();
-        assert!(log.read_line(&mut line).expect("is text") > 0, "no line with the addresses");
+        assert!(
+            log.read_line(&mut line).expect("is text") > 0,
+            "no line with the addresses"
+        );
         if let Some(found) = addresses(&line) {
             break found;
         }
     };
     let dropped = || {
         let text = admin(admin_address, "/metrics").text();
-        let value = text.lines().find_map(|line| line.strip_prefix("livy_gateway_log_records_dropped_total{sink=\"stderr\"} "));
-        value.and_then(|value| value.parse::<u64>().ok()).expect("the counter is there from the beginning")
+        let value = text.lines().find_map(|line| {
+            line.strip_prefix("livy_gateway_log_records_dropped_total{sink=\"stderr\"} ")
+        });
+        value
+            .and_then(|value| value.parse::<u64>().ok())
+            .expect("the counter is there from the beginning")
     };
     assert_eq!(dropped(), 0);
     let mut stream = TcpStream::connect(address).expect("listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("is a socket");
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("is a socket");
     let request = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(300));
     let mut asked = 0;
     while dropped() == 0 {
@@ -38,7 +54,13 @@ fn a_log_that_nobody_reads_stops_nobody() {
         }
     }
     // It ends when it is told to, too.
-    assert!(Command::new("kill").arg(child.0.id().to_string()).status().expect("kill runs").success());
+    assert!(
+        Command::new("kill")
+            .arg(child.0.id().to_string())
+            .status()
+            .expect("kill runs")
+            .success()
+    );
     assert_eq!(child.ended(), Some(0));
 }
 
@@ -48,7 +70,9 @@ fn a_reason_to_fail_that_nobody_reads_delays_no_end() {
     // As much as a pipe holds.
     writer.write_all(&[b'x'; 1 << 16]).expect("there is room");
     let mut command = Command::new(binary());
-    command.args(["serve", "-c", "/nowhere/routes.yaml"]).stderr(writer);
+    command
+        .args(["serve", "-c", "/nowhere/routes.yaml"])
+        .stderr(writer);
     assert_eq!(Child(command.spawn().expect("starts")).ended(), Some(1));
 }
 
@@ -58,11 +82,19 @@ fn the_reason_to_fail_is_the_last_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
     let address = taken.local_addr().expect("is bound").to_string();
     let path = folder.path().join("routes.yaml");
-    let yaml = std::fs::read_to_string(&path).expect("is there").replacen("127.0.0.1:0", &address, 1);
+    let yaml =
+        std::fs::read_to_string(&path)
+            .expect("is there")
+            .replacen("127.0.0.1:0", &address, 1);
     std::fs::write(&path, yaml).expect("is writable");
     let (status, _, told) = run(&["serve"], folder.path());
     assert_eq!(status, 1);
-    assert!(told.lines().last().is_some_and(|line| line.starts_with("server.listen: can't bind")), "{told}");
+    assert!(
+        told.lines()
+            .last()
+            .is_some_and(|line| line.starts_with("server.listen: can't bind")),
+        "{told}"
+    );
 }
 
 struct Child(std::process::Child);

@@ -1,4 +1,5 @@
-//! A proxy in front of a good endpoint, in which a mutant sits: it reads a request, lets the mutant deal with it, and writes what comes.
+//! A proxy in front of a good endpoint, in which a mutant sits: it reads a request, lets the mutant
+//! deal with it, and writes what comes.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -31,16 +32,25 @@ impl Asked {
 
     /// Tells whether it is about one batch itself, not about a part of it.
     pub(crate) fn is_item(&self) -> bool {
-        self.below().trim_start_matches("/batches").matches('/').count() == 1 && self.below() != "/batches/"
+        self.below()
+            .trim_start_matches("/batches")
+            .matches('/')
+            .count()
+            == 1
+            && self.below() != "/batches/"
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.headers.iter().any(|(key, _)| key.eq_ignore_ascii_case(name))
+        self.headers
+            .iter()
+            .any(|(key, _)| key.eq_ignore_ascii_case(name))
     }
 
     pub(crate) fn without(&self, name: &str) -> Asked {
         let mut changed = self.clone();
-        changed.headers.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
+        changed
+            .headers
+            .retain(|(key, _)| !key.eq_ignore_ascii_case(name));
         changed
     }
 
@@ -56,7 +66,8 @@ impl Asked {
             self.body.len()
         );
         for (name, value) in &self.headers {
-            let own = ["host", "connection", "content-length", "transfer-encoding"].contains(&name.to_ascii_lowercase().as_str());
+            let own = ["host", "connection", "content-length", "transfer-encoding"]
+                .contains(&name.to_ascii_lowercase().as_str());
             if !own {
                 text.push_str(&format!("{name}: {value}\r\n"));
             }
@@ -85,24 +96,38 @@ pub(crate) fn serve(mutant: &Arc<Mutant>, forward: Arc<Forward>) -> SocketAddr {
 
 /// Sends a request to a plain HTTP server.
 pub(crate) fn to_server(server: SocketAddr) -> Arc<Forward> {
-    Arc::new(move |asked| exchange(TcpStream::connect(server).expect("the server listens"), &asked.to_bytes()))
+    Arc::new(move |asked| {
+        exchange(
+            TcpStream::connect(server).expect("the server listens"),
+            &asked.to_bytes(),
+        )
+    })
 }
 
-/// Sends a request to a gateway, for as long as somebody has it: the broken endpoint must not keep it alive.
+/// Sends a request to a gateway, for as long as somebody has it: the broken endpoint must not keep
+/// it alive.
 pub(crate) fn to_gateway(gateway: &Arc<Gateway>) -> Arc<Forward> {
     let gateway = Arc::downgrade(gateway);
     Arc::new(move |asked| match gateway.upgrade() {
         Some(gateway) => exchange(gateway.tls(&[b"http/1.1"]), &asked.to_bytes()),
-        None => Reply { status: 502, headers: Vec::new(), body: Vec::new() },
+        None => Reply {
+            status: 502,
+            headers: Vec::new(),
+            body: Vec::new(),
+        },
     })
 }
 
 fn pass(mut stream: TcpStream, mutant: &Mutant, forward: &Arc<Forward>) {
-    let Some(asked) = read_request(&mut stream) else { return };
+    let Some(asked) = read_request(&mut stream) else {
+        return;
+    };
     let reply = (mutant.act)(&asked, forward.as_ref());
     let mut head = format!("HTTP/1.1 {} Told\r\nConnection: close\r\n", reply.status);
     for (name, value) in &reply.headers {
-        if !["content-length", "connection", "transfer-encoding"].contains(&name.to_ascii_lowercase().as_str()) {
+        if !["content-length", "connection", "transfer-encoding"]
+            .contains(&name.to_ascii_lowercase().as_str())
+        {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
     }
@@ -111,13 +136,32 @@ fn pass(mut stream: TcpStream, mutant: &Mutant, forward: &Arc<Forward>) {
     }
     head.push_str("\r\n");
     // Whoever asked may be gone; then nobody misses the answer.
-    let _ = stream.write_all(&[head.into_bytes(), if asked.method == "HEAD" { Vec::new() } else { reply.body }].concat());
+    let _ = stream.write_all(
+        &[
+            head.into_bytes(),
+            if asked.method == "HEAD" {
+                Vec::new()
+            } else {
+                reply.body
+            },
+        ]
+        .concat(),
+    );
 }
 
 fn read_request(stream: &mut TcpStream) -> Option<Asked> {
-    let Head { first, headers, rest } = read_head(stream).ok()?;
+    let Head {
+        first,
+        headers,
+        rest,
+    } = read_head(stream).ok()?;
     let mut words = first.split(' ');
     let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
     let body = read_body(stream, &headers, rest, Some(0));
-    Some(Asked { method, path, headers, body })
+    Some(Asked {
+        method,
+        path,
+        headers,
+        body,
+    })
 }

@@ -18,21 +18,35 @@ pub(crate) struct Request<'a> {
 
 impl Default for Request<'_> {
     fn default() -> Self {
-        Request { method: "GET", path: "/", headers: Vec::new(), body: None }
+        Request {
+            method: "GET",
+            path: "/",
+            headers: Vec::new(),
+            body: None,
+        }
     }
 }
 
 impl<'a> Request<'a> {
     pub(crate) fn get(path: &'a str) -> Self {
-        Request { path, ..Request::default() }
+        Request {
+            path,
+            ..Request::default()
+        }
     }
 
     pub(crate) fn post(path: &'a str, body: &Value) -> Self {
-        Request::post_bytes(path, body.to_string().as_bytes()).header("Content-Type", "application/json")
+        Request::post_bytes(path, body.to_string().as_bytes())
+            .header("Content-Type", "application/json")
     }
 
     pub(crate) fn post_bytes(path: &'a str, body: &[u8]) -> Self {
-        Request { method: "POST", path, body: Some(body.to_vec()), ..Request::default() }
+        Request {
+            method: "POST",
+            path,
+            body: Some(body.to_vec()),
+            ..Request::default()
+        }
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -50,7 +64,10 @@ impl<'a> Request<'a> {
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut text = format!("{} {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", self.method, self.path);
+        let mut text = format!(
+            "{} {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n",
+            self.method, self.path
+        );
         for (name, value) in &self.headers {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -74,11 +91,18 @@ pub(crate) struct Reply {
 
 impl Reply {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
-        self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str()).collect()
+        self.headers
+            .iter()
+            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+            .collect()
     }
 
     pub(crate) fn text(&self) -> String {
@@ -87,7 +111,8 @@ impl Reply {
 
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
     pub(crate) fn whole(&self) -> String {
@@ -100,9 +125,15 @@ impl Reply {
         assert_eq!(self.status, status, "{}", self.text());
         let body = self.json();
         assert_eq!(body["code"], code, "{body}");
-        assert!(body["retryable"].is_boolean() && body["requestId"].is_string(), "{body}");
+        assert!(
+            body["retryable"].is_boolean() && body["requestId"].is_string(),
+            "{body}"
+        );
         assert_eq!(body["requestId"].as_str(), self.header("x-request-id"));
-        assert!(self.header("content-type").is_some_and(|kind| kind.starts_with("application/json")));
+        assert!(
+            self.header("content-type")
+                .is_some_and(|kind| kind.starts_with("application/json"))
+        );
         body["msg"].as_str().expect("a message").to_owned()
     }
 }
@@ -138,11 +169,19 @@ pub(crate) fn read_head(stream: &mut impl std::io::Read) -> Result<Head, Vec<u8>
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let mut lines = head.split("\r\n");
     let first = lines.next().unwrap_or_default().to_owned();
-    let headers = lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    Ok(Head { first, headers, rest: bytes.split_off(end + 4) })
+    let headers = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    Ok(Head {
+        first,
+        headers,
+        rest: bytes.split_off(end + 4),
+    })
 }
 
-/// Reads on until a body is as long as `Content-Length` says; `unsaid` where it says nothing, to the end of the connection without that.
+/// Reads on until a body is as long as `Content-Length` says; `unsaid` where it says nothing, to
+/// the end of the connection without that.
 pub(crate) fn read_body(
     stream: &mut impl std::io::Read,
     headers: &[(String, String)],
@@ -150,7 +189,10 @@ pub(crate) fn read_body(
     unsaid: Option<usize>,
 ) -> Vec<u8> {
     let mut buffer = [0; 8192];
-    let said = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length")).and_then(|(_, value)| value.parse().ok());
+    let said = headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .and_then(|(_, value)| value.parse().ok());
     while said.or(unsaid).is_none_or(|length| body.len() < length) {
         match stream.read(&mut buffer) {
             Ok(count) if count > 0 => body.extend_from_slice(&buffer[..count]),
@@ -162,23 +204,45 @@ pub(crate) fn read_body(
 
 /// Reads one answer: a head, and as many bytes as it says.
 pub(crate) fn read_reply(stream: &mut impl std::io::Read) -> Reply {
-    let Head { first, headers, rest } = match read_head(stream) {
+    let Head {
+        first,
+        headers,
+        rest,
+    } = match read_head(stream) {
         Ok(head) => head,
-        Err(body) => return Reply { status: 0, headers: Vec::new(), body },
+        Err(body) => {
+            return Reply {
+                status: 0,
+                headers: Vec::new(),
+                body,
+            };
+        }
     };
-    let status = first.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+    let status = first
+        .split(' ')
+        .nth(1)
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(0);
     let body = read_body(stream, &headers, rest, None);
-    let chunked =
-        headers.iter().any(|(name, value)| name.eq_ignore_ascii_case("transfer-encoding") && value.eq_ignore_ascii_case("chunked"));
+    let chunked = headers.iter().any(|(name, value)| {
+        name.eq_ignore_ascii_case("transfer-encoding") && value.eq_ignore_ascii_case("chunked")
+    });
     let body = if chunked { without_chunks(&body) } else { body };
-    Reply { status, headers, body }
+    Reply {
+        status,
+        headers,
+        body,
+    }
 }
 
 /// Takes the framing of `Transfer-Encoding: chunked` away.
 fn without_chunks(mut body: &[u8]) -> Vec<u8> {
     let mut whole = Vec::new();
     while let Some(at) = body.windows(2).position(|window| window == b"\r\n") {
-        let size = std::str::from_utf8(&body[..at]).ok().and_then(|text| usize::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
+        let size = std::str::from_utf8(&body[..at])
+            .ok()
+            .and_then(|text| usize::from_str_radix(text.trim(), 16).ok())
+            .unwrap_or(0);
         let (from, to) = ((at + 2).min(body.len()), (at + 2 + size).min(body.len()));
         whole.extend_from_slice(&body[from..to]);
         if size == 0 {
@@ -192,18 +256,24 @@ fn without_chunks(mut body: &[u8]) -> Vec<u8> {
 /// Makes a client's TLS that trusts one certificate.
 pub(crate) fn tls_config(ca_file: &Path, alpn: &[&[u8]]) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(livy_gateway::upstream::tls::certificates(ca_file).expect("a certificate"));
-    let mut config = rustls::ClientConfig::builder_with_provider(livy_gateway::upstream::tls::provider())
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    roots.add_parsable_certificates(
+        livy_gateway::upstream::tls::certificates(ca_file).expect("a certificate"),
+    );
+    let mut config =
+        rustls::ClientConfig::builder_with_provider(livy_gateway::upstream::tls::provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config
 }
 
 /// Puts TLS over a connection to localhost.
-pub(crate) fn over_tls(tcp: TcpStream, config: rustls::ClientConfig) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+pub(crate) fn over_tls(
+    tcp: TcpStream,
+    config: rustls::ClientConfig,
+) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
     let name = rustls_pki_types::ServerName::try_from("localhost").expect("is a name");
     let connection = rustls::ClientConnection::new(Arc::new(config), name).expect("a connection");
     rustls::StreamOwned::new(connection, tcp)

@@ -1,6 +1,8 @@
-//! What goes wrong: the gateway is killed, ended and stopped; networks and fronts misbehave; clusters restart; strangers have jobs there.
+//! What goes wrong: the gateway is killed, ended and stopped; networks and fronts misbehave;
+//! clusters restart; strangers have jobs there.
 //!
-//! One thread does it to the gateway, and one to each cluster. What they do is drawn from the seed; when, depends on the threads.
+//! One thread does it to the gateway, and one to each cluster. What they do is drawn from the seed;
+//! when, depends on the threads.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -53,7 +55,11 @@ fn go_down(world: &World, chance: &mut Chance, count: usize) {
     } else {
         world.note(&format!("kill {count}: SIGTERM"));
         let ended = world.gateway.terminate(DRAIN);
-        world.note(if ended { "the gateway has ended" } else { "the gateway did not end, and was killed" });
+        world.note(if ended {
+            "the gateway has ended"
+        } else {
+            "the gateway did not end, and was killed"
+        });
     }
     std::thread::sleep(Duration::from_millis(chance.within(0..700)));
     world.gateway.start_again();
@@ -64,19 +70,30 @@ fn go_down(world: &World, chance: &mut Chance, count: usize) {
 pub(crate) fn on_cluster(world: &World, lane: &Lane) {
     let mut chance = Chance::of(world.wish.seed, &format!("{} chaos", lane.flavor));
     let mut strangers = Strangers { count: 0 };
-    // All that runs there is lost with it: not too often, and not so late that nothing runs in the end.
-    let mut losses: Vec<u64> = (0..=lane.total() / 200).map(|_| chance.within(200..700)).collect();
+    // All that runs there is lost with it: not too often, and not so late that nothing runs in the
+    // end.
+    let mut losses: Vec<u64> = (0..=lane.total() / 200)
+        .map(|_| chance.within(200..700))
+        .collect();
     if lane.flavor == "ibm" {
-        // A managed service does not begin to count again; what can't be told apart if it did all the same is written down.
+        // A managed service does not begin to count again; what can't be told apart if it did all
+        // the same is written down.
         losses.clear();
     }
     let note = |what: &str| world.note(&format!("{}: {what}", lane.flavor));
     while world.time_over() < 1000 {
-        if let Some(at) = losses.iter().position(|due| u128::from(*due) < world.time_over()) {
+        if let Some(at) = losses
+            .iter()
+            .position(|due| u128::from(*due) < world.time_over())
+        {
             losses.remove(at);
             let away = chance.within(0..1000);
-            note(&format!("restarts and forgets everything; away for {away} ms"));
-            world.clusters.restart_with(lane.flavor, &json!({"away_ms": away}));
+            note(&format!(
+                "restarts and forgets everything; away for {away} ms"
+            ));
+            world
+                .clusters
+                .restart_with(lane.flavor, &json!({"away_ms": away}));
             std::thread::sleep(Duration::from_millis(away));
             // The numbers that batches of the gateway had are given to others.
             strangers.come(world, lane, &mut chance, HEIRS);
@@ -84,23 +101,41 @@ pub(crate) fn on_cluster(world: &World, lane: &Lane) {
         match chance.within(0..100) {
             0..40 => {
                 let (bad, lasts) = (chance.within(20..80), chance.within(500..4000));
-                note(&format!("{bad} of 100 requests meet a fault, for {lasts} ms"));
+                note(&format!(
+                    "{bad} of 100 requests meet a fault, for {lasts} ms"
+                ));
                 let mut own = Chance::new(chance.next());
-                lane.proxy.set(move |seen| if own.percent(bad) { fault(&mut own, seen) } else { Action::Pass });
+                lane.proxy.set(move |seen| {
+                    if own.percent(bad) {
+                        fault(&mut own, seen)
+                    } else {
+                        Action::Pass
+                    }
+                });
                 std::thread::sleep(Duration::from_millis(lasts));
                 lane.proxy.set(|_| Action::Pass);
             }
             40..52 => {
-                let (door, lasts) = (*chance.pick(&[Door::Closed, Door::Reset]), chance.within(200..2500));
+                let (door, lasts) = (
+                    *chance.pick(&[Door::Closed, Door::Reset]),
+                    chance.within(200..2500),
+                );
                 note(&format!("nobody gets through ({door:?}), for {lasts} ms"));
                 lane.proxy.door(door);
                 std::thread::sleep(Duration::from_millis(lasts));
                 lane.proxy.door(Door::Open);
             }
             52..62 => {
-                // For less than the gateway's `settle`: who says for longer that a job is not there can't be believed by anybody.
-                let (away, unknown, recovering) = (chance.within(0..1500), chance.within(0..400), chance.within(0..1500));
-                note(&format!("restarts and recovers: away for {away} ms, then knows nothing for {unknown} ms"));
+                // For less than the gateway's `settle`: who says for longer that a job is not there
+                // can't be believed by anybody.
+                let (away, unknown, recovering) = (
+                    chance.within(0..1500),
+                    chance.within(0..400),
+                    chance.within(0..1500),
+                );
+                note(&format!(
+                    "restarts and recovers: away for {away} ms, then knows nothing for {unknown} ms"
+                ));
                 let how = json!({"recover": true, "away_ms": away, "unknown_ms": unknown, "recovering_ms": recovering});
                 world.clusters.restart_with(lane.flavor, &how);
                 std::thread::sleep(Duration::from_millis(away));
@@ -123,7 +158,11 @@ impl Strangers {
         for _ in 0..chance.within(how_many) {
             self.count += 1;
             let tag = format!("foreign-{}-{}", lane.flavor, self.count);
-            let runs = if chance.percent(70) { FOR_LONG.to_owned() } else { chance.within(1..10).to_string() };
+            let runs = if chance.percent(70) {
+                FOR_LONG.to_owned()
+            } else {
+                chance.within(1..10).to_string()
+            };
             let mut body = json!({"file": lane.file, "args": [runs, "ok", tag]});
             if lane.flavor == "kyuubi" {
                 body = json!({"batchType": "PYSPARK", "resource": lane.file, "args": [runs, "ok", tag], "conf": {}});
@@ -132,20 +171,29 @@ impl Strangers {
             if chance.percent(60) && !names.is_empty() {
                 body["name"] = chance.pick(&names).as_str().into();
             }
-            let reply = world.clusters.direct(lane.flavor, "POST", "/batches", Some(&body));
-            world.note(&format!("{}: a stranger's job {tag}, name {}: {}", lane.flavor, body["name"], reply.status));
+            let reply = world
+                .clusters
+                .direct(lane.flavor, "POST", "/batches", Some(&body));
+            world.note(&format!(
+                "{}: a stranger's job {tag}, name {}: {}",
+                lane.flavor, body["name"], reply.status
+            ));
         }
     }
 }
 
-/// Returns the names that strangers may take, so that whoever looks closely can still tell whose a job is: names of submissions to come, and
-/// of batches whose application the gateway has shown. A name that is on its way to the cluster could be taken by nobody's fault.
+/// Returns the names that strangers may take, so that whoever looks closely can still tell whose a
+/// job is: names of submissions to come, and of batches whose application the gateway has shown. A
+/// name that is on its way to the cluster could be taken by nobody's fault.
 fn names(lane: &Lane) -> Vec<String> {
     let begun = lane.submissions();
     let first = begun.len() + crate::SUBMITTERS;
     let later = (first..lane.total()).map(|number| client_name(lane.flavor, number));
     let known = |submission: &&Arc<Submission>| !submission.client().applications.is_empty();
-    let before = begun.iter().filter(known).filter_map(|submission| submission.name.clone());
+    let before = begun
+        .iter()
+        .filter(known)
+        .filter_map(|submission| submission.name.clone());
     later.chain(before).collect()
 }
 
@@ -155,25 +203,50 @@ fn fault(chance: &mut Chance, seen: &Seen) -> Action {
     match chance.within(0..8) {
         0 => Action::CutBefore,
         1 => Action::CutAfter,
-        // Longer than the gateway waits for a create, and looks for it: it arrives when nobody expects it any more. Not so a short job:
-        // it could be over before anybody finds out that it is late.
-        2 | 3 if creates && seen.body.contains(&format!("\"{FOR_LONG}\"")) => Action::Hold { ms: chance.within(100..8000) },
-        2 | 3 if creates => Action::Hold { ms: chance.within(100..2500) },
-        2 => Action::Hold { ms: chance.within(50..1500) },
-        3 => Action::HalfAnswer { passed_on: chance.percent(70) },
-        4 => Action::Stall { passed_on: chance.percent(50) },
+        // Longer than the gateway waits for a create, and looks for it: it arrives when nobody
+        // expects it any more. Not so a short job: it could be over before anybody finds out that
+        // it is late.
+        2 | 3 if creates && seen.body.contains(&format!("\"{FOR_LONG}\"")) => Action::Hold {
+            ms: chance.within(100..8000),
+        },
+        2 | 3 if creates => Action::Hold {
+            ms: chance.within(100..2500),
+        },
+        2 => Action::Hold {
+            ms: chance.within(50..1500),
+        },
+        3 => Action::HalfAnswer {
+            passed_on: chance.percent(70),
+        },
+        4 => Action::Stall {
+            passed_on: chance.percent(50),
+        },
         _ => Action::Answer(made_up(chance)),
     }
 }
 
 /// Draws an answer of some front: none of them is in words of the cluster's own software.
 fn made_up(chance: &mut Chance) -> MadeUp {
-    let status = u16::try_from(*chance.pick(&[200, 301, 302, 401, 403, 404, 408, 429, 500, 502, 503, 504])).unwrap_or(502);
+    let status =
+        u16::try_from(*chance.pick(&[200, 301, 302, 401, 403, 404, 408, 429, 500, 502, 503, 504]))
+            .unwrap_or(502);
     let (content_type, body) = *chance.pick(&[
-        ("text/html", "<html><head><title>A front has something to say</title></head><body></body></html>"),
+        (
+            "text/html",
+            "<html><head><title>A front has something to say</title></head><body></body></html>",
+        ),
         ("", ""),
-        ("application/json", r#"{"error": "a front has something to say"}"#),
+        (
+            "application/json",
+            r#"{"error": "a front has something to say"}"#,
+        ),
     ]);
     let location = matches!(status, 301 | 302).then(|| "/login".to_owned());
-    MadeUp { status, content_type: content_type.into(), body: body.into(), location, passed_on: chance.percent(50) }
+    MadeUp {
+        status,
+        content_type: content_type.into(),
+        body: body.into(),
+        location,
+        passed_on: chance.percent(50),
+    }
 }

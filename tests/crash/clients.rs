@@ -10,13 +10,15 @@ use crate::harness::{Reply, Request};
 use crate::submission::{Manners, Outcome, Submission, Wrong};
 use crate::world::{Lane, World};
 
-/// How long a client waits for an answer. A gateway may take 20 seconds to find out what became of a submission.
+/// How long a client waits for an answer. A gateway may take 20 seconds to find out what became of
+/// a submission.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a client with a key asks again after the faults are over.
 const PERSISTENCE: Duration = Duration::from_secs(60);
 /// How often Airflow's task is run again.
 const TASK_RETRIES: u32 = 5;
-/// Between two tries of a client: the pace, not a wait for something. It grows with each try, up to ten times as much.
+/// Between two tries of a client: the pace, not a wait for something. It grows with each try, up to
+/// ten times as much.
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// Submits one after the other, each when its time has come.
@@ -35,13 +37,19 @@ fn post(world: &World, submission: &Submission) -> Option<Reply> {
     };
     let path = format!("/clusters/{}/batches", submission.flavor);
     let id = format!("{}-post-{attempt}", submission.tag);
-    let mut request = Request::post(&path, &submission.body).basic(submission.login).header("X-Request-Id", &id);
+    let mut request = Request::post(&path, &submission.body)
+        .basic(submission.login)
+        .header("X-Request-Id", &id);
     if submission.manners == Manners::Keyed {
         request = request.header("Idempotency-Key", &submission.tag);
     }
     let asked = Instant::now();
     let reply = world.gateway.ask(&request, PATIENCE);
-    submission.client().heard(world.began, &format!("POST {attempt} ({} ms)", asked.elapsed().as_millis()), reply.as_ref());
+    submission.client().heard(
+        world.began,
+        &format!("POST {attempt} ({} ms)", asked.elapsed().as_millis()),
+        reply.as_ref(),
+    );
     reply
 }
 
@@ -61,7 +69,9 @@ fn submit(world: &World, submission: &Submission) {
                 None => Outcome::Unanswered,
             },
             Some(reply) => match submission.manners {
-                Manners::Keyed if is_retryable(reply) && world.goes_on(PERSISTENCE) => Outcome::Open,
+                Manners::Keyed if is_retryable(reply) && world.goes_on(PERSISTENCE) => {
+                    Outcome::Open
+                }
                 Manners::Named if tries > 1 && is_taken(reply) => by_name(world, submission),
                 // What it hears now is not about a try that it heard nothing of.
                 Manners::Named if submission.client().left_alone => Outcome::Unanswered,
@@ -94,7 +104,9 @@ fn by_name(world: &World, submission: &Submission) -> Outcome {
     let name = submission.name.as_deref().unwrap_or_default();
     let path = format!("/clusters/{}/batches/{name}", submission.flavor);
     let asked = Instant::now();
-    let reply = world.gateway.ask(&Request::get(&path).basic(submission.login), PATIENCE);
+    let reply = world
+        .gateway
+        .ask(&Request::get(&path).basic(submission.login), PATIENCE);
     let mut client = submission.client();
     client.heard(world.began, "GET by name", reply.as_ref());
     match reply.map(|reply| (reply.status, reply)) {
@@ -104,7 +116,8 @@ fn by_name(world: &World, submission: &Submission) -> Outcome {
             client.saw(&found, asked);
             Outcome::Created
         }
-        // A stranger has the name, or nobody any more: but what became of the try that was not answered?
+        // A stranger has the name, or nobody any more: but what became of the try that was not
+        // answered?
         _ => Outcome::Unanswered,
     }
 }
@@ -138,42 +151,75 @@ fn read(world: &World, submission: &Submission, what: &str, chance: &mut Chance)
     let number = id.to_string();
     // Of a client that asked twice there may be two batches of the name, each of them its own.
     let by_name = chance.percent(30) && submission.client().posts == 1;
-    let key = submission.name.as_ref().filter(|_| by_name).unwrap_or(&number);
+    let key = submission
+        .name
+        .as_ref()
+        .filter(|_| by_name)
+        .unwrap_or(&number);
     let path = match what {
         "item" => format!("/clusters/{}/batches/{key}", submission.flavor),
         "log" => format!("/batches/{key}/log?size=-1"),
         _ => format!("/batches/{key}/state"),
     };
     let asked = Instant::now();
-    let Some(reply) = world.gateway.ask(&Request::get(&path).basic(submission.login), PATIENCE) else { return };
+    let Some(reply) = world
+        .gateway
+        .ask(&Request::get(&path).basic(submission.login), PATIENCE)
+    else {
+        return;
+    };
     let mut client = submission.client();
     // Killed meanwhile: then there is nothing to say about a 404.
     if !client.kills.is_empty() {
         return;
     }
-    let before = (client.ends.len(), client.applications.len(), client.wrongs.len());
+    let before = (
+        client.ends.len(),
+        client.applications.len(),
+        client.wrongs.len(),
+    );
     match reply.status {
         200 if what == "log" => {
             let text = reply.text();
-            let others = text.split(|c: char| !(c.is_alphanumeric() || c == '-')).find(|word| is_tag(word) && *word != submission.tag);
+            let others = text
+                .split(|c: char| !(c.is_alphanumeric() || c == '-'))
+                .find(|word| is_tag(word) && *word != submission.tag);
             if let Some(other) = others {
-                client.wrongs.push((Wrong::Anothers, format!("its log is the one of {other}")));
+                client
+                    .wrongs
+                    .push((Wrong::Anothers, format!("its log is the one of {other}")));
             }
         }
         200 => {
             let shown = reply.json();
             client.saw(&shown, asked);
             if shown["id"] != id {
-                client.wrongs.push((Wrong::Anothers, format!("{path} shows id {}", shown["id"])));
+                client
+                    .wrongs
+                    .push((Wrong::Anothers, format!("{path} shows id {}", shown["id"])));
             }
             if what == "item" && shown["name"] != Value::from(submission.name.clone()) {
-                client.wrongs.push((Wrong::Anothers, format!("{path} shows name {}", shown["name"])));
+                client.wrongs.push((
+                    Wrong::Anothers,
+                    format!("{path} shows name {}", shown["name"]),
+                ));
             }
         }
-        404 => client.wrongs.push((Wrong::Lost, format!("GET {path} was answered 404"))),
-        status => client.wrongs.push((Wrong::ReadFailed, format!("GET {path} was answered {status}"))),
+        404 => client
+            .wrongs
+            .push((Wrong::Lost, format!("GET {path} was answered 404"))),
+        status => client.wrongs.push((
+            Wrong::ReadFailed,
+            format!("GET {path} was answered {status}"),
+        )),
     }
-    if before != (client.ends.len(), client.applications.len(), client.wrongs.len()) {
+    if before
+        != (
+            client.ends.len(),
+            client.applications.len(),
+            client.wrongs.len(),
+        )
+    {
         client.heard(world.began, &format!("GET {path}"), Some(&reply));
     }
 }
@@ -184,26 +230,50 @@ fn is_tag(word: &str) -> bool {
 
 /// Lists as the owner of one: what that owner was told before must be there.
 fn list(world: &World, lane: &Lane, one: &Submission) {
-    let wanted: Vec<Arc<Submission>> = lane.created().into_iter().filter(|other| other.login == one.login).collect();
+    let wanted: Vec<Arc<Submission>> = lane
+        .created()
+        .into_iter()
+        .filter(|other| other.login == one.login)
+        .collect();
     let path = format!("/clusters/{}/batches?size=100000", lane.flavor);
     let asked = Instant::now();
-    let Some(reply) = world.gateway.ask(&Request::get(&path).basic(one.login), PATIENCE) else { return };
+    let Some(reply) = world
+        .gateway
+        .ask(&Request::get(&path).basic(one.login), PATIENCE)
+    else {
+        return;
+    };
     if reply.status != 200 {
-        one.client().wrongs.push((Wrong::ReadFailed, format!("GET {path} was answered {}", reply.status)));
+        one.client().wrongs.push((
+            Wrong::ReadFailed,
+            format!("GET {path} was answered {}", reply.status),
+        ));
         return;
     }
     let list = reply.json();
     let sessions = list["sessions"].as_array().cloned().unwrap_or_default();
     for submission in wanted {
         let mut client = submission.client();
-        let (Some(id), true) = (client.ids.last().copied(), client.kills.is_empty()) else { continue };
-        match sessions.iter().filter(|session| session["id"] == id).collect::<Vec<_>>().as_slice() {
+        let (Some(id), true) = (client.ids.last().copied(), client.kills.is_empty()) else {
+            continue;
+        };
+        match sessions
+            .iter()
+            .filter(|session| session["id"] == id)
+            .collect::<Vec<_>>()
+            .as_slice()
+        {
             [session] => client.saw(session, asked),
             [] => {
                 client.tell(world.began, "a list of its owner's does not have it");
-                client.wrongs.push((Wrong::Lost, format!("GET {path} does not list id {id}")));
+                client
+                    .wrongs
+                    .push((Wrong::Lost, format!("GET {path} does not list id {id}")));
             }
-            _ => client.wrongs.push((Wrong::ListedTwice, format!("GET {path} lists id {id} twice"))),
+            _ => client.wrongs.push((
+                Wrong::ListedTwice,
+                format!("GET {path} lists id {id} twice"),
+            )),
         }
     }
 }
@@ -221,16 +291,34 @@ fn kill(world: &World, submission: &Submission) {
         (request_id, earlier)
     };
     let path = format!("/batches/{id}");
-    let request = Request { method: "DELETE", ..Request::get(&path) }.basic(submission.login).header("X-Request-Id", &request_id);
-    submission.client().tell(world.began, &format!("DELETE {} goes out", earlier + 1));
+    let request = Request {
+        method: "DELETE",
+        ..Request::get(&path)
+    }
+    .basic(submission.login)
+    .header("X-Request-Id", &request_id);
+    submission
+        .client()
+        .tell(world.began, &format!("DELETE {} goes out", earlier + 1));
     let asked = Instant::now();
     let reply = world.gateway.ask(&request, PATIENCE);
     let mut client = submission.client();
-    client.heard(world.began, &format!("DELETE {} ({} ms)", earlier + 1, asked.elapsed().as_millis()), reply.as_ref());
+    client.heard(
+        world.began,
+        &format!(
+            "DELETE {} ({} ms)",
+            earlier + 1,
+            asked.elapsed().as_millis()
+        ),
+        reply.as_ref(),
+    );
     let Some(reply) = reply else { return };
-    // Another try of its own may have been at work at the same time; only the first one can't meet a batch that is gone.
+    // Another try of its own may have been at work at the same time; only the first one can't meet
+    // a batch that is gone.
     if reply.status == 404 && earlier == 0 {
-        client.wrongs.push((Wrong::Lost, "its DELETE was answered 404".to_owned()));
+        client
+            .wrongs
+            .push((Wrong::Lost, "its DELETE was answered 404".to_owned()));
     }
     if let Some(kill) = client.kills.iter_mut().find(|(id, _)| *id == request_id) {
         kill.1 = Some(reply.status);

@@ -1,4 +1,5 @@
-//! The judgement: what clients were told, what the gateway shows now, and what the clusters' books say must be one story.
+//! The judgement: what clients were told, what the gateway shows now, and what the clusters' books
+//! say must be one story.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -51,18 +52,33 @@ pub(crate) fn wait_and_judge(world: &World) -> Verdict {
 
 /// Returns the verdict of this moment, and whether some of it may still change.
 fn judge(world: &World) -> (Verdict, bool) {
-    let mut verdict = Verdict { violations: Vec::new(), counts: Vec::new(), books: HashMap::new(), rested_after: Duration::ZERO };
+    let mut verdict = Verdict {
+        violations: Vec::new(),
+        counts: Vec::new(),
+        books: HashMap::new(),
+        rested_after: Duration::ZERO,
+    };
     let mut may_heal = false;
     let submissions: Vec<_> = world.lanes.iter().flat_map(Lane::submissions).collect();
     // Whose kill is whose: by the request ids that the clients gave them.
     let kills: HashMap<String, String> = submissions
         .iter()
-        .flat_map(|submission| submission.client().kills.iter().map(|(id, _)| (id.clone(), submission.tag.clone())).collect::<Vec<_>>())
+        .flat_map(|submission| {
+            submission
+                .client()
+                .kills
+                .iter()
+                .map(|(id, _)| (id.clone(), submission.tag.clone()))
+                .collect::<Vec<_>>()
+        })
         .collect();
     for lane in &world.lanes {
         // Views first: a job that is created or killed between the two is seen in the next round.
-        let views: HashMap<String, Option<Reply>> =
-            lane.submissions().iter().map(|submission| (submission.tag.clone(), view(world, submission))).collect();
+        let views: HashMap<String, Option<Reply>> = lane
+            .submissions()
+            .iter()
+            .map(|submission| (submission.tag.clone(), view(world, submission)))
+            .collect();
         let books = Books::read(world, lane);
         let mut bench = Bench {
             lane,
@@ -74,17 +90,28 @@ fn judge(world: &World) -> (Verdict, bool) {
             untold: HashSet::new(),
         };
         for submission in lane.submissions() {
-            bench.judge(&submission, views.get(&submission.tag).and_then(Option::as_ref));
+            bench.judge(
+                &submission,
+                views.get(&submission.tag).and_then(Option::as_ref),
+            );
         }
         for submission in lane.submissions() {
-            bench.judge_kills(&submission, views.get(&submission.tag).and_then(Option::as_ref));
+            bench.judge_kills(
+                &submission,
+                views.get(&submission.tag).and_then(Option::as_ref),
+            );
         }
         bench.judge_strangers();
         bench.judge_list(world);
         may_heal |= !bench.in_time.is_empty();
         verdict.violations.append(&mut bench.now);
         verdict.violations.append(&mut bench.in_time);
-        verdict.counts.extend(bench.counts.into_iter().map(|(what, count)| (what, lane.flavor, count)));
+        verdict.counts.extend(
+            bench
+                .counts
+                .into_iter()
+                .map(|(what, count)| (what, lane.flavor, count)),
+        );
         verdict.books.insert(lane.flavor, books.all);
     }
     (verdict, may_heal)
@@ -93,7 +120,9 @@ fn judge(world: &World) -> (Verdict, bool) {
 /// Asks for a batch as its client.
 fn view(world: &World, submission: &Submission) -> Option<Reply> {
     let path = format!("/batches/{}", submission.id()?);
-    world.gateway.ask(&Request::get(&path).basic(submission.login), PATIENCE)
+    world
+        .gateway
+        .ask(&Request::get(&path).basic(submission.login), PATIENCE)
 }
 
 /// A lane's books.
@@ -103,11 +132,16 @@ struct Books {
 
 impl Books {
     fn read(world: &World, lane: &Lane) -> Books {
-        Books { all: world.clusters.books(lane.flavor) }
+        Books {
+            all: world.clusters.books(lane.flavor),
+        }
     }
 
     fn of(&self, tag: &str) -> Vec<&Value> {
-        self.all.iter().filter(|job| tag_of(job) == tag && job["ghost"] == false).collect()
+        self.all
+            .iter()
+            .filter(|job| tag_of(job) == tag && job["ghost"] == false)
+            .collect()
     }
 
     fn of_application(&self, id: &str) -> Option<&Value> {
@@ -116,7 +150,10 @@ impl Books {
 
     /// Finds the job that the cluster has under this id now.
     fn known(&self, upstream_id: &str) -> Option<&Value> {
-        self.all.iter().find(|job| job["known"] == true && (job["id"].to_string() == upstream_id || job["uuid"] == upstream_id))
+        self.all.iter().find(|job| {
+            job["known"] == true
+                && (job["id"].to_string() == upstream_id || job["uuid"] == upstream_id)
+        })
     }
 }
 
@@ -129,7 +166,11 @@ fn is_alive(job: &Value) -> bool {
 }
 
 fn killer(job: &Value) -> Option<&str> {
-    if job["killed"].is_null() { None } else { Some(job["killed"]["by_request_id"].as_str().unwrap_or("")) }
+    if job["killed"].is_null() {
+        None
+    } else {
+        Some(job["killed"]["by_request_id"].as_str().unwrap_or(""))
+    }
 }
 
 fn is_stale(reply: &Reply) -> bool {
@@ -146,14 +187,19 @@ struct Bench<'a> {
     /// What may yet come right.
     in_time: Vec<Violation>,
     counts: HashMap<&'static str, usize>,
-    /// Submissions to IBM whose job was forgotten in a restart before its application was shown. There are no names there, and the number went to
-    /// somebody else: nobody can tell the two.
+    /// Submissions to IBM whose job was forgotten in a restart before its application was shown.
+    /// There are no names there, and the number went to somebody else: nobody can tell the two.
     untold: HashSet<String>,
 }
 
 impl Bench<'_> {
     fn violation(&self, wrong: Wrong, tag: &str, what: String) -> Violation {
-        Violation { wrong, flavor: self.lane.flavor, tag: tag.to_owned(), what }
+        Violation {
+            wrong,
+            flavor: self.lane.flavor,
+            tag: tag.to_owned(),
+            what,
+        }
     }
 
     fn count(&mut self, what: &'static str) {
@@ -175,8 +221,13 @@ impl Bench<'_> {
             self.count("reached the cluster more than once");
         }
         self.judge_number_of_jobs(submission, client.posts, &jobs);
-        let unseen = |job: &&Value| job["appId"].as_str().is_none_or(|application| !client.applications.contains(application));
-        if self.lane.flavor == "ibm" && jobs.iter().any(|job| job["known"] == false && unseen(job)) {
+        let unseen = |job: &&Value| {
+            job["appId"]
+                .as_str()
+                .is_none_or(|application| !client.applications.contains(application))
+        };
+        if self.lane.flavor == "ibm" && jobs.iter().any(|job| job["known"] == false && unseen(job))
+        {
             self.untold.insert(tag.clone());
             return self.count("ibm: lost before it could be told from others");
         }
@@ -185,14 +236,21 @@ impl Bench<'_> {
             self.now.push(found);
         }
         if client.ids.len() > 1 {
-            let found = self.violation(Wrong::TwoIds, tag, format!("it was told the ids {:?}", client.ids));
+            let found = self.violation(
+                Wrong::TwoIds,
+                tag,
+                format!("it was told the ids {:?}", client.ids),
+            );
             self.now.push(found);
         }
         for application in &client.applications {
             match self.books.of_application(application) {
                 Some(job) if tag_of(job) == tag => {}
                 other => {
-                    let what = format!("it was shown {application}, which is {}", other.map_or("nobody's", tag_of));
+                    let what = format!(
+                        "it was shown {application}, which is {}",
+                        other.map_or("nobody's", tag_of)
+                    );
                     let found = self.violation(Wrong::Anothers, tag, what);
                     self.now.push(found);
                 }
@@ -201,13 +259,21 @@ impl Bench<'_> {
         for end in client.ends.iter().filter(|end| *end != "error") {
             if !jobs.iter().any(|job| job["state"] == **end) {
                 let states: Vec<_> = jobs.iter().map(|job| job["state"].to_string()).collect();
-                let found = self.violation(Wrong::WrongEnd, tag, format!("it was shown as {end}; its jobs are {states:?}"));
+                let found = self.violation(
+                    Wrong::WrongEnd,
+                    tag,
+                    format!("it was shown as {end}; its jobs are {states:?}"),
+                );
                 self.in_time.push(found);
             }
         }
         match client.outcome {
             Outcome::Refused(status) if alive > 0 => {
-                let found = self.violation(Wrong::RunsThoughRefused, tag, format!("its client heard {status}, and its job runs"));
+                let found = self.violation(
+                    Wrong::RunsThoughRefused,
+                    tag,
+                    format!("its client heard {status}, and its job runs"),
+                );
                 self.in_time.push(found);
             }
             Outcome::Created => self.judge_view(submission, &client, &jobs, view),
@@ -215,82 +281,160 @@ impl Bench<'_> {
         }
     }
 
-    /// One submission is one job, those aside that the gateway killed because they came late. What a cluster's restart ended may have been
-    /// sent again afterwards.
+    /// One submission is one job, those aside that the gateway killed because they came late. What
+    /// a cluster's restart ended may have been sent again afterwards.
     fn judge_number_of_jobs(&mut self, submission: &Submission, posts: u32, jobs: &[&Value]) {
-        let own = |job: &&&Value| killer(job).is_none_or(|by| by == "restart" || self.kills.get(by) == Some(&submission.tag));
+        let own = |job: &&&Value| {
+            killer(job)
+                .is_none_or(|by| by == "restart" || self.kills.get(by) == Some(&submission.tag))
+        };
         let kept: Vec<&Value> = jobs.iter().filter(own).copied().collect();
-        let follows =
-            |pair: &[&Value]| killer(pair[0]) == Some("restart") && pair[0]["ended_ms"].as_i64() <= pair[1]["created_ms"].as_i64();
+        let follows = |pair: &[&Value]| {
+            killer(pair[0]) == Some("restart")
+                && pair[0]["ended_ms"].as_i64() <= pair[1]["created_ms"].as_i64()
+        };
         if kept.windows(2).all(follows) {
-            return (1..kept.len()).for_each(|_| self.count("sent again after its cluster lost it"));
+            return (1..kept.len())
+                .for_each(|_| self.count("sent again after its cluster lost it"));
         }
-        // IBM gives no name back, and a client that asks again without a key gets a second batch: nobody can know.
+        // IBM gives no name back, and a client that asks again without a key gets a second batch:
+        // nobody can know.
         if self.lane.flavor == "ibm" && submission.manners == Manners::Named && posts > 1 {
             return self.count("ibm: asked again without a key, ran twice");
         }
-        let ids: Vec<_> = kept.iter().map(|job| format!("{}/{}", job["id"], job["uuid"])).collect();
-        let found = self.violation(Wrong::Doubled, &submission.tag, format!("it ran as {}", ids.join(" and as ")));
+        let ids: Vec<_> = kept
+            .iter()
+            .map(|job| format!("{}/{}", job["id"], job["uuid"]))
+            .collect();
+        let found = self.violation(
+            Wrong::Doubled,
+            &submission.tag,
+            format!("it ran as {}", ids.join(" and as ")),
+        );
         self.in_time.push(found);
     }
 
-    fn judge_view(&mut self, submission: &Submission, client: &crate::submission::Client, jobs: &[&Value], view: Option<&Reply>) {
+    fn judge_view(
+        &mut self,
+        submission: &Submission,
+        client: &crate::submission::Client,
+        jobs: &[&Value],
+        view: Option<&Reply>,
+    ) {
         let tag = &submission.tag;
         let alive = jobs.iter().any(|job| is_alive(job));
         let Some(view) = view else {
-            let found = self.violation(Wrong::ReadFailed, tag, "a calm gateway does not answer a look at it".to_owned());
+            let found = self.violation(
+                Wrong::ReadFailed,
+                tag,
+                "a calm gateway does not answer a look at it".to_owned(),
+            );
             return self.in_time.push(found);
         };
         let killed = client.kills.iter().any(|(_, told)| *told == Some(200));
         match view.status {
             404 if client.kills.is_empty() => {
-                let found = self.violation(Wrong::Lost, tag, format!("it was told id {:?}, which is 404", client.ids));
+                let found = self.violation(
+                    Wrong::Lost,
+                    tag,
+                    format!("it was told id {:?}, which is 404", client.ids),
+                );
                 return self.in_time.push(found);
             }
-            404 if alive && self.lane.flavor == "ibm" && client.ends.iter().any(|end| end == "error") => {
+            404 if alive
+                && self.lane.flavor == "ibm"
+                && client.ends.iter().any(|end| end == "error") =>
+            {
                 return self.count("ibm: deleted, though it could not be found");
             }
             404 if alive => {
-                let found = self.violation(Wrong::KillLied, tag, "it is deleted, and its job runs".to_owned());
+                let found = self.violation(
+                    Wrong::KillLied,
+                    tag,
+                    "it is deleted, and its job runs".to_owned(),
+                );
                 return self.in_time.push(found);
             }
             404 => return,
             200 if killed => {
-                let found = self.violation(Wrong::KillLied, tag, "its DELETE was answered 200, and it is still there".to_owned());
+                let found = self.violation(
+                    Wrong::KillLied,
+                    tag,
+                    "its DELETE was answered 200, and it is still there".to_owned(),
+                );
                 return self.now.push(found);
             }
             200 => {}
             status => {
-                let found = self.violation(Wrong::ReadFailed, tag, format!("a look at it is answered {status}: {}", view.text()));
+                let found = self.violation(
+                    Wrong::ReadFailed,
+                    tag,
+                    format!("a look at it is answered {status}: {}", view.text()),
+                );
                 return self.in_time.push(found);
             }
         }
         let shown = view.json();
         let state = shown["state"].as_str().unwrap_or_default();
         let reason = shown["appInfo"]["gatewayReason"].as_str();
-        let states: Vec<_> = jobs.iter().map(|job| job["state"].as_str().unwrap_or_default()).collect();
+        let states: Vec<_> = jobs
+            .iter()
+            .map(|job| job["state"].as_str().unwrap_or_default())
+            .collect();
         let found = if state == "error" && alive {
             if self.lane.flavor == "ibm" && reason.is_some() {
                 return self.count("ibm: error while it runs, and says why");
             }
-            Some((Wrong::ErrorWhileRunning, format!("shown as error ({reason:?})")))
+            Some((
+                Wrong::ErrorWhileRunning,
+                format!("shown as error ({reason:?})"),
+            ))
         } else if state == "error" {
-            let has_end = jobs.iter().any(|job| job["known"] == true && (job["state"] == "success" || job["state"] == "dead"));
+            let has_end = jobs.iter().any(|job| {
+                job["known"] == true && (job["state"] == "success" || job["state"] == "dead")
+            });
             if self.lane.flavor == "ibm" && has_end && reason.is_some() {
                 return self.count("ibm: error though it ended otherwise, and says why");
             }
-            (has_end || reason.is_none()).then(|| (Wrong::WrongEnd, format!("shown as error ({reason:?}); its jobs are {states:?}")))
+            (has_end || reason.is_none()).then(|| {
+                (
+                    Wrong::WrongEnd,
+                    format!("shown as error ({reason:?}); its jobs are {states:?}"),
+                )
+            })
         } else if ENDS.contains(&state) {
-            (!states.contains(&state)).then(|| (Wrong::WrongEnd, format!("shown as {state}; its jobs are {states:?}")))
+            (!states.contains(&state)).then(|| {
+                (
+                    Wrong::WrongEnd,
+                    format!("shown as {state}; its jobs are {states:?}"),
+                )
+            })
         } else if jobs.is_empty() {
-            Some((Wrong::Lost, format!("shown as {state}; it never was on the cluster")))
-        } else if self.lane.flavor == "ibm" && !alive && is_stale(view) && client.applications.is_empty() && shown["appId"].is_null() {
-            // Its number began again before its application was known: whose it is can't be told, so what was known last is shown.
+            Some((
+                Wrong::Lost,
+                format!("shown as {state}; it never was on the cluster"),
+            ))
+        } else if self.lane.flavor == "ibm"
+            && !alive
+            && is_stale(view)
+            && client.applications.is_empty()
+            && shown["appId"].is_null()
+        {
+            // Its number began again before its application was known: whose it is can't be told,
+            // so what was known last is shown.
             return self.count("ibm: can't be told from another, shown stale");
         } else if view.header("x-livy-gateway-upstream-id").is_none() {
-            Some((Wrong::Unresolved, format!("shown as {state}, with no place on the cluster")))
+            Some((
+                Wrong::Unresolved,
+                format!("shown as {state}, with no place on the cluster"),
+            ))
         } else {
-            (!alive).then(|| (Wrong::WrongEnd, format!("shown as {state}; its jobs are {states:?}")))
+            (!alive).then(|| {
+                (
+                    Wrong::WrongEnd,
+                    format!("shown as {state}; its jobs are {states:?}"),
+                )
+            })
         };
         if let Some((wrong, what)) = found {
             let found = self.violation(wrong, tag, what);
@@ -299,33 +443,59 @@ impl Bench<'_> {
         if let Some(application) = shown["appId"].as_str()
             && !jobs.iter().any(|job| job["appId"] == application)
         {
-            let found = self.violation(Wrong::Anothers, tag, format!("shown with {application}, which is none of its jobs"));
+            let found = self.violation(
+                Wrong::Anothers,
+                tag,
+                format!("shown with {application}, which is none of its jobs"),
+            );
             self.in_time.push(found);
         }
     }
 
-    /// Nobody's job is deleted by another's kill; and the only job of a client that holds a good id is not killed as late.
+    /// Nobody's job is deleted by another's kill; and the only job of a client that holds a good id
+    /// is not killed as late.
     fn judge_kills(&mut self, submission: &Submission, view: Option<&Reply>) {
         let tag = &submission.tag;
         let jobs = self.books.of(tag);
         for job in &jobs {
-            for by in job["deleted_by"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            for by in job["deleted_by"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+            {
                 match self.kills.get(by) {
-                    Some(whose) if whose != tag && self.untold.contains(whose) => self.count("ibm: killed for one that was lost"),
+                    Some(whose) if whose != tag && self.untold.contains(whose) => {
+                        self.count("ibm: killed for one that was lost")
+                    }
                     Some(whose) if whose != tag => {
-                        let found =
-                            self.violation(Wrong::Touched, tag, format!("{whose} asked for its own kill, and this one was deleted"));
+                        let found = self.violation(
+                            Wrong::Touched,
+                            tag,
+                            format!("{whose} asked for its own kill, and this one was deleted"),
+                        );
                         self.now.push(found);
                     }
                     _ => {}
                 }
             }
         }
-        let by_gateway = |job: &&&Value| killer(job).is_some_and(|by| by != "restart" && !self.kills.contains_key(by));
+        let by_gateway = |job: &&&Value| {
+            killer(job).is_some_and(|by| by != "restart" && !self.kills.contains_key(by))
+        };
         let late = jobs.iter().filter(by_gateway).count();
-        let is_good = view.is_some_and(|view| view.status == 200 && view.json()["state"] != "error");
-        if late > 0 && late == jobs.len() && is_good && submission.client().outcome == Outcome::Created {
-            let found = self.violation(Wrong::Killed, tag, "its only job was killed by the gateway itself".to_owned());
+        let is_good =
+            view.is_some_and(|view| view.status == 200 && view.json()["state"] != "error");
+        if late > 0
+            && late == jobs.len()
+            && is_good
+            && submission.client().outcome == Outcome::Created
+        {
+            let found = self.violation(
+                Wrong::Killed,
+                tag,
+                "its only job was killed by the gateway itself".to_owned(),
+            );
             self.in_time.push(found);
         }
         for _ in 0..late {
@@ -334,15 +504,29 @@ impl Bench<'_> {
     }
 
     fn judge_strangers(&mut self) {
-        let strangers: Vec<Value> = self.books.all.iter().filter(|job| tag_of(job).starts_with("foreign-")).cloned().collect();
+        let strangers: Vec<Value> = self
+            .books
+            .all
+            .iter()
+            .filter(|job| tag_of(job).starts_with("foreign-"))
+            .cloned()
+            .collect();
         for job in strangers {
             self.count("strangers");
             let killers = job["deleted_by"].as_array().cloned().unwrap_or_default();
-            let is_excused = |by: &Value| by.as_str().and_then(|by| self.kills.get(by)).is_some_and(|whose| self.untold.contains(whose));
+            let is_excused = |by: &Value| {
+                by.as_str()
+                    .and_then(|by| self.kills.get(by))
+                    .is_some_and(|whose| self.untold.contains(whose))
+            };
             if !killers.is_empty() && killers.iter().all(is_excused) {
                 self.count("ibm: killed for one that was lost");
             } else if !killers.is_empty() {
-                let found = self.violation(Wrong::Touched, tag_of(&job), format!("a stranger's job was deleted by {}", job["deleted_by"]));
+                let found = self.violation(
+                    Wrong::Touched,
+                    tag_of(&job),
+                    format!("a stranger's job was deleted by {}", job["deleted_by"]),
+                );
                 self.now.push(found);
             }
         }
@@ -350,13 +534,30 @@ impl Bench<'_> {
 
     /// Nothing stands in the list under an id that its client was not told, and nothing twice.
     fn judge_list(&mut self, world: &World) {
-        let ask = |path: &str| world.gateway.ask(&Request::get(path).basic(ROOT), PATIENCE).filter(|reply| reply.status == 200);
-        let Some(list) = ask(&format!("/clusters/{}/batches?{EVERYTHING}", self.lane.flavor)) else { return };
+        let ask = |path: &str| {
+            world
+                .gateway
+                .ask(&Request::get(path).basic(ROOT), PATIENCE)
+                .filter(|reply| reply.status == 200)
+        };
+        let Some(list) = ask(&format!(
+            "/clusters/{}/batches?{EVERYTHING}",
+            self.lane.flavor
+        )) else {
+            return;
+        };
         let told: HashMap<i64, String> = self
             .lane
             .submissions()
             .iter()
-            .flat_map(|submission| submission.client().ids.iter().map(|id| (*id, submission.tag.clone())).collect::<Vec<_>>())
+            .flat_map(|submission| {
+                submission
+                    .client()
+                    .ids
+                    .iter()
+                    .map(|id| (*id, submission.tag.clone()))
+                    .collect::<Vec<_>>()
+            })
             .collect();
         let given_up: HashSet<String> = self
             .lane
@@ -365,10 +566,17 @@ impl Bench<'_> {
             .filter(|submission| submission.client().ends.iter().any(|end| end == "error"))
             .map(|submission| submission.tag.clone())
             .collect();
-        let created: Vec<String> = self.lane.created().iter().map(|submission| submission.tag.clone()).collect();
+        let created: Vec<String> = self
+            .lane
+            .created()
+            .iter()
+            .map(|submission| submission.tag.clone())
+            .collect();
         let mut seen: HashMap<String, i64> = HashMap::new();
         for session in list.json()["sessions"].as_array().into_iter().flatten() {
-            let Some(id) = session["id"].as_i64() else { continue };
+            let Some(id) = session["id"].as_i64() else {
+                continue;
+            };
             let ended = ENDS.iter().any(|end| session["state"] == *end);
             let job = match session["appId"].as_str() {
                 Some(application) => self.books.of_application(application),
@@ -376,7 +584,11 @@ impl Bench<'_> {
                 None if ended => None,
                 None => ask(&format!("/batches/{id}"))
                     .filter(|reply| !is_stale(reply))
-                    .and_then(|reply| reply.header("x-livy-gateway-upstream-id").map(str::to_owned))
+                    .and_then(|reply| {
+                        reply
+                            .header("x-livy-gateway-upstream-id")
+                            .map(str::to_owned)
+                    })
                     .and_then(|upstream_id| self.books.known(&upstream_id)),
             };
             let Some(job) = job else { continue };
@@ -384,7 +596,11 @@ impl Bench<'_> {
             match told.get(&id) {
                 Some(tag) if self.untold.contains(tag) => {}
                 Some(tag) if *tag != owner => {
-                    let found = self.violation(Wrong::Anothers, tag, format!("its id {id} stands for {owner}"));
+                    let found = self.violation(
+                        Wrong::Anothers,
+                        tag,
+                        format!("its id {id} stands for {owner}"),
+                    );
                     self.in_time.push(found);
                 }
                 // IBM gives no name back: a job whose answer was lost is nobody's there.
@@ -392,13 +608,21 @@ impl Bench<'_> {
                     self.count("ibm: its lost job is listed as a new one");
                 }
                 None if created.contains(&owner) => {
-                    let found = self.violation(Wrong::ListedTwice, &owner, format!("its job is listed as {id}, which it was never told"));
+                    let found = self.violation(
+                        Wrong::ListedTwice,
+                        &owner,
+                        format!("its job is listed as {id}, which it was never told"),
+                    );
                     self.in_time.push(found);
                 }
                 _ => {}
             }
             if let Some(other) = seen.insert(job["uuid"].to_string(), id) {
-                let found = self.violation(Wrong::ListedTwice, &owner, format!("its job is listed as {other} and as {id}"));
+                let found = self.violation(
+                    Wrong::ListedTwice,
+                    &owner,
+                    format!("its job is listed as {other} and as {id}"),
+                );
                 self.in_time.push(found);
             }
         }

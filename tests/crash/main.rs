@@ -1,21 +1,31 @@
-//! Never lost, never doubled, never guessed at, never another's: the promise, tried while everything goes wrong at once.
+//! Never lost, never doubled, never guessed at, never another's: the promise, tried while
+//! everything goes wrong at once.
 //!
 //!     cargo test --test crash
 //!     cargo test --test crash -- --flavor kyuubi --submissions 1000 --kills 100 --secs 1200 --seed 7
 //!
-//! Clients of three manners submit jobs, others look at them, list them and kill some. Meanwhile the gateway is killed, ended and stopped,
-//! proxies before the clusters cut, hold and make up answers, clusters restart with and without their memory, and strangers create jobs
-//! there under the same names. Then all faults end, everything gets time to come to rest, and what clients were told, what the gateway
-//! shows, and what the clusters' books say is compared. A job is known by the last of its arguments. Exit status 1 if anything is wrong.
+//! Clients of three manners submit jobs, others look at them, list them and kill some. Meanwhile
+//! the gateway is killed, ended and stopped, proxies before the clusters cut, hold and make up
+//! answers, clusters restart with and without their memory, and strangers create jobs there under
+//! the same names. Then all faults end, everything gets time to come to rest, and what clients were
+//! told, what the gateway shows, and what the clusters' books say is compared. A job is known by
+//! the last of its arguments. Exit status 1 if anything is wrong.
 //!
-//! The seed is printed: it gives the same submissions and the same misfortunes again, at moments that depend on the threads.
-#![expect(clippy::print_stdout, reason = "the report is what this program is for")]
+//! The seed is printed: it gives the same submissions and the same misfortunes again, at moments
+//! that depend on the threads.
+#![expect(
+    clippy::print_stdout,
+    reason = "the report is what this program is for"
+)]
 
 #[path = "../support/chance.rs"]
 mod chance;
 #[path = "../support/fault_proxy.rs"]
 mod fault_proxy;
-#[expect(dead_code, reason = "shared with the other suites, which use all of it")]
+#[expect(
+    dead_code,
+    reason = "shared with the other suites, which use all of it"
+)]
 #[path = "../blackbox/harness.rs"]
 mod harness;
 #[path = "../support/keeper.rs"]
@@ -49,12 +59,23 @@ fn main() -> ExitCode {
     };
     let flavors: Vec<&str> = wish.flavors.iter().map(|(flavor, _)| *flavor).collect();
     let (submissions, kills, seed) = (wish.submissions, wish.kills, wish.seed);
-    println!("seed {seed}: {submissions} submissions for each of {}, {kills} kills", flavors.join(", "));
+    println!(
+        "seed {seed}: {submissions} submissions for each of {}, {kills} kills",
+        flavors.join(", ")
+    );
     let world = World::start(wish);
     storm(&world);
-    println!("the storm is over after {} s: {}", world.began.elapsed().as_secs(), report::faults(&world));
+    println!(
+        "the storm is over after {} s: {}",
+        world.began.elapsed().as_secs(),
+        report::faults(&world)
+    );
     let verdict = judge::wait_and_judge(&world);
-    println!("at rest after {} s more\n\n{}\n", verdict.rested_after.as_secs(), report::table(&world, &verdict));
+    println!(
+        "at rest after {} s more\n\n{}\n",
+        verdict.rested_after.as_secs(),
+        report::table(&world, &verdict)
+    );
     if verdict.violations.is_empty() {
         println!("seed {seed}: everything is as it was told");
         return ExitCode::SUCCESS;
@@ -71,8 +92,12 @@ fn storm(world: &World) {
         let mut clients = Vec::new();
         for lane in &world.lanes {
             misfortunes.push(scope.spawn(move || chaos::on_cluster(world, lane)));
-            clients.extend((0..SUBMITTERS).map(|_| scope.spawn(move || clients::submit_all(world, lane))));
-            clients.extend((0..READERS).map(|number| scope.spawn(move || clients::look(world, lane, &format!("reader {number}")))));
+            clients.extend(
+                (0..SUBMITTERS).map(|_| scope.spawn(move || clients::submit_all(world, lane))),
+            );
+            clients.extend((0..READERS).map(|number| {
+                scope.spawn(move || clients::look(world, lane, &format!("reader {number}")))
+            }));
         }
         for thread in misfortunes {
             thread.join().expect("a thread that panics has said why");

@@ -22,7 +22,8 @@ pub(crate) enum Manners {
     Keyed,
     /// It does not ask again.
     Plain,
-    /// It has a name for its batch, and sends it again after a lost connection, as Airflow's task does.
+    /// It has a name for its batch, and sends it again after a lost connection, as Airflow's task
+    /// does.
     Named,
 }
 
@@ -150,9 +151,19 @@ impl Submission {
     pub(crate) fn draw(seed: u64, flavor: &'static str, file: &str, number: usize) -> Submission {
         let tag = format!("submission-{flavor}-{number}");
         let mut chance = Chance::of(seed, &tag);
-        let manners = *chance.pick(&[Manners::Keyed, Manners::Keyed, Manners::Plain, Manners::Named, Manners::Named]);
+        let manners = *chance.pick(&[
+            Manners::Keyed,
+            Manners::Keyed,
+            Manners::Plain,
+            Manners::Named,
+            Manners::Named,
+        ]);
         // Half of them still run when everything is over; the others end well or badly on the way.
-        let runs = if chance.percent(50) { FOR_LONG.to_owned() } else { chance.within(1..7).to_string() };
+        let runs = if chance.percent(50) {
+            FOR_LONG.to_owned()
+        } else {
+            chance.within(1..7).to_string()
+        };
         let end = if chance.percent(30) { "fail" } else { "ok" };
         let mut body = json!({"file": file, "args": [runs, end, tag], "conf": {"spark.executor.instances": "2"}});
         let name = (manners == Manners::Named).then(|| client_name(flavor, number));
@@ -172,7 +183,16 @@ impl Submission {
             story: Vec::new(),
         };
         let login = if chance.percent(60) { ALICE } else { BOB };
-        Submission { flavor, tag, manners, login, name, body, to_be_killed: chance.percent(20), client: Mutex::new(client) }
+        Submission {
+            flavor,
+            tag,
+            manners,
+            login,
+            name,
+            body,
+            to_be_killed: chance.percent(20),
+            client: Mutex::new(client),
+        }
     }
 
     pub(crate) fn client(&self) -> MutexGuard<'_, Client> {
@@ -193,7 +213,8 @@ pub(crate) fn client_name(flavor: &str, number: usize) -> String {
 impl Client {
     /// Writes a line of the story.
     pub(crate) fn tell(&mut self, began: Instant, line: &str) {
-        self.story.push(format!("{} {line}", clock(began.elapsed())));
+        self.story
+            .push(format!("{} {line}", clock(began.elapsed())));
     }
 
     /// Writes an answer down.
@@ -202,9 +223,20 @@ impl Client {
         let told = match reply {
             None => "no answer".to_owned(),
             Some(reply) => {
-                let stale = if reply.header("x-livy-gateway-stale").is_some() { " (stale)" } else { "" };
-                let there = reply.header("x-livy-gateway-upstream-id").map(|id| format!(" [{id} there]")).unwrap_or_default();
-                format!("{}{stale}{there} {}", reply.status, shortened(&reply.text()))
+                let stale = if reply.header("x-livy-gateway-stale").is_some() {
+                    " (stale)"
+                } else {
+                    ""
+                };
+                let there = reply
+                    .header("x-livy-gateway-upstream-id")
+                    .map(|id| format!(" [{id} there]"))
+                    .unwrap_or_default();
+                format!(
+                    "{}{stale}{there} {}",
+                    reply.status,
+                    shortened(&reply.text())
+                )
             }
         };
         self.tell(began, &format!("{request}: {told}"));
@@ -216,10 +248,14 @@ impl Client {
         }
     }
 
-    /// Takes in a batch or a state that was shown as its own, to a request that went out at this time.
+    /// Takes in a batch or a state that was shown as its own, to a request that went out at this
+    /// time.
     pub(crate) fn saw(&mut self, shown: &Value, asked: Instant) {
-        let Some(state) = shown["state"].as_str() else { return };
-        self.applications.extend(shown["appId"].as_str().map(str::to_owned));
+        let Some(state) = shown["state"].as_str() else {
+            return;
+        };
+        self.applications
+            .extend(shown["appId"].as_str().map(str::to_owned));
         let ends = ENDS.contains(&state);
         match self.ends.last() {
             None if ends => {
@@ -227,8 +263,13 @@ impl Client {
                 self.ended = Some(Instant::now());
             }
             // An answer that was on its way when the end became known says nothing.
-            Some(end) if end != state && (ends || self.ended.is_some_and(|ended| ended < asked)) => {
-                self.wrongs.push((Wrong::WrongEnd, format!("it was shown as {end}, then as {state}")));
+            Some(end)
+                if end != state && (ends || self.ended.is_some_and(|ended| ended < asked)) =>
+            {
+                self.wrongs.push((
+                    Wrong::WrongEnd,
+                    format!("it was shown as {end}, then as {state}"),
+                ));
                 self.ends.push(state.to_owned());
             }
             _ => {}
@@ -242,5 +283,9 @@ pub(crate) fn clock(since: Duration) -> String {
 }
 
 pub(crate) fn shortened(text: &str) -> String {
-    if text.chars().count() <= 300 { text.to_owned() } else { text.chars().take(300).chain("…".chars()).collect() }
+    if text.chars().count() <= 300 {
+        text.to_owned()
+    } else {
+        text.chars().take(300).chain("…".chars()).collect()
+    }
 }

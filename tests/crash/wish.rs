@@ -27,7 +27,9 @@ pub(crate) struct Wish {
 
 impl Wish {
     pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let mut wish = Wish {
             flavors: Vec::new(),
             submissions: 60,
@@ -39,9 +41,18 @@ impl Wish {
             stories: 1,
         };
         while let Some(word) = words.next() {
-            let value = words.next().ok_or_else(|| format!("{word} wants a value"))?;
-            let number = || value.parse::<u64>().map_err(|_| format!("{word} wants a number, not {value}"));
-            let count = || number().and_then(|number| usize::try_from(number).map_err(|error| error.to_string()));
+            let value = words
+                .next()
+                .ok_or_else(|| format!("{word} wants a value"))?;
+            let number = || {
+                value
+                    .parse::<u64>()
+                    .map_err(|_| format!("{word} wants a number, not {value}"))
+            };
+            let count = || {
+                number()
+                    .and_then(|number| usize::try_from(number).map_err(|error| error.to_string()))
+            };
             match word.as_str() {
                 "--flavor" => match FLAVORS.iter().find(|(flavor, _)| *flavor == value) {
                     Some(flavor) => wish.flavors.push(*flavor),

@@ -1,4 +1,5 @@
-//! Everything that a run has: clusters, proxies, a gateway, and for each flavor a lane with its submissions.
+//! Everything that a run has: clusters, proxies, a gateway, and for each flavor a lane with its
+//! submissions.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,14 +37,16 @@ pub(crate) struct Lane {
     submissions: Mutex<Vec<Arc<Submission>>>,
 }
 
-/// Who shows application ids: with them a batch can be told from another one that has its number and its name.
+/// Who shows application ids: with them a batch can be told from another one that has its number
+/// and its name.
 const WITH_APPLICATIONS: [&str; 2] = ["livy", "knox"];
 
 impl World {
     pub(crate) fn start(wish: Wish) -> World {
         let clusters = Clusters::start();
         for (flavor, _) in &wish.flavors {
-            // IBM's application API is there in one run and not in the next: nothing may depend on it.
+            // IBM's application API is there in one run and not in the next: nothing may depend on
+            // it.
             let applications = Chance::of(wish.seed, "applications").percent(50);
             let options = json!({"requests": false, "app_ids": WITH_APPLICATIONS.contains(flavor), "applications": applications});
             clusters.options(flavor, &options);
@@ -58,29 +61,52 @@ impl World {
             submissions: Mutex::default(),
         };
         let lanes: Vec<Lane> = wish.flavors.iter().map(lane).collect();
-        let behind: Vec<(&str, &str, &FaultProxy)> = lanes.iter().map(|lane| (lane.flavor, lane.flavor, &lane.proxy)).collect();
+        let behind: Vec<(&str, &str, &FaultProxy)> = lanes
+            .iter()
+            .map(|lane| (lane.flavor, lane.flavor, &lane.proxy))
+            .collect();
         let gateway = Keeper::start(&behind, &quick("freshness: 100ms, watch: 1s"));
-        World { wish, began: Instant::now(), clusters, lanes, gateway, events: Mutex::default(), calm_since: Mutex::default() }
+        World {
+            wish,
+            began: Instant::now(),
+            clusters,
+            lanes,
+            gateway,
+            events: Mutex::default(),
+            calm_since: Mutex::default(),
+        }
     }
 
-    /// Tells whether somebody who asks again and again still does: while there are faults, and for a while after.
+    /// Tells whether somebody who asks again and again still does: while there are faults, and for
+    /// a while after.
     pub(crate) fn goes_on(&self, persistence: Duration) -> bool {
-        self.calm_since.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|since| since.elapsed() < persistence)
+        self.calm_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_none_or(|since| since.elapsed() < persistence)
     }
 
     /// Notes that there are no more faults.
     pub(crate) fn is_calm(&self) {
-        *self.calm_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self
+            .calm_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     pub(crate) fn note(&self, event: &str) {
         let line = format!("{} {event}", crate::submission::clock(self.began.elapsed()));
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        self.events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(line);
     }
 
     /// Returns how much of the time is over, in thousandths.
     pub(crate) fn time_over(&self) -> u128 {
-        (self.began.elapsed().as_millis() * 1000).checked_div(self.wish.time.as_millis()).unwrap_or(1000)
+        (self.began.elapsed().as_millis() * 1000)
+            .checked_div(self.wish.time.as_millis())
+            .unwrap_or(1000)
     }
 }
 
@@ -95,13 +121,20 @@ impl Lane {
         let due = world.wish.time * share / u32::try_from(self.total).unwrap_or(u32::MAX);
         // The pace of the load.
         std::thread::sleep(due.saturating_sub(world.began.elapsed()));
-        let submission = Arc::new(Submission::draw(world.wish.seed, self.flavor, self.file, number));
+        let submission = Arc::new(Submission::draw(
+            world.wish.seed,
+            self.flavor,
+            self.file,
+            number,
+        ));
         self.all().push(submission.clone());
         Some(submission)
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Arc<Submission>>> {
-        self.submissions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.submissions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_done(&self) {
@@ -123,6 +156,10 @@ impl Lane {
 
     /// Returns those that their clients know to exist.
     pub(crate) fn created(&self) -> Vec<Arc<Submission>> {
-        self.all().iter().filter(|submission| submission.client().outcome == Outcome::Created).cloned().collect()
+        self.all()
+            .iter()
+            .filter(|submission| submission.client().outcome == Outcome::Created)
+            .cloned()
+            .collect()
     }
 }

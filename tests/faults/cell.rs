@@ -14,8 +14,14 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    pub(crate) const ALL: [Operation; 6] =
-        [Operation::Create, Operation::Get, Operation::State, Operation::Log, Operation::List, Operation::Delete];
+    pub(crate) const ALL: [Operation; 6] = [
+        Operation::Create,
+        Operation::Get,
+        Operation::State,
+        Operation::Log,
+        Operation::List,
+        Operation::Delete,
+    ];
 
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -61,7 +67,11 @@ const STATUSES: [u16; 11] = [301, 302, 401, 403, 404, 408, 429, 500, 502, 503, 5
 
 /// Bodies that no cluster's own software writes.
 const BODIES: [(&str, &str, &str); 3] = [
-    ("HTML", "text/html", "<html><head><title>A front has something to say</title></head><body></body></html>"),
+    (
+        "HTML",
+        "text/html",
+        "<html><head><title>A front has something to say</title></head><body></body></html>",
+    ),
     ("empty", "", ""),
     ("JSON", "application/json", r#"{"error":"x"}"#),
 ];
@@ -84,7 +94,8 @@ impl Cell {
         matches!(self.fault, Fault::Done(Action::Hold { .. }))
     }
 
-    /// Tells whether nobody else may use its cluster meanwhile: nobody listens, or it is about a list, which is everybody's.
+    /// Tells whether nobody else may use its cluster meanwhile: nobody listens, or it is about a
+    /// list, which is everybody's.
     pub(crate) fn is_alone(&self) -> bool {
         self.fault == Fault::Refused || self.operation == Operation::List
     }
@@ -96,37 +107,67 @@ pub(crate) fn of(flavor: &'static str, file: &'static str) -> Vec<Cell> {
     for operation in Operation::ALL {
         for (name, fault) in faults(operation) {
             let tag = format!("{flavor}-{}-{}", operation.word(), cells.len());
-            cells.push(Cell { flavor, file, operation, fault, name, tag });
+            cells.push(Cell {
+                flavor,
+                file,
+                operation,
+                fault,
+                name,
+                tag,
+            });
         }
     }
     cells
 }
 
 fn faults(operation: Operation) -> Vec<(String, Fault)> {
-    let mut actions = vec![("cut".to_owned(), Action::CutBefore), ("cut".to_owned(), Action::CutAfter)];
+    let mut actions = vec![
+        ("cut".to_owned(), Action::CutBefore),
+        ("cut".to_owned(), Action::CutAfter),
+    ];
     for passed_on in [false, true] {
         actions.push(("stalled".to_owned(), Action::Stall { passed_on }));
-        actions.push(("half an answer".to_owned(), Action::HalfAnswer { passed_on }));
+        actions.push((
+            "half an answer".to_owned(),
+            Action::HalfAnswer { passed_on },
+        ));
         for status in std::iter::once(200).chain(STATUSES) {
             for (what, content_type, body) in BODIES {
                 let location = matches!(status, 301 | 302).then(|| "/login".to_owned());
-                let made_up = MadeUp { status, content_type: content_type.into(), body: body.into(), location, passed_on };
+                let made_up = MadeUp {
+                    status,
+                    content_type: content_type.into(),
+                    body: body.into(),
+                    location,
+                    passed_on,
+                };
                 actions.push((format!("{status} {what}"), Action::Answer(made_up)));
             }
         }
     }
     let mut faults = vec![("refused".to_owned(), Fault::Refused)];
     for (name, action) in actions {
-        let moment = if action.passes_on() { "after" } else { "before" };
+        let moment = if action.passes_on() {
+            "after"
+        } else {
+            "before"
+        };
         // What is only looked at is the same before and after.
         if operation.changes() || !action.passes_on() {
-            let name = if operation.changes() { format!("{name}, {moment}") } else { name };
+            let name = if operation.changes() {
+                format!("{name}, {moment}")
+            } else {
+                name
+            };
             faults.push((name, Fault::Done(action)));
         }
     }
     if operation == Operation::Create {
         for ms in [HELD_FOR_A_WHILE, HELD_FOR_LONG] {
-            faults.push((format!("held for {ms} ms"), Fault::Done(Action::Hold { ms })));
+            faults.push((
+                format!("held for {ms} ms"),
+                Fault::Done(Action::Hold { ms }),
+            ));
         }
     }
     faults

@@ -1,4 +1,5 @@
-//! What may come of a cell, written down. Whatever the fault: what the client was told is what is so.
+//! What may come of a cell, written down. Whatever the fault: what the client was told is what is
+//! so.
 
 use crate::cell::{Cell, Operation};
 
@@ -11,7 +12,8 @@ pub(crate) enum Outcome {
     CreatedAndEndedSayingWhy,
     /// 201, ended as `error` with the reason that nobody can know; it may run, once.
     CreatedAndNobodyKnows,
-    /// 201, and `starting` with the reason that nobody can know which of several batches it is, for as long as one of them runs.
+    /// 201, and `starting` with the reason that nobody can know which of several batches it is, for
+    /// as long as one of them runs.
     CreatedAndOpen,
     /// An error, and nothing runs, or will.
     RefusedAndNothingRuns,
@@ -33,7 +35,9 @@ impl Outcome {
     pub(crate) fn words(self) -> &'static str {
         match self {
             Outcome::CreatedAndRunsOnce => "201, and it runs once",
-            Outcome::CreatedAndEndedSayingWhy => "201, then an error that says why, and nothing runs",
+            Outcome::CreatedAndEndedSayingWhy => {
+                "201, then an error that says why, and nothing runs"
+            }
             Outcome::CreatedAndNobodyKnows => "201, then an error that says why, and it runs",
             Outcome::CreatedAndOpen => "201, and open, which says why",
             Outcome::RefusedAndNothingRuns => "an error, and nothing runs",
@@ -68,11 +72,21 @@ pub(crate) fn allowed(cell: &Cell) -> Vec<Outcome> {
                 allowed.push(Outcome::CreatedAndEndedSayingWhy);
             }
             if cell.flavor == "ibm" && cell.name != "refused" {
-                allowed.extend([Outcome::CreatedAndOpen, Outcome::CreatedAndEndedSayingWhy, Outcome::CreatedAndNobodyKnows]);
+                allowed.extend([
+                    Outcome::CreatedAndOpen,
+                    Outcome::CreatedAndEndedSayingWhy,
+                    Outcome::CreatedAndNobodyKnows,
+                ]);
             }
             allowed
         }
-        Operation::Get | Operation::State | Operation::Log | Operation::List => vec![Outcome::StaleAndRight, Outcome::FreshAndRight],
-        Operation::Delete => vec![Outcome::DeletedAndDead, Outcome::NotDeletedAndRuns, Outcome::NotDeletedAndDead],
+        Operation::Get | Operation::State | Operation::Log | Operation::List => {
+            vec![Outcome::StaleAndRight, Outcome::FreshAndRight]
+        }
+        Operation::Delete => vec![
+            Outcome::DeletedAndDead,
+            Outcome::NotDeletedAndRuns,
+            Outcome::NotDeletedAndDead,
+        ],
     }
 }

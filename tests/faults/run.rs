@@ -1,4 +1,5 @@
-//! How one cell is played: a batch where one is needed, the fault, the operation, and a look at everything afterwards.
+//! How one cell is played: a batch where one is needed, the fault, the operation, and a look at
+//! everything afterwards.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,8 @@ use crate::keeper::Keeper;
 const PATIENCE: Duration = Duration::from_secs(40);
 /// How long a cell may take, after its answer, to come to rest.
 const REST: Duration = Duration::from_secs(20);
-/// The same for a batch whose kill was not confirmed: a gateway does not believe for half a minute that a cluster has lost it.
+/// The same for a batch whose kill was not confirmed: a gateway does not believe for half a minute
+/// that a cluster has lost it.
 const REST_AFTER_KILL: Duration = Duration::from_secs(45);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -43,14 +45,20 @@ impl Planned {
         let mut segments = seen.path.split(['/', '?']);
         match (self.operation, seen.operation()) {
             // Only the first one: what is sent again gets through.
-            (Operation::Create, "create_batch") => self.met == 0 && seen.body.contains(&format!("\"{tag}\"")),
-            // Nothing in a list's request says whose it is. A Livy's health is asked for by a list of no rows: that is not about it.
+            (Operation::Create, "create_batch") => {
+                self.met == 0 && seen.body.contains(&format!("\"{tag}\""))
+            }
+            // Nothing in a list's request says whose it is. A Livy's health is asked for by a list
+            // of no rows: that is not about it.
             (Operation::List, "list_batches") => !seen.path.contains("size=0"),
-            (Operation::Delete, "delete_batch") => segments.any(|part| self.keys.iter().any(|key| key == part)),
-            // A look that fails may be tried in another way: it must fail as well.
-            (Operation::Get | Operation::State | Operation::Log, "get_batch" | "get_state" | "get_log") => {
+            (Operation::Delete, "delete_batch") => {
                 segments.any(|part| self.keys.iter().any(|key| key == part))
             }
+            // A look that fails may be tried in another way: it must fail as well.
+            (
+                Operation::Get | Operation::State | Operation::Log,
+                "get_batch" | "get_state" | "get_log",
+            ) => segments.any(|part| self.keys.iter().any(|key| key == part)),
             _ => false,
         }
     }
@@ -58,11 +66,19 @@ impl Planned {
 
 impl<'a> Place<'a> {
     pub(crate) fn new(name: String, clusters: &'a Clusters) -> Place<'a> {
-        let place = Place { name, clusters, proxy: FaultProxy::start(clusters.address), faults: Arc::default() };
+        let place = Place {
+            name,
+            clusters,
+            proxy: FaultProxy::start(clusters.address),
+            faults: Arc::default(),
+        };
         let faults = place.faults.clone();
         place.proxy.set(move |seen| {
             let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
-            match faults.iter_mut().find(|(tag, planned)| planned.fits(tag, seen)) {
+            match faults
+                .iter_mut()
+                .find(|(tag, planned)| planned.fits(tag, seen))
+            {
                 Some((_, planned)) => {
                     planned.met += 1;
                     planned.action.clone()
@@ -77,15 +93,27 @@ impl<'a> Place<'a> {
         match &cell.fault {
             Fault::Refused => self.proxy.door(Door::Closed),
             Fault::Done(action) => {
-                let planned = Planned { operation: cell.operation, action: action.clone(), keys, met: 0 };
-                self.faults.lock().unwrap_or_else(PoisonError::into_inner).insert(cell.tag.clone(), planned);
+                let planned = Planned {
+                    operation: cell.operation,
+                    action: action.clone(),
+                    keys,
+                    met: 0,
+                };
+                self.faults
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(cell.tag.clone(), planned);
             }
         }
     }
 
     /// Tells whether a request met the fault of a cell.
     fn is_met(&self, cell: &Cell) -> bool {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner).get(&cell.tag).is_some_and(|planned| planned.met > 0)
+        self.faults
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&cell.tag)
+            .is_some_and(|planned| planned.met > 0)
     }
 
     /// Ends the fault of a cell; returns whether a request met it.
@@ -94,7 +122,11 @@ impl<'a> Place<'a> {
             self.proxy.door(Door::Open);
             return true;
         }
-        let planned = self.faults.lock().unwrap_or_else(PoisonError::into_inner).remove(&cell.tag);
+        let planned = self
+            .faults
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&cell.tag);
         planned.is_some_and(|planned| planned.met > 0)
     }
 }
@@ -118,19 +150,31 @@ struct Player<'a> {
 }
 
 pub(crate) fn play(cell: &Cell, place: &Place<'_>, gateway: &Keeper) -> Played {
-    let mut player = Player { cell, place, gateway, began: Instant::now(), story: Vec::new() };
+    let mut player = Player {
+        cell,
+        place,
+        gateway,
+        began: Instant::now(),
+        story: Vec::new(),
+    };
     let (outcome, met) = match cell.operation {
         Operation::Create => player.create(),
         Operation::Delete => player.delete(),
         _ => player.look(),
     };
     player.tell_jobs();
-    Played { outcome, met, story: player.story }
+    Played {
+        outcome,
+        met,
+        story: player.story,
+    }
 }
 
 /// Returns the jobs of a cell in a cluster's books.
 pub(crate) fn jobs_of<'a>(books: &'a [Value], tag: &str) -> impl Iterator<Item = &'a Value> {
-    books.iter().filter(move |job| job["args"][2] == *tag && job["ghost"] == false)
+    books
+        .iter()
+        .filter(move |job| job["args"][2] == *tag && job["ghost"] == false)
 }
 
 pub(crate) fn is_alive(job: &Value) -> bool {
@@ -140,7 +184,8 @@ pub(crate) fn is_alive(job: &Value) -> bool {
 impl Player<'_> {
     fn tell(&mut self, line: &str) {
         let text: String = line.chars().take(500).collect();
-        self.story.push(format!("{:7.3} {text}", self.began.elapsed().as_secs_f64()));
+        self.story
+            .push(format!("{:7.3} {text}", self.began.elapsed().as_secs_f64()));
     }
 
     fn tell_jobs(&mut self) {
@@ -149,21 +194,34 @@ impl Player<'_> {
             self.tell("books: no job");
         }
         for job in jobs {
-            self.tell(&format!("books: id {}, {}, killed {}, deleted by {}", job["id"], job["state"], job["killed"], job["deleted_by"]));
+            self.tell(&format!(
+                "books: id {}, {}, killed {}, deleted by {}",
+                job["id"], job["state"], job["killed"], job["deleted_by"]
+            ));
         }
     }
 
     fn ask(&mut self, request: &Request<'_>, what: &str) -> Option<Reply> {
-        let request = request.clone().basic(ALICE).header("X-Request-Id", &format!("{}-{what}", self.cell.tag));
+        let request = request
+            .clone()
+            .basic(ALICE)
+            .header("X-Request-Id", &format!("{}-{what}", self.cell.tag));
         let reply = self.gateway.ask(&request, PATIENCE);
         let told = reply.as_ref().map_or_else(
             || "no answer".to_owned(),
             |reply| {
-                let stale = if reply.header("x-livy-gateway-stale").is_some() { " (stale)" } else { "" };
+                let stale = if reply.header("x-livy-gateway-stale").is_some() {
+                    " (stale)"
+                } else {
+                    ""
+                };
                 format!("{}{stale} {}", reply.status, reply.text())
             },
         );
-        self.tell(&format!("{} {} ({what}): {told}", request.method, request.path));
+        self.tell(&format!(
+            "{} {} ({what}): {told}",
+            request.method, request.path
+        ));
         reply
     }
 
@@ -178,15 +236,17 @@ impl Player<'_> {
     }
 
     fn jobs(&self) -> Vec<Value> {
-        jobs_of(&self.place.clusters.books(self.cell.flavor), &self.cell.tag).cloned().collect()
+        jobs_of(&self.place.clusters.books(self.cell.flavor), &self.cell.tag)
+            .cloned()
+            .collect()
     }
 
     fn alive(&self) -> usize {
         self.jobs().iter().filter(|job| is_alive(job)).count()
     }
 
-    /// Asks until the request meets its fault. The fault of a cell before may have made the cluster look dead, and then nobody asks it: the
-    /// answer is 503, or it is old.
+    /// Asks until the request meets its fault. The fault of a cell before may have made the cluster
+    /// look dead, and then nobody asks it: the answer is 503, or it is old.
     fn ask_the_living(&mut self, request: &Request<'_>, what: &str) -> Option<Reply> {
         let until = Instant::now() + REST;
         loop {
@@ -204,7 +264,8 @@ impl Player<'_> {
         }
     }
 
-    /// Makes a batch that runs, and was seen running. Returns its id, and what a request to the cluster may call it.
+    /// Makes a batch that runs, and was seen running. Returns its id, and what a request to the
+    /// cluster may call it.
     fn batch(&mut self) -> Option<(i64, Vec<String>)> {
         let id = self.post("made")?.json()["id"].as_i64()?;
         let until = Instant::now() + REST;
@@ -213,7 +274,10 @@ impl Player<'_> {
             let shown = self.get(&format!("/batches/{id}"), "made")?;
             if shown.json()["state"] == "running" {
                 let job = self.jobs().into_iter().next()?;
-                let words = [&job["name"], &job["uuid"]].into_iter().filter_map(Value::as_str).map(str::to_owned);
+                let words = [&job["name"], &job["uuid"]]
+                    .into_iter()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned);
                 return Some((id, words.chain([job["id"].to_string()]).collect()));
             }
             if Instant::now() > until {
@@ -228,10 +292,13 @@ impl Player<'_> {
         self.place.plan(self.cell, Vec::new());
         let reply = self.post("fault");
         let met = self.place.heal(self.cell);
-        let Some(reply) = reply else { return (Outcome::Wrong, met) };
+        let Some(reply) = reply else {
+            return (Outcome::Wrong, met);
+        };
         let until = Instant::now() + REST;
         let mut outcome = self.created(&reply);
-        // What was told is told; what is so may take its time. A request that is held must have arrived before anything is final.
+        // What was told is told; what is so may take its time. A request that is held must have
+        // arrived before anything is final.
         while (outcome == Outcome::Wrong || !self.has_arrived()) && Instant::now() < until {
             std::thread::sleep(PAUSE);
             let quiet = self.story.len();
@@ -245,17 +312,28 @@ impl Player<'_> {
     fn has_arrived(&self) -> bool {
         let mine = |body: &str| body.contains(&format!("\"{}\"", self.cell.tag));
         let records = self.place.proxy.records();
-        records.iter().filter(|record| mine(&record.seen.body) && record.action.passes_on()).all(|record| record.answered.is_some())
+        records
+            .iter()
+            .filter(|record| mine(&record.seen.body) && record.action.passes_on())
+            .all(|record| record.answered.is_some())
     }
 
     fn created(&mut self, reply: &Reply) -> Outcome {
         if reply.status != 201 {
             // 502 `submission_unknown` is a guess that was not asked for.
             let unknown = reply.text().contains("submission_unknown");
-            return if self.alive() == 0 && !unknown { Outcome::RefusedAndNothingRuns } else { Outcome::Wrong };
+            return if self.alive() == 0 && !unknown {
+                Outcome::RefusedAndNothingRuns
+            } else {
+                Outcome::Wrong
+            };
         }
-        let Some(id) = reply.json()["id"].as_i64() else { return Outcome::Wrong };
-        let Some(shown) = self.get(&format!("/batches/{id}"), "after") else { return Outcome::Wrong };
+        let Some(id) = reply.json()["id"].as_i64() else {
+            return Outcome::Wrong;
+        };
+        let Some(shown) = self.get(&format!("/batches/{id}"), "after") else {
+            return Outcome::Wrong;
+        };
         let alive = self.alive();
         if shown.status != 200 {
             return Outcome::Wrong;
@@ -263,7 +341,9 @@ impl Player<'_> {
         let shown_json = shown.json();
         let says_why = shown_json["appInfo"]["gatewayReason"].is_string();
         match (shown_json["state"].as_str(), alive) {
-            (Some("running"), 1) if shown.header("x-livy-gateway-upstream-id").is_some() => Outcome::CreatedAndRunsOnce,
+            (Some("running"), 1) if shown.header("x-livy-gateway-upstream-id").is_some() => {
+                Outcome::CreatedAndRunsOnce
+            }
             (Some("starting"), 0 | 1) if says_why => Outcome::CreatedAndOpen,
             (Some("error"), 0) if says_why => Outcome::CreatedAndEndedSayingWhy,
             (Some("error"), 1) if says_why => Outcome::CreatedAndNobodyKnows,
@@ -272,7 +352,9 @@ impl Player<'_> {
     }
 
     fn look(&mut self) -> (Outcome, bool) {
-        let Some((id, keys)) = self.batch() else { return (Outcome::Wrong, false) };
+        let Some((id, keys)) = self.batch() else {
+            return (Outcome::Wrong, false);
+        };
         let path = match self.cell.operation {
             Operation::Get => format!("/batches/{id}"),
             Operation::State => format!("/batches/{id}/state"),
@@ -284,7 +366,11 @@ impl Player<'_> {
         self.place.plan(self.cell, keys);
         let reply = self.ask_the_living(&Request::get(&path), "fault");
         let met = self.place.heal(self.cell);
-        let right = |player: &Self, reply: &Option<Reply>| reply.as_ref().is_some_and(|reply| player.is_right(id, reply));
+        let right = |player: &Self, reply: &Option<Reply>| {
+            reply
+                .as_ref()
+                .is_some_and(|reply| player.is_right(id, reply))
+        };
         let told = right(self, &before) && right(self, &reply);
         // A fault leaves nothing behind.
         let until = Instant::now() + REST;
@@ -299,7 +385,8 @@ impl Player<'_> {
                 break true;
             }
             // An end is final: more patience brings nothing.
-            let ended = state.is_none_or(|reply| reply.status != 200 || reply.json()["state"] != "running");
+            let ended =
+                state.is_none_or(|reply| reply.status != 200 || reply.json()["state"] != "running");
             if ended || Instant::now() > until {
                 break false;
             }
@@ -321,27 +408,46 @@ impl Player<'_> {
         }
         let shown = reply.json();
         match self.cell.operation {
-            Operation::Log => shown["id"] == id && shown["log"].as_array().is_some_and(|log| !log.is_empty()),
+            Operation::Log => {
+                shown["id"] == id && shown["log"].as_array().is_some_and(|log| !log.is_empty())
+            }
             Operation::List => {
                 let sessions = shown["sessions"].as_array().cloned().unwrap_or_default();
-                sessions.iter().filter(|session| session["id"] == id).all(|session| session["state"] == "running")
-                    && sessions.iter().filter(|session| session["id"] == id).count() == 1
+                sessions
+                    .iter()
+                    .filter(|session| session["id"] == id)
+                    .all(|session| session["state"] == "running")
+                    && sessions
+                        .iter()
+                        .filter(|session| session["id"] == id)
+                        .count()
+                        == 1
             }
             _ => shown["id"] == id && shown["state"] == "running",
         }
     }
 
     fn delete(&mut self) -> (Outcome, bool) {
-        let Some((id, keys)) = self.batch() else { return (Outcome::Wrong, false) };
+        let Some((id, keys)) = self.batch() else {
+            return (Outcome::Wrong, false);
+        };
         let path = format!("/batches/{id}");
-        let request = Request { method: "DELETE", ..Request::get(&path) };
+        let request = Request {
+            method: "DELETE",
+            ..Request::get(&path)
+        };
         self.place.plan(self.cell, keys);
         let reply = self.ask_the_living(&request, "fault");
         let met = self.place.heal(self.cell);
-        let Some(reply) = reply else { return (Outcome::Wrong, met) };
+        let Some(reply) = reply else {
+            return (Outcome::Wrong, met);
+        };
         let until = Instant::now() + REST_AFTER_KILL;
         let mut outcome = self.deleted(&path, reply.status);
-        while outcome == Outcome::Wrong && Instant::now() < until && (reply.status == 502 || reply.status == 503) {
+        while outcome == Outcome::Wrong
+            && Instant::now() < until
+            && (reply.status == 502 || reply.status == 503)
+        {
             std::thread::sleep(PAUSE);
             let quiet = self.story.len();
             outcome = self.deleted(&path, reply.status);
@@ -359,7 +465,10 @@ impl Player<'_> {
     fn deleted(&mut self, path: &str, status: u16) -> Outcome {
         let shown = self.get(path, "after");
         let alive = self.alive();
-        let state = shown.as_ref().filter(|shown| shown.status == 200).and_then(|shown| shown.json()["state"].as_str().map(str::to_owned));
+        let state = shown
+            .as_ref()
+            .filter(|shown| shown.status == 200)
+            .and_then(|shown| shown.json()["state"].as_str().map(str::to_owned));
         let gone = shown.is_some_and(|shown| shown.status == 404);
         match (status, alive, state.as_deref()) {
             (200, 0, None) if gone => Outcome::DeletedAndDead,

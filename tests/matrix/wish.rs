@@ -24,7 +24,8 @@ pub(crate) struct Kyuubi {
     /// `http://HOST:PORT`
     pub(crate) url: String,
     pub(crate) login: Option<(String, String)>,
-    /// Where `light.py`, `job.py`, `bad.py`, `ok.py`, `certify.py` and `pi.jar` are, as the Kyuubi sees it.
+    /// Where `light.py`, `job.py`, `bad.py`, `ok.py`, `certify.py` and `pi.jar` are, as the Kyuubi
+    /// sees it.
     pub(crate) jobs: Option<String>,
 }
 
@@ -33,14 +34,28 @@ impl Wish {
         let mut only = Vec::new();
         let mut kyuubi = Kyuubi::default();
         while let Some(word) = words.next() {
-            let value = words.next().ok_or_else(|| format!("{word} wants a value"))?;
+            let value = words
+                .next()
+                .ok_or_else(|| format!("{word} wants a value"))?;
             match word.as_str() {
                 "--serve" => return Server::from_word(&value).map(Wish::Serve),
                 "--only" if SERVERS.contains(&value.as_str()) => only.push(value),
-                "--only" => return Err(format!("{value} is no server of the matrix; there are {}", SERVERS.join(", "))),
-                "--kyuubi" => kyuubi.url = value.trim_end_matches('/').trim_end_matches("/api/v1").to_owned(),
+                "--only" => {
+                    return Err(format!(
+                        "{value} is no server of the matrix; there are {}",
+                        SERVERS.join(", ")
+                    ));
+                }
+                "--kyuubi" => {
+                    kyuubi.url = value
+                        .trim_end_matches('/')
+                        .trim_end_matches("/api/v1")
+                        .to_owned()
+                }
                 "--kyuubi-user" => {
-                    let (user, password) = value.split_once(':').ok_or("--kyuubi-user wants USER:PASSWORD")?;
+                    let (user, password) = value
+                        .split_once(':')
+                        .ok_or("--kyuubi-user wants USER:PASSWORD")?;
                     kyuubi.login = Some((user.to_owned(), password.to_owned()));
                 }
                 "--kyuubi-jobs" => kyuubi.jobs = Some(value),
@@ -50,6 +65,9 @@ impl Wish {
         if kyuubi.url.is_empty() && (kyuubi.login.is_some() || kyuubi.jobs.is_some()) {
             return Err("--kyuubi-user and --kyuubi-jobs belong to --kyuubi".into());
         }
-        Ok(Wish::Matrix(Matrix { only, kyuubi: (!kyuubi.url.is_empty()).then_some(kyuubi) }))
+        Ok(Wish::Matrix(Matrix {
+            only,
+            kyuubi: (!kyuubi.url.is_empty()).then_some(kyuubi),
+        }))
     }
 }

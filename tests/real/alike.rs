@@ -1,4 +1,5 @@
-//! Each real server and its double answer the same scenarios, and `certify` passes on the real ones.
+//! Each real server and its double answer the same scenarios, and `certify` passes on the real
+//! ones.
 
 use crate::harness::Clusters;
 use crate::scenario::{KNOX_DOUBLE, Known, Target, assert_alike, script};
@@ -18,18 +19,33 @@ fn compare(livy: &Livy, front: Option<&Front>, base: &str, known: &[Known]) {
         base: base.to_owned(),
         recorded_base: "",
         login: front.and_then(|_| account(USER, PASSWORD)),
-        words: vec![("/jobs/".to_owned(), format!("{}/", livy.jobs())), (r#""args": ["25"]"#.to_owned(), r#""args": ["2"]"#.to_owned())],
+        words: vec![
+            ("/jobs/".to_owned(), format!("{}/", livy.jobs())),
+            (
+                r#""args": ["25"]"#.to_owned(),
+                r#""args": ["2"]"#.to_owned(),
+            ),
+        ],
     };
     let double = Target {
         address: clusters.address,
         ca_file: None,
         base: base.to_owned(),
         recorded_base: "",
-        login: front.and_then(|_| account(livy_gateway::sandbox::USER, livy_gateway::sandbox::PASSWORD)),
-        words: vec![(r#""args": ["25"]"#.to_owned(), r#""args": ["2"]"#.to_owned())],
+        login: front
+            .and_then(|_| account(livy_gateway::sandbox::USER, livy_gateway::sandbox::PASSWORD)),
+        words: vec![(
+            r#""args": ["25"]"#.to_owned(),
+            r#""args": ["2"]"#.to_owned(),
+        )],
     };
     for scenario in [script("livy-0.7.1"), script("livy-0.7.1-more")] {
-        assert_alike(&scenario, &real.play(&scenario), &double.play(&scenario), known);
+        assert_alike(
+            &scenario,
+            &real.play(&scenario),
+            &double.play(&scenario),
+            known,
+        );
     }
 }
 
@@ -52,5 +68,9 @@ fn the_double_of_hdinsight_is_like_its_stand_in() {
     compare(&livy, Some(&front), "/livy", &NGINX);
 }
 
-/// What nginx does in the place of HDInsight's own gateway, of which nobody knows whether it does so too.
-const NGINX: [Known; 2] = [("double-slash", "", "nginx folds slashes"), ("encoded-slash", "", "nginx decodes them")];
+/// What nginx does in the place of HDInsight's own gateway, of which nobody knows whether it does
+/// so too.
+const NGINX: [Known; 2] = [
+    ("double-slash", "", "nginx folds slashes"),
+    ("encoded-slash", "", "nginx decodes them"),
+];

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::run::{Report, run};
 
-/// Runs so many seeds from a first one on, or, if it `stops`, until one broke a promise; returns how many did.
+/// Runs so many seeds from a first one on, or, if it `stops`, until one broke a promise; returns
+/// how many did.
 pub(crate) fn all(first: u64, count: u64, stops: bool) -> usize {
     let next = AtomicU64::new(first);
     let failed = AtomicBool::new(false);
@@ -29,22 +30,39 @@ pub(crate) fn all(first: u64, count: u64, stops: bool) -> usize {
                             eprintln!("    {more}");
                         }
                     }
-                    reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(report);
+                    reports
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .push(report);
                 }
             });
         }
     });
-    let reports = reports.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let reports = reports
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for report in &reports {
-        report.counts.iter().for_each(|(what, count)| *counts.entry(what).or_default() += count);
+        report
+            .counts
+            .iter()
+            .for_each(|(what, count)| *counts.entry(what).or_default() += count);
     }
     for (what, count) in counts {
         eprintln!("{count:>8} {what}");
     }
-    let mut failed: Vec<u64> = reports.iter().filter(|report| !report.broken.is_empty()).map(|report| report.seed).collect();
+    let mut failed: Vec<u64> = reports
+        .iter()
+        .filter(|report| !report.broken.is_empty())
+        .map(|report| report.seed)
+        .collect();
     failed.sort_unstable();
-    eprintln!("{} seeds from {first} in {:.1} s: {} broke a promise", reports.len(), began.elapsed().as_secs_f64(), failed.len());
+    eprintln!(
+        "{} seeds from {first} in {:.1} s: {} broke a promise",
+        reports.len(),
+        began.elapsed().as_secs_f64(),
+        failed.len()
+    );
     if let Some(seed) = failed.first() {
         eprintln!("to see one: SEED={seed} cargo test --test simulation");
     }

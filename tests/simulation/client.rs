@@ -1,5 +1,6 @@
-//! Clients as they are: some send an `Idempotency-Key` and the same again until they are answered, some a name, some neither and never twice. They
-//! poll, list, kill, and write down all that they are told.
+//! Clients as they are: some send an `Idempotency-Key` and the same again until they are answered,
+//! some a name, some neither and never twice. They poll, list, kill, and write down all that they
+//! are told.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -109,7 +110,8 @@ impl Client {
     }
 
     fn body(&self) -> Value {
-        let mut body = json!({"file": "cos://b.s/job.py", "args": [format!("tag-{}", self.record.tag)]});
+        let mut body =
+            json!({"file": "cos://b.s/job.py", "args": [format!("tag-{}", self.record.tag)]});
         if let Some(name) = &self.record.name {
             body["name"] = json!(name);
         }
@@ -118,19 +120,42 @@ impl Client {
 
     async fn submit(&mut self) {
         let (tag, body) = (self.record.tag, self.body());
-        let key = matches!(self.record.kind, Kind::Keyed | Kind::KeyedAndNamed).then(|| format!("key-{tag}"));
+        let key = matches!(self.record.kind, Kind::Keyed | Kind::KeyedAndNamed)
+            .then(|| format!("key-{tag}"));
         let path = format!("{}/batches", self.prefix);
         let repeats = self.record.kind != Kind::Plain;
         let mut nothings = 0;
         for _ in 0..40 {
             let patience = Duration::from_secs(if self.chance.percent(10) { 3 } else { 120 });
-            let heard = self.house.ask(self.record.user, "POST", &path, key.as_deref(), Some(&body), patience).await;
-            // Once or twice it may meet the end of what it was sent again for; then its key must be free.
-            let came_to_nothing =
-                |heard: &Heard| heard.body.get("msg").and_then(Value::as_str).is_some_and(|msg| msg.contains("came to nothing"));
-            nothings = if heard.as_ref().is_ok_and(came_to_nothing) { nothings + 1 } else { 0 };
+            let heard = self
+                .house
+                .ask(
+                    self.record.user,
+                    "POST",
+                    &path,
+                    key.as_deref(),
+                    Some(&body),
+                    patience,
+                )
+                .await;
+            // Once or twice it may meet the end of what it was sent again for; then its key must be
+            // free.
+            let came_to_nothing = |heard: &Heard| {
+                heard
+                    .body
+                    .get("msg")
+                    .and_then(Value::as_str)
+                    .is_some_and(|msg| msg.contains("came to nothing"))
+            };
+            nothings = if heard.as_ref().is_ok_and(came_to_nothing) {
+                nothings + 1
+            } else {
+                0
+            };
             if nothings == 3 {
-                self.world().broken(format!("tag {tag}: its key is held by what came to nothing"));
+                self.world().broken(format!(
+                    "tag {tag}: its key is held by what came to nothing"
+                ));
             }
             self.record.outcome = match &heard {
                 Ok(heard) if heard.status == 201 => {
@@ -150,7 +175,9 @@ impl Client {
                         Outcome::Unknown
                     }
                     // Its own name: some earlier send of it is there.
-                    (400, "duplicate_name") if self.record.unheard => return self.find_by_name().await,
+                    (400, "duplicate_name") if self.record.unheard => {
+                        return self.find_by_name().await;
+                    }
                     (400, "duplicate_name") => {
                         self.record.outcome = Outcome::Refused;
                         return;
@@ -168,11 +195,13 @@ impl Client {
                     }
                 },
             };
-            let lost_nothing = matches!(heard, Err(Unheard::Away)) || self.record.outcome == Outcome::Refused;
+            let lost_nothing =
+                matches!(heard, Err(Unheard::Away)) || self.record.outcome == Outcome::Refused;
             if (!repeats && !lost_nothing) || Instant::now() > self.until {
                 return;
             }
-            // Who was told that nothing was submitted may submit again, also without a key; half of them do.
+            // Who was told that nothing was submitted may submit again, also without a key; half of
+            // them do.
             if !repeats && self.chance.percent(50) {
                 return;
             }
@@ -182,10 +211,16 @@ impl Client {
 
     fn created(&mut self, heard: &Heard) {
         let (tag, id) = (self.record.tag, heard.id());
-        if heard.headers.get("location").and_then(|value| value.to_str().ok())
-            != id.map(|id| format!("{}/batches/{id}", self.prefix)).as_deref()
+        if heard
+            .headers
+            .get("location")
+            .and_then(|value| value.to_str().ok())
+            != id
+                .map(|id| format!("{}/batches/{id}", self.prefix))
+                .as_deref()
         {
-            self.world().broken(format!("tag {tag}: 201 with a strange Location"));
+            self.world()
+                .broken(format!("tag {tag}: 201 with a strange Location"));
         }
         self.record.outcome = Outcome::Created;
         self.record.id = id;
@@ -193,16 +228,33 @@ impl Client {
     }
 
     async fn find_by_name(&mut self) {
-        let Some(name) = self.record.name.clone().filter(|_| self.record.kind != Kind::SharedName) else {
+        let Some(name) = self
+            .record
+            .name
+            .clone()
+            .filter(|_| self.record.kind != Kind::SharedName)
+        else {
             self.record.outcome = Outcome::Unknown;
             return;
         };
         for _ in 0..20 {
-            match self.house.ask(self.record.user, "GET", &format!("/batches/{name}"), None, None, Duration::from_secs(60)).await {
+            match self
+                .house
+                .ask(
+                    self.record.user,
+                    "GET",
+                    &format!("/batches/{name}"),
+                    None,
+                    None,
+                    Duration::from_secs(60),
+                )
+                .await
+            {
                 Ok(heard) if heard.status == 200 => {
                     self.record.outcome = Outcome::Created;
                     self.record.id = heard.id();
-                    // Found by name it may be anybody's of that name: the key says nothing about it.
+                    // Found by name it may be anybody's of that name: the key says nothing about
+                    // it.
                     self.record.kind = Kind::Named;
                     return self.note(&heard.body);
                 }
@@ -222,30 +274,61 @@ impl Client {
         if batch.get("appInfo").is_some() {
             let name = batch.get("name").and_then(Value::as_str);
             if name != self.record.name.as_deref() {
-                self.world().broken(format!("tag {tag}: shown with the name {name:?}"));
+                self.world()
+                    .broken(format!("tag {tag}: shown with the name {name:?}"));
             }
             if batch.get("owner").and_then(Value::as_str) != Some(self.record.user) {
-                self.world().broken(format!("tag {tag}: shown with the owner {}", batch["owner"]));
+                self.world().broken(format!(
+                    "tag {tag}: shown with the owner {}",
+                    batch["owner"]
+                ));
             }
         }
-        let Some(state) = batch.get("state").and_then(Value::as_str).and_then(BatchState::from_word) else {
-            return self.world().broken(format!("tag {tag}: shown with the state {}", batch["state"]));
+        let Some(state) = batch
+            .get("state")
+            .and_then(Value::as_str)
+            .and_then(BatchState::from_word)
+        else {
+            return self.world().broken(format!(
+                "tag {tag}: shown with the state {}",
+                batch["state"]
+            ));
         };
-        let reason = batch.pointer("/appInfo/gatewayReason").and_then(Value::as_str).map(str::to_owned);
+        let reason = batch
+            .pointer("/appInfo/gatewayReason")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
         if let Some(last) = self.record.told.last()
             && last.state.is_terminal()
             && last.state != state
         {
-            self.world().broken(format!("tag {tag}: was {} for good, is {state}", last.state));
+            self.world().broken(format!(
+                "tag {tag}: was {} for good, is {state}",
+                last.state
+            ));
         }
-        self.record.told.push(Told { at: Instant::now(), state, reason });
+        self.record.told.push(Told {
+            at: Instant::now(),
+            state,
+            reason,
+        });
     }
 
     async fn follow(&mut self) {
         let user = self.record.user;
-        let kills_after = self.chance.percent(30).then(|| Duration::from_millis(self.chance.within(0..120_000)));
+        let kills_after = self
+            .chance
+            .percent(30)
+            .then(|| Duration::from_millis(self.chance.within(0..120_000)));
         let born = Instant::now();
-        let (fast, longest) = (self.chance.percent(50), if self.chance.percent(25) { 60_000 } else { 12_000 });
+        let (fast, longest) = (
+            self.chance.percent(50),
+            if self.chance.percent(25) {
+                60_000
+            } else {
+                12_000
+            },
+        );
         let mut looks_after_end = self.chance.within(1..4);
         while Instant::now() < self.until && looks_after_end > 0 {
             let Some(id) = self.record.id else { return };
@@ -261,7 +344,9 @@ impl Client {
                 self.send_again(id).await;
                 continue;
             }
-            if self.record.kill_asked.is_some() || kills_after.is_some_and(|after| born.elapsed() >= after) {
+            if self.record.kill_asked.is_some()
+                || kills_after.is_some_and(|after| born.elapsed() >= after)
+            {
                 self.kill(id).await;
                 if self.record.kill_confirmed.is_some() {
                     return self.must_be_gone(id).await;
@@ -273,22 +358,45 @@ impl Client {
                 continue;
             }
             let look = self.chance.within(0..10);
-            let path = if look < 6 { format!("/batches/{id}/state") } else { format!("/batches/{id}") };
+            let path = if look < 6 {
+                format!("/batches/{id}/state")
+            } else {
+                format!("/batches/{id}")
+            };
             if look == 9 {
                 self.list(id).await;
                 continue;
             }
-            match self.house.ask(user, "GET", &path, None, None, Duration::from_secs(60)).await {
+            match self
+                .house
+                .ask(user, "GET", &path, None, None, Duration::from_secs(60))
+                .await
+            {
                 Ok(heard) if heard.status == 200 => self.note(&heard.body),
                 Ok(heard) if heard.status == 503 => self.world().count("polls answered 503"),
                 Ok(heard) => {
-                    let what = format!("tag {}: a poll of {id} was answered {} {}", self.record.tag, heard.status, heard.code());
+                    let what = format!(
+                        "tag {}: a poll of {id} was answered {} {}",
+                        self.record.tag,
+                        heard.status,
+                        heard.code()
+                    );
                     return self.world().broken(what);
                 }
                 Err(_) => {}
             }
-            let Some(last) = self.record.told.last().filter(|last| last.state.is_terminal()) else { continue };
-            let never_came = last.reason.as_ref().is_some_and(|reason| reason.contains("submit it again"));
+            let Some(last) = self
+                .record
+                .told
+                .last()
+                .filter(|last| last.state.is_terminal())
+            else {
+                continue;
+            };
+            let never_came = last
+                .reason
+                .as_ref()
+                .is_some_and(|reason| reason.contains("submit it again"));
             if never_came && matches!(self.record.kind, Kind::Keyed | Kind::KeyedAndNamed) {
                 self.submit_again(id).await;
                 continue;
@@ -298,30 +406,73 @@ impl Client {
     }
 
     async fn list(&mut self, id: i64) {
-        let heard = self.house.ask(self.record.user, "GET", "/batches?size=1000", None, None, Duration::from_secs(60)).await;
+        let heard = self
+            .house
+            .ask(
+                self.record.user,
+                "GET",
+                "/batches?size=1000",
+                None,
+                None,
+                Duration::from_secs(60),
+            )
+            .await;
         let Ok(heard) = heard else { return };
-        let sessions = heard.body.get("sessions").and_then(Value::as_array).cloned().unwrap_or_default();
+        let sessions = heard
+            .body
+            .get("sessions")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         check_list(self.world(), self.record.user, &sessions);
-        match sessions.iter().filter(|one| one.get("id").and_then(Value::as_i64) == Some(id)).collect::<Vec<_>>().as_slice() {
+        match sessions
+            .iter()
+            .filter(|one| one.get("id").and_then(Value::as_i64) == Some(id))
+            .collect::<Vec<_>>()
+            .as_slice()
+        {
             [one] => self.note(one),
             _ if heard.status != 200 => {}
             others => {
-                let what = format!("tag {}: {id} stands {} times in its owner's list", self.record.tag, others.len());
+                let what = format!(
+                    "tag {}: {id} stands {} times in its owner's list",
+                    self.record.tag,
+                    others.len()
+                );
                 self.world().broken(what);
             }
         }
     }
 
-    /// Who sends the same under the same key again gets the same, also while no cluster takes anything.
+    /// Who sends the same under the same key again gets the same, also while no cluster takes
+    /// anything.
     async fn send_again(&mut self, id: i64) {
-        let ended_badly = self.record.told.last().is_some_and(|last| last.state == BatchState::Error);
-        if !matches!(self.record.kind, Kind::Keyed | Kind::KeyedAndNamed) || ended_badly || self.record.kill_asked.is_some() {
+        let ended_badly = self
+            .record
+            .told
+            .last()
+            .is_some_and(|last| last.state == BatchState::Error);
+        if !matches!(self.record.kind, Kind::Keyed | Kind::KeyedAndNamed)
+            || ended_badly
+            || self.record.kill_asked.is_some()
+        {
             return;
         }
         let (body, key) = (self.body(), format!("key-{}", self.record.tag));
         let path = format!("{}/batches", self.prefix);
         let heard = loop {
-            match self.house.ask(self.record.user, "POST", &path, Some(&key), Some(&body), Duration::from_secs(120)).await {
+            match self
+                .house
+                .ask(
+                    self.record.user,
+                    "POST",
+                    &path,
+                    Some(&key),
+                    Some(&body),
+                    Duration::from_secs(120),
+                )
+                .await
+            {
                 Ok(heard) => break heard,
                 Err(_) if Instant::now() > self.until => return,
                 // It may have begun anew, if the key was free: only an answer tells.
@@ -334,8 +485,11 @@ impl Client {
             (503, "draining") | (502, "submission_unknown") => {}
             (status, code) => {
                 if !self.has_freed_its_key(id).await {
-                    let what =
-                        format!("tag {}: its key, which stands for {id}, was answered {status} {code} {:?}", self.record.tag, heard.id());
+                    let what = format!(
+                        "tag {}: its key, which stands for {id}, was answered {status} {code} {:?}",
+                        self.record.tag,
+                        heard.id()
+                    );
                     self.world().broken(what);
                 }
                 if status == 201 {
@@ -348,7 +502,8 @@ impl Client {
         }
     }
 
-    /// Does as it is told: what never reached its cluster is submitted again, under the same key, and is a batch of its own.
+    /// Does as it is told: what never reached its cluster is submitted again, under the same key,
+    /// and is a batch of its own.
     async fn submit_again(&mut self, id: i64) {
         self.record.told.clear();
         (self.record.outcome, self.record.id) = (Outcome::Refused, None);
@@ -357,7 +512,10 @@ impl Client {
         self.submit().await;
         self.record.unheard |= unheard;
         if self.record.id == Some(id) {
-            let what = format!("tag {}: the key of {id}, which never reached its cluster, still stands for it", self.record.tag);
+            let what = format!(
+                "tag {}: the key of {id}, which never reached its cluster, still stands for it",
+                self.record.tag
+            );
             self.world().broken(what);
         }
     }
@@ -365,9 +523,21 @@ impl Client {
     /// A batch that was proven absent lets go of its key; its client may hear of that only later.
     async fn has_freed_its_key(&mut self, id: i64) -> bool {
         for _ in 0..10 {
-            let old = self.house.ask(self.record.user, "GET", &format!("/batches/{id}"), None, None, Duration::from_secs(60)).await;
+            let old = self
+                .house
+                .ask(
+                    self.record.user,
+                    "GET",
+                    &format!("/batches/{id}"),
+                    None,
+                    None,
+                    Duration::from_secs(60),
+                )
+                .await;
             match old {
-                Ok(old) if old.status == 200 => return old.body.get("state").and_then(Value::as_str) == Some("error"),
+                Ok(old) if old.status == 200 => {
+                    return old.body.get("state").and_then(Value::as_str) == Some("error");
+                }
                 _ => self.pause(1000, 5000).await,
             }
         }
@@ -376,17 +546,48 @@ impl Client {
 
     /// Another user looks at it, and tries to kill it: both are 404.
     async fn meddle(&mut self, id: i64) {
-        let other = if self.record.user == USERS[0] { USERS[1] } else { USERS[0] };
-        let method = if self.chance.percent(50) { "GET" } else { "DELETE" };
-        let heard = self.house.ask(other, method, &format!("/batches/{id}"), None, None, Duration::from_secs(60)).await;
+        let other = if self.record.user == USERS[0] {
+            USERS[1]
+        } else {
+            USERS[0]
+        };
+        let method = if self.chance.percent(50) {
+            "GET"
+        } else {
+            "DELETE"
+        };
+        let heard = self
+            .house
+            .ask(
+                other,
+                method,
+                &format!("/batches/{id}"),
+                None,
+                None,
+                Duration::from_secs(60),
+            )
+            .await;
         if heard.as_ref().is_ok_and(|heard| heard.status != 404) {
-            self.world().broken(format!("tag {}: {other} got an answer to {method}: {heard:?}", self.record.tag));
+            self.world().broken(format!(
+                "tag {}: {other} got an answer to {method}: {heard:?}",
+                self.record.tag
+            ));
         }
     }
 
     async fn kill(&mut self, id: i64) {
         let first = self.record.kill_asked.is_none();
-        let heard = self.house.ask(self.record.user, "DELETE", &format!("/batches/{id}"), None, None, Duration::from_secs(115)).await;
+        let heard = self
+            .house
+            .ask(
+                self.record.user,
+                "DELETE",
+                &format!("/batches/{id}"),
+                None,
+                None,
+                Duration::from_secs(115),
+            )
+            .await;
         let heard = match heard {
             Ok(heard) => heard,
             Err(Unheard::Away) => return,
@@ -410,7 +611,10 @@ impl Client {
             // Only presumed to be the client's.
             (403, "forbidden") => self.world().count("kills of presumed batches refused"),
             (status, code) => {
-                let what = format!("tag {}: a kill of {id} was answered {status} {code}", self.record.tag);
+                let what = format!(
+                    "tag {}: a kill of {id} was answered {status} {code}",
+                    self.record.tag
+                );
                 self.world().broken(what);
             }
         }
@@ -422,26 +626,62 @@ impl Client {
     /// A confirmed kill means that nothing of it runs any more.
     fn nothing_runs(&self) {
         let now = Instant::now();
-        let running =
-            self.world().books().of(self.record.tag).find(|job| job.is_alive(now) && job.forgotten.is_none()).map(|job| job.id.clone());
+        let running = self
+            .world()
+            .books()
+            .of(self.record.tag)
+            .find(|job| job.is_alive(now) && job.forgotten.is_none())
+            .map(|job| job.id.clone());
         if let Some(id) = running {
-            let what = format!("tag {}: its kill was confirmed, and {id} runs", self.record.tag);
-            // What was given up is forgotten at its owner's wish; that its job cannot be told from others there was said in the reason.
-            let given_up = self.record.told.last().is_some_and(|last| last.state == BatchState::Error);
-            if given_up && self.world().books().clusters.values().any(|cluster| cluster.flavor == livy_dialect::Flavor::Ibm) {
+            let what = format!(
+                "tag {}: its kill was confirmed, and {id} runs",
+                self.record.tag
+            );
+            // What was given up is forgotten at its owner's wish; that its job cannot be told from
+            // others there was said in the reason.
+            let given_up = self
+                .record
+                .told
+                .last()
+                .is_some_and(|last| last.state == BatchState::Error);
+            if given_up
+                && self
+                    .world()
+                    .books()
+                    .clusters
+                    .values()
+                    .any(|cluster| cluster.flavor == livy_dialect::Flavor::Ibm)
+            {
                 return self.world().count("given up on IBM, deleted, and runs");
             }
             let doubled = self.world().books().of(self.record.tag).count() > 1;
-            if doubled && self.world().books().was_blind { self.world().known(BLIND, what) } else { self.world().broken(what) }
+            if doubled && self.world().books().was_blind {
+                self.world().known(BLIND, what)
+            } else {
+                self.world().broken(what)
+            }
         }
     }
 
     async fn must_be_gone(&mut self, id: i64) {
         self.pause(100, 20_000).await;
-        if let Ok(heard) = self.house.ask(self.record.user, "GET", &format!("/batches/{id}"), None, None, Duration::from_secs(60)).await
+        if let Ok(heard) = self
+            .house
+            .ask(
+                self.record.user,
+                "GET",
+                &format!("/batches/{id}"),
+                None,
+                None,
+                Duration::from_secs(60),
+            )
+            .await
             && heard.status != 404
         {
-            self.world().broken(format!("tag {}: {id} was deleted and is shown: {}", self.record.tag, heard.status));
+            self.world().broken(format!(
+                "tag {}: {id} was deleted and is shown: {}",
+                self.record.tag, heard.status
+            ));
         }
     }
 }

@@ -1,5 +1,6 @@
-//! How each kind of cluster answers: in the words that its dialect proves things by. Livy with unique names and ids that it counts, Kyuubi with ids
-//! that the client chooses, IBM with a list that names nothing.
+//! How each kind of cluster answers: in the words that its dialect proves things by. Livy with
+//! unique names and ids that it counts, Kyuubi with ids that the client chooses, IBM with a list
+//! that names nothing.
 
 use std::time::Duration;
 
@@ -33,20 +34,37 @@ pub(crate) struct Submitted {
 impl Submitted {
     pub(crate) fn read(flavor: Flavor, body: &Map<String, Value>) -> Submitted {
         let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
-        let conf = |key: &str| body.get("conf").and_then(|conf| conf.get(key)).and_then(Value::as_str).map(str::to_owned);
-        let tag = body.get("args").and_then(|args| args.get(0)).and_then(Value::as_str);
+        let conf = |key: &str| {
+            body.get("conf")
+                .and_then(|conf| conf.get(key))
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
+        let tag = body
+            .get("args")
+            .and_then(|args| args.get(0))
+            .and_then(Value::as_str);
         let tag = tag.and_then(|text| text.strip_prefix("tag-")?.parse().ok());
         let (key, user) = match flavor {
             Flavor::Kyuubi => (conf("kyuubi.batch.id"), conf("kyuubi.session.proxy.user")),
             Flavor::Ibm => (conf(ibm::MARKER), None),
             _ => (None, text("proxyUser")),
         };
-        Submitted { tag, name: text("name"), key, user }
+        Submitted {
+            tag,
+            name: text("name"),
+            key,
+            user,
+        }
     }
 }
 
 fn answer(status: u16, body: &Value) -> Answer {
-    Answer { status, content_type: Some("application/json".into()), body: Bytes::from(body.to_string()) }
+    Answer {
+        status,
+        content_type: Some("application/json".into()),
+        body: Bytes::from(body.to_string()),
+    }
 }
 
 /// Answers as the cluster's own software does.
@@ -54,8 +72,16 @@ pub(crate) fn answer_request(world: &World, cluster: &str, asked: &Asked) -> Ans
     let now = Instant::now();
     let mut books = world.books();
     books.collect(cluster, now);
-    let Some(flavor) = books.clusters.get(cluster).map(|cluster| cluster.flavor) else { return answer(404, &json!({})) };
-    let at = Place { world, cluster, now, flavor, blind: books.clusters[cluster].blind_until > now };
+    let Some(flavor) = books.clusters.get(cluster).map(|cluster| cluster.flavor) else {
+        return answer(404, &json!({}));
+    };
+    let at = Place {
+        world,
+        cluster,
+        now,
+        flavor,
+        blind: books.clusters[cluster].blind_until > now,
+    };
     match flavor {
         Flavor::Kyuubi => at.kyuubi(&mut books, asked),
         Flavor::Ibm => at.ibm(&mut books, asked),
@@ -73,15 +99,25 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn known(&self, books: &Books) -> Vec<usize> {
-        if self.blind { Vec::new() } else { books.known(self.cluster) }
+        if self.blind {
+            Vec::new()
+        } else {
+            books.known(self.cluster)
+        }
     }
 
     fn window(&self, books: &Books, query: &str) -> Vec<usize> {
         let number = |name: &str, default: usize| {
-            let of = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+            let of = query
+                .split('&')
+                .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
             of.and_then(|text| text.parse().ok()).unwrap_or(default)
         };
-        self.known(books).into_iter().skip(number("from", 0)).take(number("size", 100)).collect()
+        self.known(books)
+            .into_iter()
+            .skip(number("from", 0))
+            .take(number("size", 100))
+            .collect()
     }
 
     fn add(&self, books: &mut Books, submitted: &Submitted, ghost: bool) -> usize {
@@ -91,10 +127,15 @@ impl Place<'_> {
             cluster.next - 1
         });
         let id = match self.flavor {
-            Flavor::Kyuubi => submitted.key.clone().unwrap_or_else(|| format!("ffffffff-0000-4000-8000-{at:012}")),
+            Flavor::Kyuubi => submitted
+                .key
+                .clone()
+                .unwrap_or_else(|| format!("ffffffff-0000-4000-8000-{at:012}")),
             _ => place.unwrap_or(0).to_string(),
         };
-        let whose = submitted.tag.map_or_else(|| format!("foreign-{at}"), |tag| format!("tag-{tag}"));
+        let whose = submitted
+            .tag
+            .map_or_else(|| format!("foreign-{at}"), |tag| format!("tag-{tag}"));
         let mut chance = self.world.chance(&format!("job/{}/{whose}", self.cluster));
         let runs = match chance.within(0..10) {
             0..=2 => chance.within(1..20),
@@ -120,32 +161,62 @@ impl Place<'_> {
             lost_in_restart: false,
             app_id: format!("application_1_{at:04}"),
         });
-        self.world.tell(|| format!("{} creates {id} {:?} ghost: {ghost}", self.cluster, submitted));
+        self.world.tell(|| {
+            format!(
+                "{} creates {id} {:?} ghost: {ghost}",
+                self.cluster, submitted
+            )
+        });
         at
     }
 
     fn delete(&self, books: &mut Books, at: usize) {
         books.delete(at, self.now);
-        self.world.tell(|| format!("{} deletes {} {:?}", self.cluster, books.jobs[at].id, books.jobs[at].tag));
+        self.world.tell(|| {
+            format!(
+                "{} deletes {} {:?}",
+                self.cluster, books.jobs[at].id, books.jobs[at].tag
+            )
+        });
     }
 
     fn livy(&self, books: &mut Books, asked: &Asked) -> Answer {
-        let parts: Vec<&str> = asked.path.split('/').filter(|part| !part.is_empty()).collect();
+        let parts: Vec<&str> = asked
+            .path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .collect();
         let message = |status, text: String| answer(status, &json!({"msg": text}));
         match (asked.method.as_str(), parts.as_slice()) {
             ("GET", ["batches"]) => {
-                let sessions: Vec<Value> = self.window(books, &asked.query).into_iter().map(|at| self.livy_item(&books.jobs[at])).collect();
-                answer(200, &json!({"from": 0, "total": self.known(books).len(), "sessions": sessions}))
+                let sessions: Vec<Value> = self
+                    .window(books, &asked.query)
+                    .into_iter()
+                    .map(|at| self.livy_item(&books.jobs[at]))
+                    .collect();
+                answer(
+                    200,
+                    &json!({"from": 0, "total": self.known(books).len(), "sessions": sessions}),
+                )
             }
             ("POST", ["batches"]) => self.livy_create(books, asked),
             (method, ["batches", key, rest @ ..]) => {
-                let fits = |at: &usize| books.jobs[*at].id == *key || books.jobs[*at].name.as_deref() == Some(*key);
-                let Some(at) = self.known(books).into_iter().find(fits) else { return message(404, format!("Session '{key}' not found.")) };
+                let fits = |at: &usize| {
+                    books.jobs[*at].id == *key || books.jobs[*at].name.as_deref() == Some(*key)
+                };
+                let Some(at) = self.known(books).into_iter().find(fits) else {
+                    return message(404, format!("Session '{key}' not found."));
+                };
                 let item = self.livy_item(&books.jobs[at]);
                 match (method, rest) {
                     ("GET", []) => answer(200, &item),
-                    ("GET", ["state"]) => answer(200, &json!({"id": item["id"], "state": item["state"]})),
-                    ("GET", ["log"]) => answer(200, &json!({"id": item["id"], "from": 0, "total": 1, "log": item["log"]})),
+                    ("GET", ["state"]) => {
+                        answer(200, &json!({"id": item["id"], "state": item["state"]}))
+                    }
+                    ("GET", ["log"]) => answer(
+                        200,
+                        &json!({"id": item["id"], "from": 0, "total": 1, "log": item["log"]}),
+                    ),
                     ("DELETE", []) => {
                         self.delete(books, at);
                         books.jobs[at].forgotten = Some(self.now);
@@ -163,24 +234,44 @@ impl Place<'_> {
             BatchState::Killed => "killed",
             other => other.as_str(),
         };
-        let log = if job.ghost { json!([]) } else { json!(["stdout: ", "line"]) };
+        let log = if job.ghost {
+            json!([])
+        } else {
+            json!(["stdout: ", "line"])
+        };
         json!({"id": job.id.parse::<i64>().unwrap_or(0), "name": job.name, "owner": null, "proxyUser": job.user, "state": state,
             "appId": job.shown_app_id(self.now), "appInfo": {"driverLogUrl": null, "sparkUiUrl": null}, "log": log})
     }
 
     fn livy_create(&self, books: &mut Books, asked: &Asked) -> Answer {
-        let Some(body) = &asked.body else { return answer(400, &json!("No content")) };
+        let Some(body) = &asked.body else {
+            return answer(400, &json!("No content"));
+        };
         let submitted = Submitted::read(self.flavor, body);
         if let Some(name) = &submitted.name
-            && self.known(books).iter().any(|at| books.jobs[*at].name.as_ref() == Some(name))
+            && self
+                .known(books)
+                .iter()
+                .any(|at| books.jobs[*at].name.as_ref() == Some(name))
         {
-            return answer(400, &json!({"msg": format!("Duplicate session name: Some({name}) for session 0")}));
+            return answer(
+                400,
+                &json!({"msg": format!("Duplicate session name: Some({name}) for session 0")}),
+            );
         }
         match self.refuses(&submitted) {
-            Some(0) => return answer(400, &json!({"msg": "Rejected, too many sessions are being created!"})),
+            Some(0) => {
+                return answer(
+                    400,
+                    &json!({"msg": "Rejected, too many sessions are being created!"}),
+                );
+            }
             Some(_) => {
                 self.add(books, &submitted, true);
-                return answer(400, &json!({"msg": "requirement failed: Local path /x cannot be added to user sessions."}));
+                return answer(
+                    400,
+                    &json!({"msg": "requirement failed: Local path /x cannot be added to user sessions."}),
+                );
             }
             None => {}
         }
@@ -191,24 +282,41 @@ impl Place<'_> {
     /// Now and then a cluster refuses by itself; which way is drawn.
     fn refuses(&self, submitted: &Submitted) -> Option<u64> {
         let tag = submitted.tag?;
-        let mut chance = self.world.chance(&format!("refusal/{}/{tag}", self.cluster));
+        let mut chance = self
+            .world
+            .chance(&format!("refusal/{}/{tag}", self.cluster));
         chance.percent(6).then(|| chance.within(0..2))
     }
 
     fn kyuubi(&self, books: &mut Books, asked: &Asked) -> Answer {
-        let parts: Vec<&str> = asked.path.split('/').filter(|part| !part.is_empty()).collect();
+        let parts: Vec<&str> = asked
+            .path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .collect();
         let message = |status, text: String| answer(status, &json!({"message": text}));
         match (asked.method.as_str(), parts.as_slice()) {
             ("GET", ["version"]) => answer(200, &json!({"version": "1.12.0"})),
             ("GET", ["batches"]) => {
-                let batches: Vec<Value> =
-                    self.window(books, &asked.query).into_iter().map(|at| self.kyuubi_item(&books.jobs[at])).collect();
-                answer(200, &json!({"from": 0, "total": batches.len(), "batches": batches}))
+                let batches: Vec<Value> = self
+                    .window(books, &asked.query)
+                    .into_iter()
+                    .map(|at| self.kyuubi_item(&books.jobs[at]))
+                    .collect();
+                answer(
+                    200,
+                    &json!({"from": 0, "total": batches.len(), "batches": batches}),
+                )
             }
             ("POST", ["batches"]) => {
-                let Some(body) = &asked.body else { return message(500, "no body".into()) };
+                let Some(body) = &asked.body else {
+                    return message(500, "no body".into());
+                };
                 let submitted = Submitted::read(self.flavor, body);
-                let same = self.known(books).into_iter().find(|at| Some(&books.jobs[*at].id) == submitted.key.as_ref());
+                let same = self
+                    .known(books)
+                    .into_iter()
+                    .find(|at| Some(&books.jobs[*at].id) == submitted.key.as_ref());
                 if let Some(at) = same {
                     let mut item = self.kyuubi_item(&books.jobs[at]);
                     item["batchInfo"] = json!({"kyuubi.batch.duplicated": "true"});
@@ -220,8 +328,12 @@ impl Place<'_> {
                     Some(_) => {
                         let at = self.add(books, &submitted, false);
                         let job = &mut books.jobs[at];
-                        (job.starts, job.runs, job.fails, job.stillborn) = (Duration::ZERO, Duration::ZERO, true, true);
-                        return message(500, "java.util.concurrent.RejectedExecutionException".into());
+                        (job.starts, job.runs, job.fails, job.stillborn) =
+                            (Duration::ZERO, Duration::ZERO, true, true);
+                        return message(
+                            500,
+                            "java.util.concurrent.RejectedExecutionException".into(),
+                        );
                     }
                     None => {}
                 }
@@ -229,7 +341,11 @@ impl Place<'_> {
                 answer(200, &self.kyuubi_item(&books.jobs[at]))
             }
             (method, ["batches", id]) => {
-                let Some(at) = self.known(books).into_iter().find(|at| books.jobs[*at].id == *id) else {
+                let Some(at) = self
+                    .known(books)
+                    .into_iter()
+                    .find(|at| books.jobs[*at].id == *id)
+                else {
                     return message(404, format!("Invalid batchId: {id}"));
                 };
                 match method {
@@ -259,10 +375,21 @@ impl Place<'_> {
     }
 
     fn ibm(&self, books: &mut Books, asked: &Asked) -> Answer {
-        let parts: Vec<&str> = asked.path.split('/').filter(|part| !part.is_empty()).collect();
-        let error = |status, text: &str| answer(status, &json!({"errors": [{"code": "c", "message": text}], "trace": "t"}));
+        let parts: Vec<&str> = asked
+            .path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .collect();
+        let error = |status, text: &str| {
+            answer(
+                status,
+                &json!({"errors": [{"code": "c", "message": text}], "trace": "t"}),
+            )
+        };
         match (asked.method.as_str(), parts.as_slice()) {
-            ("GET", ["spark_applications", rest @ ..]) if books.clusters[self.cluster].applications => {
+            ("GET", ["spark_applications", rest @ ..])
+                if books.clusters[self.cluster].applications =>
+            {
                 let details = |job: &Job| {
                     json!({"id": format!("x{}", job.app_id), "spark_application_id": job.app_id,
                         "application_details": {"conf": {ibm::MARKER: job.key}}})
@@ -270,30 +397,52 @@ impl Place<'_> {
                 let known = self.known(books);
                 match rest {
                     [] => {
-                        let all: Vec<Value> = known.into_iter().map(|at| details(&books.jobs[at])).collect();
+                        let all: Vec<Value> = known
+                            .into_iter()
+                            .map(|at| details(&books.jobs[at]))
+                            .collect();
                         answer(200, &json!({"applications": all}))
                     }
-                    [id, ..] => match known.into_iter().find(|at| format!("x{}", books.jobs[*at].app_id) == *id) {
+                    [id, ..] => match known
+                        .into_iter()
+                        .find(|at| format!("x{}", books.jobs[*at].app_id) == *id)
+                    {
                         Some(at) => answer(200, &details(&books.jobs[at])),
                         None => error(404, "not found"),
                     },
                 }
             }
             ("GET", ["batches"]) => {
-                let sessions: Vec<Value> = self.known(books).into_iter().map(|at| self.ibm_item(&books.jobs[at])).collect();
-                answer(200, &json!({"from": 0, "sessions": sessions, "total": sessions.len()}))
+                let sessions: Vec<Value> = self
+                    .known(books)
+                    .into_iter()
+                    .map(|at| self.ibm_item(&books.jobs[at]))
+                    .collect();
+                answer(
+                    200,
+                    &json!({"from": 0, "sessions": sessions, "total": sessions.len()}),
+                )
             }
             ("POST", ["batches"]) => {
-                let Some(body) = &asked.body else { return error(400, "no body") };
+                let Some(body) = &asked.body else {
+                    return error(400, "no body");
+                };
                 let submitted = Submitted::read(self.flavor, body);
                 if self.refuses(&submitted).is_some() {
                     return error(400, "refused");
                 }
                 let at = self.add(books, &submitted, false);
-                answer(201, &json!({"id": books.jobs[at].id.parse::<i64>().unwrap_or(0), "app_info": {}, "state": "not_started"}))
+                answer(
+                    201,
+                    &json!({"id": books.jobs[at].id.parse::<i64>().unwrap_or(0), "app_info": {}, "state": "not_started"}),
+                )
             }
             (method, ["batches", id, rest @ ..]) => {
-                let Some(at) = self.known(books).into_iter().find(|at| books.jobs[*at].id == *id) else {
+                let Some(at) = self
+                    .known(books)
+                    .into_iter()
+                    .find(|at| books.jobs[*at].id == *id)
+                else {
                     return error(404, "no such batch");
                 };
                 match (method, rest) {
@@ -316,15 +465,44 @@ impl Place<'_> {
 }
 
 /// Creates a job directly on a cluster; one whose name is taken there is not created.
-pub(crate) fn create_foreign(world: &World, cluster: &str, name: Option<String>, user: Option<String>) {
+pub(crate) fn create_foreign(
+    world: &World,
+    cluster: &str,
+    name: Option<String>,
+    user: Option<String>,
+) {
     let now = Instant::now();
     let mut books = world.books();
-    let Some((flavor, down)) = books.clusters.get(cluster).map(|of| (of.flavor, of.down_until.max(of.blind_until) > now)) else { return };
-    let taken = name.is_some() && books.known(cluster).iter().any(|at| books.jobs[*at].name == name);
+    let Some((flavor, down)) = books
+        .clusters
+        .get(cluster)
+        .map(|of| (of.flavor, of.down_until.max(of.blind_until) > now))
+    else {
+        return;
+    };
+    let taken = name.is_some()
+        && books
+            .known(cluster)
+            .iter()
+            .any(|at| books.jobs[*at].name == name);
     if down || (taken && flavor == Flavor::Livy) {
         return;
     }
-    let at = Place { world, cluster, now, flavor, blind: false };
+    let at = Place {
+        world,
+        cluster,
+        now,
+        flavor,
+        blind: false,
+    };
     let user = if flavor == Flavor::Ibm { None } else { user };
-    at.add(&mut books, &Submitted { name, user, ..Submitted::default() }, false);
+    at.add(
+        &mut books,
+        &Submitted {
+            name,
+            user,
+            ..Submitted::default()
+        },
+        false,
+    );
 }

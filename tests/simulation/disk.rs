@@ -1,4 +1,5 @@
-//! The disk that every life of the gateway finds again: one store, behind a gate of the life that uses it. A write may be done and its answer lost.
+//! The disk that every life of the gateway finds again: one store, behind a gate of the life that
+//! uses it. A write may be done and its answer lost.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,7 +7,10 @@ use std::time::Duration;
 
 use livy_dialect::Observed;
 use livy_gateway::clock::Moment;
-use livy_gateway::registry::{Adoption, GatewayId, NewRow, RangeOf, Recorded, Row, Saved, SqliteStore, Store, StoreFuture, Visible};
+use livy_gateway::registry::{
+    Adoption, GatewayId, NewRow, RangeOf, Recorded, Row, Saved, SqliteStore, Store, StoreFuture,
+    Visible,
+};
 
 use crate::life::Life;
 use crate::world::World;
@@ -26,12 +30,19 @@ impl Disk {
     async fn take_time(&self) {
         if self.slow {
             let mut chance = self.world.next_chance("disk");
-            let pause = if chance.percent(5) { chance.within(50..2000) } else { chance.within(0..20) };
+            let pause = if chance.percent(5) {
+                chance.within(50..2000)
+            } else {
+                chance.within(0..20)
+            };
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }
 
-    fn through<'a, T: Send + 'a>(&'a self, work: impl FnOnce(&'a SqliteStore) -> StoreFuture<'a, T> + Send + 'a) -> StoreFuture<'a, T> {
+    fn through<'a, T: Send + 'a>(
+        &'a self,
+        work: impl FnOnce(&'a SqliteStore) -> StoreFuture<'a, T> + Send + 'a,
+    ) -> StoreFuture<'a, T> {
         Box::pin(async move {
             self.take_time().await;
             self.life.gate().await;
@@ -60,7 +71,13 @@ impl Store for Disk {
         self.through(move |store| store.save(rows))
     }
 
-    fn adopt(&self, cluster: String, seen: Vec<Observed>, asked: Moment, now: Moment) -> StoreFuture<'_, Adoption> {
+    fn adopt(
+        &self,
+        cluster: String,
+        seen: Vec<Observed>,
+        asked: Moment,
+        now: Moment,
+    ) -> StoreFuture<'_, Adoption> {
         self.through(move |store| store.adopt(cluster, seen, asked, now))
     }
 
@@ -76,7 +93,12 @@ impl Store for Disk {
         self.through(move |store| store.by_name(name, visible))
     }
 
-    fn list(&self, visible: Visible, cluster: Option<String>, range: RangeOf) -> StoreFuture<'_, (usize, Vec<Row>)> {
+    fn list(
+        &self,
+        visible: Visible,
+        cluster: Option<String>,
+        range: RangeOf,
+    ) -> StoreFuture<'_, (usize, Vec<Row>)> {
         self.through(move |store| store.list(visible, cluster, range))
     }
 

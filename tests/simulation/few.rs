@@ -15,5 +15,9 @@ mod world;
 
 #[test]
 fn no_promise_is_broken_in_a_hundred_runs() {
-    assert_eq!(all::all(1, 100, false), 0, "seeds that broke a promise; the first is named above");
+    assert_eq!(
+        all::all(1, 100, false),
+        0,
+        "seeds that broke a promise; the first is named above"
+    );
 }

@@ -1,4 +1,5 @@
-//! The gateway as whoever operates it sees it: one life after the other over the same disk, ended by SIGKILL between any two steps, or as planned.
+//! The gateway as whoever operates it sees it: one life after the other over the same disk, ended
+//! by SIGKILL between any two steps, or as planned.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -46,7 +47,10 @@ pub(crate) struct Heard {
 
 impl Heard {
     pub(crate) fn code(&self) -> &str {
-        self.body.get("code").and_then(Value::as_str).unwrap_or_default()
+        self.body
+            .get("code")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     pub(crate) fn id(&self) -> Option<i64> {
@@ -78,8 +82,14 @@ pub(crate) struct House {
 
 /// Makes a caller's token.
 fn token(user: &str) -> String {
-    let claims = json!({"iss": "simulation", "aud": "gateway", "sub": user, "exp": 4_000_000_000_u64});
-    jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).expect("a token can be made")
+    let claims =
+        json!({"iss": "simulation", "aud": "gateway", "sub": user, "exp": 4_000_000_000_u64});
+    jsonwebtoken::encode(
+        &Header::default(),
+        &claims,
+        &EncodingKey::from_secret(SECRET.as_bytes()),
+    )
+    .expect("a token can be made")
 }
 
 impl House {
@@ -90,7 +100,9 @@ impl House {
              admin_users: [root]\nregistry: {{memory: {{}}}}\nclusters:\n{clusters}routes:\n{routes}"
         );
         let loaded = config::parse("simulation.yaml", text, std::path::Path::new("."));
-        let config = loaded.unwrap_or_else(|problems| panic!("{}", problems.render())).config;
+        let config = loaded
+            .unwrap_or_else(|problems| panic!("{}", problems.render()))
+            .config;
         House {
             world: world.clone(),
             config,
@@ -105,13 +117,27 @@ impl House {
     /// Starts a life that is cut off after so many gates.
     pub(crate) async fn start(&self, gates: i64) -> Arc<Running> {
         let life = Life::new(gates);
-        let disk = Disk { inner: self.disk.clone(), life: life.clone(), world: self.world.clone(), slow: self.slow };
+        let disk = Disk {
+            inner: self.disk.clone(),
+            life: life.clone(),
+            world: self.world.clone(),
+            slow: self.slow,
+        };
         let started = async {
             let registry = Registry::open(Arc::new(disk)).await.expect("opens");
             let mut snapshot = Snapshot::build(self.config.clone(), &self.metrics).expect("builds");
             for (name, upstream) in &mut snapshot.upstreams {
-                let wire = Wire { world: self.world.clone(), cluster: name.clone(), life: life.clone() };
-                let over = Upstream::over(Box::new(wire), Arc::default(), upstream.config.clone(), self.metrics.clone());
+                let wire = Wire {
+                    world: self.world.clone(),
+                    cluster: name.clone(),
+                    life: life.clone(),
+                };
+                let over = Upstream::over(
+                    Box::new(wire),
+                    Arc::default(),
+                    upstream.config.clone(),
+                    self.metrics.clone(),
+                );
                 *upstream = Arc::new(over);
             }
             let gateway = Gateway::new(snapshot, registry, self.metrics.clone());
@@ -160,16 +186,24 @@ impl House {
 
     /// Makes the wall clock jump.
     pub(crate) fn jump(&self, by_ms: i64) {
-        self.world.tell(|| format!("the wall clock jumps by {} s", by_ms / 1000));
+        self.world
+            .tell(|| format!("the wall clock jumps by {} s", by_ms / 1000));
         self.jumped_ms.fetch_add(by_ms, Ordering::Relaxed);
     }
 
     /// The wall clock goes with the simulated time, not with that of the machine.
     fn set_clock(&self, gateway: &Gateway) {
-        let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let real = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let passed = self.world.began.elapsed();
-        let wanted = BEGINNING_MS + livy_gateway::clock::millis(passed) + self.jumped_ms.load(Ordering::Relaxed);
-        gateway.registry.clock().set_skew_ms(wanted - livy_gateway::clock::millis(real));
+        let wanted = BEGINNING_MS
+            + livy_gateway::clock::millis(passed)
+            + self.jumped_ms.load(Ordering::Relaxed);
+        gateway
+            .registry
+            .clock()
+            .set_skew_ms(wanted - livy_gateway::clock::millis(real));
     }
 
     pub(crate) async fn keep_clock(self) {
@@ -191,8 +225,13 @@ impl House {
         body: Option<&Value>,
         patience: Duration,
     ) -> Result<Heard, Unheard> {
-        let Some(running) = self.running().filter(|running| !running.life.is_over()) else { return Err(Unheard::Away) };
-        let mut request = Request::builder().method(method).uri(path).header(AUTHORIZATION, format!("Bearer {}", token(user)));
+        let Some(running) = self.running().filter(|running| !running.life.is_over()) else {
+            return Err(Unheard::Away);
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(AUTHORIZATION, format!("Bearer {}", token(user)));
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }
@@ -219,10 +258,25 @@ impl House {
         // Whoever hangs up drops the walk of the request, as the listener does.
         abort.abort();
         let (parts, body) = response?.into_parts();
-        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body = body
+            .collect()
+            .await
+            .map(|body| body.to_bytes())
+            .unwrap_or_default();
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        let heard = Heard { status: parts.status.as_u16(), headers: parts.headers, body };
-        self.world.tell(|| format!("{user} {method} {path} -> {} {} {}", heard.status, heard.code(), short(&heard.body)));
+        let heard = Heard {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body,
+        };
+        self.world.tell(|| {
+            format!(
+                "{user} {method} {path} -> {} {} {}",
+                heard.status,
+                heard.code(),
+                short(&heard.body)
+            )
+        });
         Ok(heard)
     }
 }

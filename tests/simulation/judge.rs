@@ -1,4 +1,5 @@
-//! The comparison of the books at the end of a run: what truly happened, what the registry holds, what every client was told.
+//! The comparison of the books at the end of a run: what truly happened, what the registry holds,
+//! what every client was told.
 
 use std::collections::HashMap;
 
@@ -12,32 +13,47 @@ use crate::house::{BEGINNING_MS, House};
 use crate::run::Scene;
 use crate::world::{Job, Tag, World};
 
-/// A look-up under a name that the client chose finds a job of that name that somebody else created, and takes it for the submission.
+/// A look-up under a name that the client chose finds a job of that name that somebody else
+/// created, and takes it for the submission.
 const TAKEN: &str = "KNOWN: a stranger's job was taken for ours by its name";
-/// A submission whose answer was lost and that the cluster refused leaves a ghost, which is taken for the batch.
+/// A submission whose answer was lost and that the cluster refused leaves a ghost, which is taken
+/// for the batch.
 const GHOST: &str = "KNOWN: a ghost was taken for the batch";
-/// What the cluster had given before is not known right after a start, and without that a late job under a client's name is anybody's.
+/// What the cluster had given before is not known right after a start, and without that a late job
+/// under a client's name is anybody's.
 const LISTED: &str = "KNOWN: a late job under a client's name was listed as somebody else's";
 /// A cluster that recovers says that it knows nothing, and that is believed as proof of absence.
-pub(crate) const BLIND: &str = "KNOWN: a cluster that recovered was believed that nothing had arrived";
+pub(crate) const BLIND: &str =
+    "KNOWN: a cluster that recovered was believed that nothing had arrived";
 
 /// Counts what the registry has to resolve or to kill.
 pub(crate) async fn open(house: &House, scene: &Scene) -> usize {
     let mut open = house.disk.pending().await.map_or(0, |rows| rows.len());
     for (name, _) in &scene.clusters {
-        open += house.disk.to_kill((*name).to_owned()).await.map_or(0, |rows| rows.len());
+        open += house
+            .disk
+            .to_kill((*name).to_owned())
+            .await
+            .map_or(0, |rows| rows.len());
     }
     open
 }
 
-/// After many short lives in fine weather: what the look-ups of all of them showed together is enough.
+/// After many short lives in fine weather: what the look-ups of all of them showed together is
+/// enough.
 pub(crate) async fn none_is_open_for_long(house: &House, scene: &Scene) {
     let now = BEGINNING_MS + livy_gateway::clock::millis(house.world.began.elapsed());
     for row in house.disk.pending().await.unwrap_or_default() {
-        let ibm = scene.clusters.iter().any(|(name, flavor)| *name == row.identity.cluster && *flavor == Flavor::Ibm);
+        let ibm = scene
+            .clusters
+            .iter()
+            .any(|(name, flavor)| *name == row.identity.cluster && *flavor == Flavor::Ibm);
         let open_ms = now - row.identity.created.wall_ms;
         if !ibm && open_ms > 140_000 {
-            house.world.broken(format!("batch {} is open for {open_ms} ms, though its cluster answers", row.identity.id));
+            house.world.broken(format!(
+                "batch {} is open for {open_ms} ms, though its cluster answers",
+                row.identity.id
+            ));
         }
     }
 }
@@ -45,14 +61,39 @@ pub(crate) async fn none_is_open_for_long(house: &House, scene: &Scene) {
 /// Compares.
 pub(crate) async fn judge(house: &House, scene: &Scene, records: &[Record], quiet: bool) {
     let world = &house.world;
-    if let Ok(heard) = house.ask("root", "GET", "/batches?size=1000", None, None, Duration::from_secs(60)).await {
-        check_list(world, "root", heard.body.get("sessions").and_then(Value::as_array).map_or(&[], Vec::as_slice));
+    if let Ok(heard) = house
+        .ask(
+            "root",
+            "GET",
+            "/batches?size=1000",
+            None,
+            None,
+            Duration::from_secs(60),
+        )
+        .await
+    {
+        check_list(
+            world,
+            "root",
+            heard
+                .body
+                .get("sessions")
+                .and_then(Value::as_array)
+                .map_or(&[], Vec::as_slice),
+        );
     }
-    let rows = house.disk.list(Visible::All, None, Box::new(|total| 0..total)).await.map_or(Vec::new(), |(_, rows)| rows);
+    let rows = house
+        .disk
+        .list(Visible::All, None, Box::new(|total| 0..total))
+        .await
+        .map_or(Vec::new(), |(_, rows)| rows);
     if !quiet {
         let pending = house.disk.pending().await.unwrap_or_default();
         for row in &pending {
-            world.broken(format!("batch {} is open for ever, on {}", row.identity.id, row.identity.cluster));
+            world.broken(format!(
+                "batch {} is open for ever, on {}",
+                row.identity.id, row.identity.cluster
+            ));
         }
         if pending.is_empty() {
             world.count("runs in which a kill stayed open");
@@ -64,7 +105,13 @@ pub(crate) async fn judge(house: &House, scene: &Scene, records: &[Record], quie
             Some(id) => house.disk.get(GatewayId(id)).await.ok().flatten(),
             None => None,
         };
-        Case { world, scene, record, rows: &rows }.judge(own.as_ref());
+        Case {
+            world,
+            scene,
+            record,
+            rows: &rows,
+        }
+        .judge(own.as_ref());
     }
     no_twins(world, &rows);
     strangers_are_left_alone(world, records);
@@ -81,7 +128,11 @@ impl Case<'_> {
     fn broken(&self, what: impl std::fmt::Display) {
         let Record { tag, kind, id, .. } = self.record;
         let what = format!("tag {tag} ({kind:?}, batch {id:?}): {what}");
-        if self.scene.blind && self.world.books().was_blind { self.world.known(BLIND, what) } else { self.world.broken(what) }
+        if self.scene.blind && self.world.books().was_blind {
+            self.world.known(BLIND, what)
+        } else {
+            self.world.broken(what)
+        }
     }
 
     fn judge(&self, own: Option<&Row>) {
@@ -99,41 +150,58 @@ impl Case<'_> {
     /// The job of a stranger that was found under the name that the client chose.
     fn stands_for_a_stranger(&self, row: &Row) -> bool {
         let books = self.world.books();
-        let is_it = |job: &&Job| job.cluster == row.identity.cluster && row.known.app_id.as_ref() == Some(&job.app_id);
-        let stranger = books
-            .jobs
-            .iter()
-            .find(is_it)
-            .filter(|job| job.tag != Some(self.record.tag) && job.name.is_some() && job.name == self.record.name);
+        let is_it = |job: &&Job| {
+            job.cluster == row.identity.cluster && row.known.app_id.as_ref() == Some(&job.app_id)
+        };
+        let stranger = books.jobs.iter().find(is_it).filter(|job| {
+            job.tag != Some(self.record.tag) && job.name.is_some() && job.name == self.record.name
+        });
         let users = stranger.map(|job| (job.user.clone(), self.record.user));
         let ours_too = stranger.is_some_and(|job| job.tag.is_some());
         drop(books);
         match users {
             None => return false,
-            Some((theirs, ours)) if theirs.as_deref() == Some(ours) && !ours_too => {
-                self.world.count("a stranger of the same name and user was taken for ours")
-            }
-            Some(users) => self.world.known(TAKEN, format!("tag {}: stands for the job of {users:?}", self.record.tag)),
+            Some((theirs, ours)) if theirs.as_deref() == Some(ours) && !ours_too => self
+                .world
+                .count("a stranger of the same name and user was taken for ours"),
+            Some(users) => self.world.known(
+                TAKEN,
+                format!("tag {}: stands for the job of {users:?}", self.record.tag),
+            ),
         }
         true
     }
 
     fn on_ibm(&self, jobs: &[Job]) -> bool {
-        let row = self.record.id.and_then(|id| self.rows.iter().find(|row| i64::from(row.identity.id.0) == id));
+        let row = self.record.id.and_then(|id| {
+            self.rows
+                .iter()
+                .find(|row| i64::from(row.identity.id.0) == id)
+        });
         let at_ibm = |cluster: &str| self.flavor(cluster) == Flavor::Ibm;
-        let touched =
-            jobs.is_empty() || jobs.iter().any(|job| at_ibm(&job.cluster)) || row.is_some_and(|row| at_ibm(&row.identity.cluster));
+        let touched = jobs.is_empty()
+            || jobs.iter().any(|job| at_ibm(&job.cluster))
+            || row.is_some_and(|row| at_ibm(&row.identity.cluster));
         self.scene.has_ibm() && touched
     }
 
     fn flavor(&self, cluster: &str) -> Flavor {
-        self.scene.clusters.iter().find(|(name, _)| *name == cluster).map_or(Flavor::Livy, |(_, flavor)| *flavor)
+        self.scene
+            .clusters
+            .iter()
+            .find(|(name, _)| *name == cluster)
+            .map_or(Flavor::Livy, |(_, flavor)| *flavor)
     }
 
     fn none_doubled(&self, jobs: &[Job]) {
         let counting: Vec<&Job> = jobs.iter().filter(|job| job.counts()).collect();
-        // Who sends the same again without a key after an answer was lost, doubles it; a name guards only while its job is there.
-        let one_after_another = counting.iter().all(|one| counting.iter().all(|other| one.born <= other.born || one.born >= other.end()));
+        // Who sends the same again without a key after an answer was lost, doubles it; a name
+        // guards only while its job is there.
+        let one_after_another = counting.iter().all(|one| {
+            counting
+                .iter()
+                .all(|other| one.born <= other.born || one.born >= other.end())
+        });
         let own_doing = match self.record.kind {
             Kind::Plain => true,
             Kind::Named | Kind::SharedName => one_after_another,
@@ -142,12 +210,17 @@ impl Case<'_> {
         if counting.len() > 1 && !(own_doing && self.record.unheard) {
             // It came, ended, and was forgotten in a restart, while nobody could ask.
             if counting.iter().filter(|job| !job.lost_in_restart).count() <= 1 {
-                return self.world.count("came and went before a restart without recovery");
+                return self
+                    .world
+                    .count("came and went before a restart without recovery");
             }
             if self.scene.ambiguous == "failover" {
                 return self.world.count("doubled under failover");
             }
-            let where_: Vec<String> = counting.iter().map(|job| format!("{}/{}", job.cluster, job.id)).collect();
+            let where_: Vec<String> = counting
+                .iter()
+                .map(|job| format!("{}/{}", job.cluster, job.id))
+                .collect();
             if self.on_ibm(jobs) {
                 return self.world.count("doubled on IBM");
             }
@@ -155,7 +228,9 @@ impl Case<'_> {
         }
         if !counting.is_empty() && self.record.outcome == Outcome::Refused {
             if counting.iter().all(|job| job.lost_in_restart) {
-                return self.world.count("came and went before a restart without recovery");
+                return self
+                    .world
+                    .count("came and went before a restart without recovery");
             }
             if self.on_ibm(jobs) {
                 return self.world.count("refused and run on IBM");
@@ -167,28 +242,48 @@ impl Case<'_> {
         }
     }
 
-    /// A job is killed because its owner asked, or because its client was told that it is not there.
+    /// A job is killed because its owner asked, or because its client was told that it is not
+    /// there.
     fn none_killed_unasked(&self, jobs: &[Job], own: Option<&Row>) {
         if self.record.kill_asked.is_some() {
             return;
         }
-        let errors = self.record.told.iter().any(|told| told.state == BatchState::Error)
+        let errors = self
+            .record
+            .told
+            .iter()
+            .any(|told| told.state == BatchState::Error)
             || own.is_some_and(|row| row.known.state == BatchState::Error);
         let unanswered = self.record.outcome != Outcome::Created;
-        for job in jobs.iter().filter(|job| !job.deleted.is_empty() && !job.counts()) {
+        for job in jobs
+            .iter()
+            .filter(|job| !job.deleted.is_empty() && !job.counts())
+        {
             let another = jobs.iter().filter(|job| job.counts()).count() > 0;
             if !errors && !unanswered && !another && self.record.kind != Kind::Plain {
-                self.broken(format!("{}/{} was killed, and nobody asked for it", job.cluster, job.id));
+                self.broken(format!(
+                    "{}/{} was killed, and nobody asked for it",
+                    job.cluster, job.id
+                ));
             }
         }
     }
 
     fn none_lost(&self, jobs: &[Job], own: Option<&Row>) {
-        if self.record.outcome == Outcome::Created && own.is_none() && self.record.kill_asked.is_none() {
-            self.broken(format!("{:?} is not in the registry any more", self.record.id));
+        if self.record.outcome == Outcome::Created
+            && own.is_none()
+            && self.record.kill_asked.is_none()
+        {
+            self.broken(format!(
+                "{:?} is not in the registry any more",
+                self.record.id
+            ));
         }
         // A job that counts has a row of its own.
-        for job in jobs.iter().filter(|job| job.counts() && job.forgotten.is_none()) {
+        for job in jobs
+            .iter()
+            .filter(|job| job.counts() && job.forgotten.is_none())
+        {
             let rows = self.rows_of(job);
             if rows.is_empty() && self.record.kill_asked.is_none() {
                 if self.flavor(&job.cluster) == Flavor::Ibm {
@@ -196,19 +291,28 @@ impl Case<'_> {
                 } else if self.scene.ambiguous == "failover" {
                     self.world.count("came and went unseen under failover");
                 } else {
-                    self.broken(format!("{}/{} ran, and no batch stands for it", job.cluster, job.id));
+                    self.broken(format!(
+                        "{}/{} ran, and no batch stands for it",
+                        job.cluster, job.id
+                    ));
                 }
             }
         }
     }
 
     fn rows_of(&self, job: &Job) -> Vec<&Row> {
-        let is_it = |row: &&Row| row.identity.cluster == job.cluster && row.known.app_id.as_ref() == Some(&job.app_id);
+        let is_it = |row: &&Row| {
+            row.identity.cluster == job.cluster && row.known.app_id.as_ref() == Some(&job.app_id)
+        };
         self.rows.iter().filter(is_it).collect()
     }
 
     fn none_wrong(&self, jobs: &[Job], own: Option<&Row>) {
-        let states = self.record.told.iter().map(|told| (told.at, told.state, told.reason.clone()));
+        let states = self
+            .record
+            .told
+            .iter()
+            .map(|told| (told.at, told.state, told.reason.clone()));
         let last = own.map(|row| {
             let reason = row.known.app_info.get("gatewayReason").cloned().flatten();
             (tokio::time::Instant::now(), row.known.state, reason)
@@ -219,12 +323,15 @@ impl Case<'_> {
             let fits = match state {
                 BatchState::Starting | BatchState::Running => true,
                 BatchState::Error => return self.judge_error(jobs, at, reason.or(reason_at_last)),
-                state => jobs.iter().any(|job| job.last_state() == state && job.end() <= at),
+                state => jobs
+                    .iter()
+                    .any(|job| job.last_state() == state && job.end() <= at),
             };
             if !fits && presumed && self.on_ibm(jobs) {
                 return self.world.count("presumed wrongly on IBM");
             }
-            // A kill that was carried out is the end that was asked for, whatever the cluster said last.
+            // A kill that was carried out is the end that was asked for, whatever the cluster said
+            // last.
             let asked_for = state == BatchState::Killed && self.record.kill_asked.is_some();
             if !fits && !asked_for {
                 return self.broken(format!("was shown as {state}, which no job of it was"));
@@ -241,12 +348,19 @@ impl Case<'_> {
         }
         if !row.known.state.is_terminal() && self.record.kill_asked.is_none() {
             let books = self.world.books();
-            let is_ghost =
-                |job: &Job| job.ghost && job.tag == Some(self.record.tag) && row.known.phase.upstream_id() == Some(job.id.as_str());
+            let is_ghost = |job: &Job| {
+                job.ghost
+                    && job.tag == Some(self.record.tag)
+                    && row.known.phase.upstream_id() == Some(job.id.as_str())
+            };
             let ghost = books.jobs.iter().any(is_ghost);
             drop(books);
             let what = format!("tag {}: is {} for ever", self.record.tag, row.known.state);
-            if ghost { self.world.known(GHOST, what) } else { self.world.broken(what) }
+            if ghost {
+                self.world.known(GHOST, what)
+            } else {
+                self.world.broken(what)
+            }
         }
     }
 
@@ -258,22 +372,45 @@ impl Case<'_> {
             }
             let reason = reason.clone().unwrap_or_default();
             if self.flavor(&job.cluster) == Flavor::Ibm && !reason.is_empty() {
-                return self.world.count("error on IBM though the job ran, with a reason");
+                return self
+                    .world
+                    .count("error on IBM though the job ran, with a reason");
             }
             if self.scene.ambiguous == "failover" && self.scene.clusters.len() > 1 {
-                return self.world.count("error though another cluster has it, under failover");
+                return self
+                    .world
+                    .count("error though another cluster has it, under failover");
             }
-            let what = format!("error was told ({reason}), and {}/{} ran", job.cluster, job.id);
+            let what = format!(
+                "error was told ({reason}), and {}/{} ran",
+                job.cluster, job.id
+            );
             // No cluster says for as long as `lost_after` that it knows nothing.
-            return if reason.contains("no longer knows") { self.world.broken(what) } else { self.broken(what) };
+            return if reason.contains("no longer knows") {
+                self.world.broken(what)
+            } else {
+                self.broken(what)
+            };
         }
         self.world.count("errors told of what is not there");
     }
 
     fn killed_if_asked(&self, jobs: &[Job]) {
-        let Some(asked) = self.record.kill_asked.filter(|_| self.record.kill_confirmed.is_some()) else { return };
-        for job in jobs.iter().filter(|job| job.counts() && job.natural_end() > asked + Duration::from_secs(200)) {
-            self.broken(format!("its end was asked for, and {}/{} ran on", job.cluster, job.id));
+        let Some(asked) = self
+            .record
+            .kill_asked
+            .filter(|_| self.record.kill_confirmed.is_some())
+        else {
+            return;
+        };
+        for job in jobs
+            .iter()
+            .filter(|job| job.counts() && job.natural_end() > asked + Duration::from_secs(200))
+        {
+            self.broken(format!(
+                "its end was asked for, and {}/{} ran on",
+                job.cluster, job.id
+            ));
         }
     }
 }
@@ -283,15 +420,24 @@ fn no_twins(world: &World, rows: &[Row]) {
     let mut by_application: HashMap<(&str, &str), Vec<&Row>> = HashMap::new();
     for row in rows {
         if let Some(app) = &row.known.app_id {
-            by_application.entry((&row.identity.cluster, app)).or_default().push(row);
+            by_application
+                .entry((&row.identity.cluster, app))
+                .or_default()
+                .push(row);
         }
     }
     for ((cluster, app), rows) in by_application {
         if rows.len() > 1 {
-            let namesakes = rows.iter().all(|row| row.identity.name.is_some() && row.identity.name == rows[0].identity.name);
+            let namesakes = rows.iter().all(|row| {
+                row.identity.name.is_some() && row.identity.name == rows[0].identity.name
+            });
             let ids: Vec<String> = rows.iter().map(|row| row.identity.id.to_string()).collect();
             let what = format!("{cluster}/{app} is shown as the batches {}", ids.join(", "));
-            if namesakes { world.known(TAKEN, what) } else { world.broken(what) }
+            if namesakes {
+                world.known(TAKEN, what)
+            } else {
+                world.broken(what)
+            }
         }
     }
     let books = world.books();
@@ -299,19 +445,34 @@ fn no_twins(world: &World, rows: &[Row]) {
         .iter()
         .filter(|row| row.identity.adopted && matches!(row.known.phase, Phase::Bound { .. }))
         .filter_map(|row| {
-            let job =
-                books.jobs.iter().find(|job| job.cluster == row.identity.cluster && row.known.app_id.as_ref() == Some(&job.app_id))?;
-            Some((row, job.tag?, job.name.as_ref().is_some_and(|name| !name.starts_with("livy-gateway-"))))
+            let job = books.jobs.iter().find(|job| {
+                job.cluster == row.identity.cluster
+                    && row.known.app_id.as_ref() == Some(&job.app_id)
+            })?;
+            Some((
+                row,
+                job.tag?,
+                job.name
+                    .as_ref()
+                    .is_some_and(|name| !name.starts_with("livy-gateway-")),
+            ))
         })
         .collect();
-    let flavor = |row: &Row| books.clusters.get(&row.identity.cluster).map(|cluster| cluster.flavor);
+    let flavor = |row: &Row| {
+        books
+            .clusters
+            .get(&row.identity.cluster)
+            .map(|cluster| cluster.flavor)
+    };
     let broken: Vec<(String, bool)> = ours
         .iter()
         .filter(|(row, ..)| flavor(row) != Some(Flavor::Ibm))
         .map(|(row, tag, named)| {
             let id = row.identity.id;
             (
-                format!("the job of tag {tag} is listed as batch {id}, as if it were somebody else's"),
+                format!(
+                    "the job of tag {tag} is listed as batch {id}, as if it were somebody else's"
+                ),
                 *named && flavor(row) == Some(Flavor::Livy),
             )
         })
@@ -331,13 +492,24 @@ fn no_twins(world: &World, rows: &[Row]) {
 fn strangers_are_left_alone(world: &World, records: &[Record]) {
     let touched: Vec<Job> = {
         let books = world.books();
-        let touched = books.jobs.iter().filter(|job| job.tag.is_none() && job.key.is_none() && !job.ghost && !job.deleted.is_empty());
+        let touched = books.jobs.iter().filter(|job| {
+            job.tag.is_none() && job.key.is_none() && !job.ghost && !job.deleted.is_empty()
+        });
         touched.cloned().collect()
     };
     for job in touched {
-        let namesakes: Vec<&Record> = records.iter().filter(|record| record.name.is_some() && record.name == job.name).collect();
-        let what = format!("{}/{} {:?} of {:?} is somebody else's, and was killed", job.cluster, job.id, job.name, job.user);
-        if namesakes.iter().any(|record| job.user.as_deref() == Some(record.user)) {
+        let namesakes: Vec<&Record> = records
+            .iter()
+            .filter(|record| record.name.is_some() && record.name == job.name)
+            .collect();
+        let what = format!(
+            "{}/{} {:?} of {:?} is somebody else's, and was killed",
+            job.cluster, job.id, job.name, job.user
+        );
+        if namesakes
+            .iter()
+            .any(|record| job.user.as_deref() == Some(record.user))
+        {
             world.count("a stranger of the same name and user was killed for ours");
         } else if namesakes.is_empty() {
             world.broken(what);

@@ -1,5 +1,6 @@
-//! One life of the gateway, from its start to SIGKILL or to a planned end. Whatever it does to the world outside goes through a gate; when the life is
-//! over nothing passes any more, in neither direction, and whoever waits there waits for ever.
+//! One life of the gateway, from its start to SIGKILL or to a planned end. Whatever it does to the
+//! world outside goes through a gate; when the life is over nothing passes any more, in neither
+//! direction, and whoever waits there waits for ever.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,7 +17,10 @@ pub(crate) struct Life {
 
 impl Life {
     pub(crate) fn new(gates: i64) -> Life {
-        Life { over: CancellationToken::new(), left: Arc::new(AtomicI64::new(gates)) }
+        Life {
+            over: CancellationToken::new(),
+            left: Arc::new(AtomicI64::new(gates)),
+        }
     }
 
     /// Lets through, or holds for ever.

@@ -1,10 +1,11 @@
-//! A simulation of submitting, resolving, adopting, killing and restarting: the gateway itself, unchanged from the walk of a request down, over a
-//! simulated network, simulated clusters and a disk that survives it, all under a clock that nobody waits for. Everything that happens hangs on one
-//! number, the seed.
+//! A simulation of submitting, resolving, adopting, killing and restarting: the gateway itself,
+//! unchanged from the walk of a request down, over a simulated network, simulated clusters and a
+//! disk that survives it, all under a clock that nobody waits for. Everything that happens hangs on
+//! one number, the seed.
 //!
-//! `cargo test --test simulation` runs 1,000 seeds; `SEEDS=20000` more, `FIRST=5000` others, `STOP=1` no more after the first that
-//! breaks a promise; `SEED=17` tells the story of one.
-//! Plain `cargo test` runs a hundred (`few.rs`).
+//! `cargo test --test simulation` runs 1,000 seeds; `SEEDS=20000` more, `FIRST=5000` others,
+//! `STOP=1` no more after the first that breaks a promise; `SEED=17` tells the story of one. Plain
+//! `cargo test` runs a hundred (`few.rs`).
 
 mod all;
 #[path = "../support/chance.rs"]
@@ -29,12 +30,20 @@ fn main() -> ExitCode {
     if let Some(seed) = number("SEED") {
         if std::env::var_os("RUST_LOG").is_some() {
             let filter = tracing_subscriber::EnvFilter::from_default_env();
-            tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stderr).init();
+            tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .without_time()
+                .with_writer(std::io::stderr)
+                .init();
         }
         let report = run::run(seed, true);
         eprintln!("seed {seed} ({}): {:#?}", report.scene, report.broken);
         return ExitCode::from(u8::from(!report.broken.is_empty()));
     }
-    let failed = all::all(number("FIRST").unwrap_or(1), number("SEEDS").unwrap_or(1000), number("STOP").is_some());
+    let failed = all::all(
+        number("FIRST").unwrap_or(1),
+        number("SEEDS").unwrap_or(1000),
+        number("STOP").is_some(),
+    );
     ExitCode::from(u8::from(failed > 0))
 }

@@ -1,5 +1,5 @@
-//! One run: a seed becomes clusters, weather, restarts, jumps of the clock, lives of the gateway and clients; then comes a calm, and the books are
-//! compared.
+//! One run: a seed becomes clusters, weather, restarts, jumps of the clock, lives of the gateway
+//! and clients; then comes a calm, and the books are compared.
 
 use std::time::Duration;
 
@@ -40,7 +40,8 @@ pub(crate) struct Scene {
     pub(crate) blind: bool,
     /// Whether the gateway may be away for longer than a cluster remembers.
     pub(crate) long: bool,
-    /// The gateway lives for seconds only, over and over, in fine weather: what is open must become clear all the same.
+    /// The gateway lives for seconds only, over and over, in fine weather: what is open must become
+    /// clear all the same.
     pub(crate) hasty: bool,
     /// The wall clock jumps forth and back all the time.
     pub(crate) restless: bool,
@@ -58,7 +59,9 @@ impl Scene {
         Scene {
             clusters,
             hasty,
-            ambiguous: chance.pick::<&str>(&["resolve", "resolve", "resolve", "resolve", "error", "failover"]),
+            ambiguous: chance.pick::<&str>(&[
+                "resolve", "resolve", "resolve", "resolve", "error", "failover",
+            ]),
             late_jobs: if chance.percent(15) { "adopt" } else { "kill" },
             blind,
             restless: chance.percent(if blind { 40 } else { 10 }) && !hasty,
@@ -67,7 +70,11 @@ impl Scene {
     }
 
     fn describe(&self) -> String {
-        let flavors: Vec<&str> = self.clusters.iter().map(|(_, flavor)| flavor.as_str()).collect();
+        let flavors: Vec<&str> = self
+            .clusters
+            .iter()
+            .map(|(_, flavor)| flavor.as_str())
+            .collect();
         format!(
             "{}, {}, late: {}, blind: {}, long: {}, hasty: {}, restless: {}",
             flavors.join("+"),
@@ -82,13 +89,19 @@ impl Scene {
 
     /// Whether some cluster of the run gives nothing back by which a submission could be told.
     pub(crate) fn has_ibm(&self) -> bool {
-        self.clusters.iter().any(|(_, flavor)| *flavor == Flavor::Ibm)
+        self.clusters
+            .iter()
+            .any(|(_, flavor)| *flavor == Flavor::Ibm)
     }
 }
 
 /// Runs a seed.
 pub(crate) fn run(seed: u64, loud: bool) -> Report {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
     runtime.block_on(live(seed, loud))
 }
 
@@ -118,14 +131,23 @@ async fn live(seed: u64, loud: bool) -> Report {
     judge::judge(&house, &scene, &written, quiet).await;
     tasks.shutdown().await;
     let books = world.books();
-    Report { seed, scene: scene.describe(), broken: books.broken.clone(), counts: books.counts.clone() }
+    Report {
+        seed,
+        scene: scene.describe(),
+        broken: books.broken.clone(),
+        counts: books.counts.clone(),
+    }
 }
 
 /// Builds the clusters, their weather, and the house in front of them.
 fn settle(world: &World, scene: &Scene, chance: &mut Chance) -> House {
     let (mut yaml, mut targets) = (String::new(), Vec::new());
     for (at, (name, flavor)) in scene.clusters.iter().enumerate() {
-        let extra = if *flavor == Flavor::Ibm { ", instance_id: i, credentials: {bearer: {token: t}}" } else { "" };
+        let extra = if *flavor == Flavor::Ibm {
+            ", instance_id: i, credentials: {bearer: {token: t}}"
+        } else {
+            ""
+        };
         let (holds, settle) = (HOLDS.as_secs(), SETTLE.as_secs());
         yaml.push_str(&format!(
             "  {name}: {{flavor: {flavor}, url: \"http://{name}.example:80\"{extra}, timeouts: {{connect: 2s, response: 6s, create_batch: {holds}s}}, \
@@ -144,10 +166,18 @@ fn settle(world: &World, scene: &Scene, chance: &mut Chance) -> House {
             down_until: world.began,
             blind_until: world.began,
             epoch: 0,
-            retain: Duration::from_secs(if *flavor == Flavor::Livy { 600 } else { 3 * 24 * 3600 }),
+            retain: Duration::from_secs(if *flavor == Flavor::Livy {
+                600
+            } else {
+                3 * 24 * 3600
+            }),
             applications: chance.percent(30),
             late_fronts: scene.restless,
-            weather: if scene.hasty { Vec::new() } else { weather(world, name) },
+            weather: if scene.hasty {
+                Vec::new()
+            } else {
+                weather(world, name)
+            },
         };
         world.books().clusters.insert((*name).to_owned(), cluster);
     }
@@ -162,12 +192,23 @@ fn settle(world: &World, scene: &Scene, chance: &mut Chance) -> House {
 
 fn weather(world: &World, cluster: &str) -> Vec<(Instant, Weather)> {
     let mut chance = world.chance(&format!("weather/{cluster}"));
-    let kinds = [Weather::Fine, Weather::Fine, Weather::Windy, Weather::Windy, Weather::Storm, Weather::Dark];
+    let kinds = [
+        Weather::Fine,
+        Weather::Fine,
+        Weather::Windy,
+        Weather::Windy,
+        Weather::Storm,
+        Weather::Dark,
+    ];
     let (mut list, mut at) = (Vec::new(), Duration::ZERO);
     while at < CHAOS {
         let kind = *chance.pick(&kinds);
         list.push((moment(world, at), kind));
-        at += Duration::from_secs(if kind == Weather::Dark { chance.within(5..60) } else { chance.within(10..120) });
+        at += Duration::from_secs(if kind == Weather::Dark {
+            chance.within(5..60)
+        } else {
+            chance.within(10..120)
+        });
     }
     list.push((moment(world, CHAOS), Weather::Fine));
     list
@@ -175,7 +216,11 @@ fn weather(world: &World, cluster: &str) -> Vec<(Instant, Weather)> {
 
 async fn restarts(world: World, name: &'static str, flavor: Flavor, blind: bool) {
     let mut chance = world.chance(&format!("restarts/{name}"));
-    let count = if chance.percent(50) && !blind { 0 } else { chance.within(1..4) };
+    let count = if chance.percent(50) && !blind {
+        0
+    } else {
+        chance.within(1..4)
+    };
     // Some Livys recover, some don't; the others keep their jobs elsewhere.
     let recovers = flavor != Flavor::Livy || chance.percent(if blind { 80 } else { 50 });
     for _ in 0..count {
@@ -184,7 +229,11 @@ async fn restarts(world: World, name: &'static str, flavor: Flavor, blind: bool)
             return;
         }
         let down = Duration::from_millis(chance.within(7000..40_000));
-        let unknowing = Duration::from_millis(if blind && recovers && flavor == Flavor::Livy { chance.within(5000..25_000) } else { 0 });
+        let unknowing = Duration::from_millis(if blind && recovers && flavor == Flavor::Livy {
+            chance.within(5000..25_000)
+        } else {
+            0
+        });
         world.restart(name, recovers, down, unknowing);
     }
 }
@@ -207,7 +256,8 @@ async fn strangers(world: World, name: &'static str) {
             2 => Some(format!("job-{}", chance.within(0..10))),
             _ => Some(format!("foreign-{}", chance.within(0..1000))),
         };
-        let user = [Some("ann"), Some("bob"), Some("eve"), None][usize::try_from(chance.within(0..4)).unwrap_or(0)];
+        let user = [Some("ann"), Some("bob"), Some("eve"), None]
+            [usize::try_from(chance.within(0..4)).unwrap_or(0)];
         create_foreign(&world, name, job, user.map(str::to_owned));
     }
 }
@@ -239,8 +289,23 @@ async fn onlooker(house: House) {
     let mut chance = house.world.chance("onlooker");
     loop {
         sleep(Duration::from_millis(chance.within(5000..60_000))).await;
-        if let Ok(heard) = house.ask("root", "GET", "/batches?size=1000", None, None, Duration::from_secs(60)).await {
-            let sessions = heard.body.get("sessions").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+        if let Ok(heard) = house
+            .ask(
+                "root",
+                "GET",
+                "/batches?size=1000",
+                None,
+                None,
+                Duration::from_secs(60),
+            )
+            .await
+        {
+            let sessions = heard
+                .body
+                .get("sessions")
+                .and_then(serde_json::Value::as_array)
+                .cloned()
+                .unwrap_or_default();
             check_list(&house.world, "root", &sessions);
         }
     }
@@ -248,7 +313,15 @@ async fn onlooker(house: House) {
 
 fn clients(house: &House, scene: &Scene, records: &Records, chance: &mut Chance) -> JoinSet<()> {
     let mut clients = JoinSet::new();
-    let kinds = [Kind::Plain, Kind::Plain, Kind::Keyed, Kind::Keyed, Kind::Named, Kind::SharedName, Kind::KeyedAndNamed];
+    let kinds = [
+        Kind::Plain,
+        Kind::Plain,
+        Kind::Keyed,
+        Kind::Keyed,
+        Kind::Named,
+        Kind::SharedName,
+        Kind::KeyedAndNamed,
+    ];
     let count = u32::try_from(chance.within(2..10)).unwrap_or(2);
     for tag in 0..count {
         let mut chance = house.world.chance(&format!("client/{tag}"));
@@ -270,9 +343,23 @@ fn clients(house: &House, scene: &Scene, records: &Records, chance: &mut Chance)
             kill_asked: None,
             kill_confirmed: None,
         };
-        let prefix = if chance.percent(20) { format!("/clusters/{}", scene.clusters[scene.clusters.len() - 1].0) } else { String::new() };
+        let prefix = if chance.percent(20) {
+            format!("/clusters/{}", scene.clusters[scene.clusters.len() - 1].0)
+        } else {
+            String::new()
+        };
         let until = moment(&house.world, CHAOS + CALM);
-        clients.spawn(Client { house: house.clone(), records: records.clone(), record, chance, prefix, until }.live());
+        clients.spawn(
+            Client {
+                house: house.clone(),
+                records: records.clone(),
+                record,
+                chance,
+                prefix,
+                until,
+            }
+            .live(),
+        );
     }
     clients
 }
@@ -285,7 +372,11 @@ async fn lives(house: &House, scene: &Scene) {
     while world.began.elapsed() < CHAOS {
         // By number, so that every step between two writes or sends has its turn; or by time.
         let by_number = crashes && !scene.hasty && chance.percent(50);
-        let gates = if by_number { i64::try_from(chance.within(2..400)).unwrap_or(100) } else { i64::MAX };
+        let gates = if by_number {
+            i64::try_from(chance.within(2..400)).unwrap_or(100)
+        } else {
+            i64::MAX
+        };
         let lasts = if scene.hasty {
             Duration::from_millis(chance.within(15_000..25_000))
         } else if crashes {
@@ -325,7 +416,8 @@ async fn lives(house: &House, scene: &Scene) {
     world.tell(|| "calm".to_owned());
 }
 
-/// Waits until nothing is open: clients have left, jobs have ended, nothing is to be resolved or killed. Returns whether it came to that.
+/// Waits until nothing is open: clients have left, jobs have ended, nothing is to be resolved or
+/// killed. Returns whether it came to that.
 async fn calm(house: &House, scene: &Scene, clients: &mut JoinSet<()>) -> bool {
     let world = &house.world;
     until(world, CHAOS).await;

@@ -1,5 +1,6 @@
-//! The way to a cluster, and what a request can meet on it: it is refused, cut before or after, held and delivered late though its sender is gone,
-//! answered by somebody in front before or after it was passed on, or never answered at all.
+//! The way to a cluster, and what a request can meet on it: it is refused, cut before or after,
+//! held and delivered late though its sender is gone, answered by somebody in front before or after
+//! it was passed on, or never answered at all.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use crate::cluster::{Asked, Submitted, answer_request};
 use crate::life::Life;
 use crate::world::{Weather, World};
 
-/// `create_batch` and `settle` of every cluster here: how long something in between may hold a submission, with and without an answer of its own.
+/// `create_batch` and `settle` of every cluster here: how long something in between may hold a
+/// submission, with and without an answer of its own.
 pub(crate) const HOLDS: Duration = Duration::from_secs(30);
 pub(crate) const SETTLE: Duration = Duration::from_secs(10);
 
@@ -30,7 +32,9 @@ pub(crate) struct Wire {
 
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire").field("cluster", &self.cluster).finish_non_exhaustive()
+        f.debug_struct("Wire")
+            .field("cluster", &self.cluster)
+            .finish_non_exhaustive()
     }
 }
 
@@ -68,7 +72,13 @@ impl Transport for Wire {
             self.life.gate().await;
             let asked = read(&self.world, &self.cluster, request).await;
             let (tell, told) = oneshot::channel();
-            tokio::spawn(carry(self.world.clone(), self.cluster.clone(), self.life.clone(), asked, tell));
+            tokio::spawn(carry(
+                self.world.clone(),
+                self.cluster.clone(),
+                self.life.clone(),
+                asked,
+                tell,
+            ));
             let outcome = told.await;
             self.life.gate().await;
             match outcome {
@@ -81,11 +91,23 @@ impl Transport for Wire {
 
 async fn read(world: &World, cluster: &str, request: Request<Full<Bytes>>) -> Asked {
     let (parts, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let base = world.books().clusters.get(cluster).map(|cluster| cluster.base.clone()).unwrap_or_default();
+    let body = body
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
+    let base = world
+        .books()
+        .clusters
+        .get(cluster)
+        .map(|cluster| cluster.base.clone())
+        .unwrap_or_default();
     let path = parts.uri.path();
     // The API of applications lies beside the batch API.
-    let path = path.strip_prefix(&base).or_else(|| path.strip_prefix(base.strip_suffix("/livy")?)).unwrap_or(path);
+    let path = path
+        .strip_prefix(&base)
+        .or_else(|| path.strip_prefix(base.strip_suffix("/livy")?))
+        .unwrap_or(path);
     Asked {
         method: parts.method,
         path: path.to_owned(),
@@ -95,19 +117,50 @@ async fn read(world: &World, cluster: &str, request: Request<Full<Bytes>>) -> As
 }
 
 /// Takes a request to its fate. It lives on when its sender is gone.
-async fn carry(world: World, cluster: String, life: Life, asked: Asked, tell: oneshot::Sender<Outcome>) {
+async fn carry(
+    world: World,
+    cluster: String,
+    life: Life,
+    asked: Asked,
+    tell: oneshot::Sender<Outcome>,
+) {
     let (down, epoch, flavor, late_fronts) = match world.books().clusters.get(&cluster) {
-        Some(it) => (it.down_until > Instant::now(), it.epoch, it.flavor, it.late_fronts),
+        Some(it) => (
+            it.down_until > Instant::now(),
+            it.epoch,
+            it.flavor,
+            it.late_fronts,
+        ),
         None => return,
     };
     let creates = asked.method == Method::POST;
-    let subject = subject(&world, &asked, creates.then(|| asked.body.as_ref().map(|body| Submitted::read(flavor, body))).flatten());
+    let subject = subject(
+        &world,
+        &asked,
+        creates
+            .then(|| {
+                asked
+                    .body
+                    .as_ref()
+                    .map(|body| Submitted::read(flavor, body))
+            })
+            .flatten(),
+    );
     let mut chance = world.next_chance(&format!("{cluster}/{}/{subject}", asked.method));
     let mut fate = draw(world.weather(&cluster), &mut chance, creates, down);
     if late_fronts && creates && !down && chance.percent(50) {
-        fate = Fate::Front { status: 503, json: false, arrives: Some(Duration::from_millis(chance.within(4000..9000))) };
+        fate = Fate::Front {
+            status: 503,
+            json: false,
+            arrives: Some(Duration::from_millis(chance.within(4000..9000))),
+        };
     }
-    world.tell(|| format!("{cluster} {} {} ({subject}) {fate:?}", asked.method, asked.path));
+    world.tell(|| {
+        format!(
+            "{cluster} {} {} ({subject}) {fate:?}",
+            asked.method, asked.path
+        )
+    });
     let arrive = |world: &World| {
         let books = world.books();
         let it = books.clusters.get(&cluster)?;
@@ -115,17 +168,28 @@ async fn carry(world: World, cluster: String, life: Life, asked: Asked, tell: on
         drop(books);
         (!lost).then(|| answer_request(world, &cluster, &asked))
     };
-    let maybe = |detail: &str| Err(SendError::MaybeSent { reason: "reset", detail: detail.to_owned() });
+    let maybe = |detail: &str| {
+        Err(SendError::MaybeSent {
+            reason: "reset",
+            detail: detail.to_owned(),
+        })
+    };
     match fate {
         Fate::Refused => {
             sleep(Duration::from_millis(2)).await;
-            let _ = tell.send(Err(SendError::NotSent { reason: "connect", detail: "refused".into() }));
+            let _ = tell.send(Err(SendError::NotSent {
+                reason: "connect",
+                detail: "refused".into(),
+            }));
         }
         Fate::Passed { there, back } => {
             sleep(there).await;
             let answer = arrive(&world);
             sleep(back).await;
-            let _ = tell.send(answer.ok_or(SendError::MaybeSent { reason: "reset", detail: "restarted".into() }));
+            let _ = tell.send(answer.ok_or(SendError::MaybeSent {
+                reason: "reset",
+                detail: "restarted".into(),
+            }));
         }
         Fate::CutBefore => {
             sleep(Duration::from_millis(30)).await;
@@ -136,15 +200,28 @@ async fn carry(world: World, cluster: String, life: Life, asked: Asked, tell: on
             arrive(&world);
             let _ = tell.send(maybe("cut after"));
         }
-        Fate::Held { there, cut } => held(&world, &life, there, cut, tell, || drop(arrive(&world))).await,
-        Fate::Front { status, json, arrives } => {
+        Fate::Held { there, cut } => {
+            held(&world, &life, there, cut, tell, || drop(arrive(&world))).await
+        }
+        Fate::Front {
+            status,
+            json,
+            arrives,
+        } => {
             sleep(Duration::from_millis(50)).await;
             if arrives == Some(Duration::ZERO) {
                 arrive(&world);
             }
-            let (content_type, body) =
-                if json { ("application/json", r#"{"error":"front"}"#) } else { ("text/html", "<html><title>front</title>") };
-            let answer = Answer { status, content_type: Some(content_type.into()), body: Bytes::from_static(body.as_bytes()) };
+            let (content_type, body) = if json {
+                ("application/json", r#"{"error":"front"}"#)
+            } else {
+                ("text/html", "<html><title>front</title>")
+            };
+            let answer = Answer {
+                status,
+                content_type: Some(content_type.into()),
+                body: Bytes::from_static(body.as_bytes()),
+            };
             let _ = tell.send(Ok(answer));
             if let Some(later) = arrives.filter(|later| !later.is_zero()) {
                 sleep(later).await;
@@ -155,7 +232,8 @@ async fn carry(world: World, cluster: String, life: Life, asked: Asked, tell: on
     }
 }
 
-/// Holds a request. However long that was to be, it is let go of within [`HOLDS`] after its sender is gone: that is what the gateway counts on.
+/// Holds a request. However long that was to be, it is let go of within [`HOLDS`] after its sender
+/// is gone: that is what the gateway counts on.
 async fn held(
     world: &World,
     life: &Life,
@@ -181,38 +259,68 @@ async fn held(
         return std::future::pending().await;
     }
     if cut.is_some() {
-        let _ = tell.send(Err(SendError::MaybeSent { reason: "reset", detail: "cut while held".into() }));
+        let _ = tell.send(Err(SendError::MaybeSent {
+            reason: "reset",
+            detail: "cut while held".into(),
+        }));
     }
     tokio::time::sleep_until(arrives.min(Instant::now() + HOLDS.mul_f32(0.9))).await;
     world.tell(|| "what was held arrives".to_owned());
     arrive();
 }
 
-/// What a request is about, in words that are the same in every run: the submission's tag where it is known, else what the path says.
+/// What a request is about, in words that are the same in every run: the submission's tag where it
+/// is known, else what the path says.
 fn subject(world: &World, asked: &Asked, submitted: Option<Submitted>) -> String {
     let mut books = world.books();
     if let Some(submitted) = submitted {
         if let Some(tag) = submitted.tag {
-            books.keys.extend(submitted.name.into_iter().chain(submitted.key).map(|key| (key, tag)));
+            books.keys.extend(
+                submitted
+                    .name
+                    .into_iter()
+                    .chain(submitted.key)
+                    .map(|key| (key, tag)),
+            );
             return format!("tag-{tag}");
         }
         return "untagged".into();
     }
-    let parts: Vec<&str> = asked.path.split('/').filter(|part| !part.is_empty()).collect();
+    let parts: Vec<&str> = asked
+        .path
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .collect();
     match parts.as_slice() {
         [_, key, rest @ ..] => {
             let tag = books.keys.get(*key).map(|tag| format!("tag-{tag}"));
             // An id that nobody chose here is the same in every run; any other one is not.
-            let key = tag.unwrap_or_else(|| if key.len() < 12 { (*key).to_owned() } else { "unknown".into() });
+            let key = tag.unwrap_or_else(|| {
+                if key.len() < 12 {
+                    (*key).to_owned()
+                } else {
+                    "unknown".into()
+                }
+            });
             format!("{key}{}", rest.concat())
         }
-        _ => format!("list{}", if asked.query.ends_with("size=0") { "-probe" } else { "" }),
+        _ => format!(
+            "list{}",
+            if asked.query.ends_with("size=0") {
+                "-probe"
+            } else {
+                ""
+            }
+        ),
     }
 }
 
 fn draw(weather: Weather, chance: &mut Chance, creates: bool, down: bool) -> Fate {
     let millis = |chance: &mut Chance, range| Duration::from_millis(chance.within(range));
-    let passed = Fate::Passed { there: millis(chance, 1..300), back: millis(chance, 1..300) };
+    let passed = Fate::Passed {
+        there: millis(chance, 1..300),
+        back: millis(chance, 1..300),
+    };
     let fair = match weather {
         Weather::Fine => 98,
         Weather::Windy => 65,
@@ -227,12 +335,18 @@ fn draw(weather: Weather, chance: &mut Chance, creates: bool, down: bool) -> Fat
         return passed;
     }
     if weather == Weather::Dark {
-        return if chance.percent(50) { Fate::Refused } else { Fate::Hangs };
+        return if chance.percent(50) {
+            Fate::Refused
+        } else {
+            Fate::Hangs
+        };
     }
     match chance.within(0..100) {
         0..=9 => Fate::Refused,
         10..=19 => Fate::CutBefore,
-        20..=34 => Fate::CutAfter { there: millis(chance, 1..300) },
+        20..=34 => Fate::CutAfter {
+            there: millis(chance, 1..300),
+        },
         35..=59 => {
             let there = millis(chance, 100..(2 * HOLDS.as_secs() - 5) * 1000);
             let cut = chance.percent(50).then(|| millis(chance, 10..8000));
@@ -252,7 +366,13 @@ fn front(chance: &mut Chance, creates: bool) -> Fate {
         2 => Some(Duration::ZERO),
         // A read that arrives after its answer does nothing.
         _ if !creates => None,
-        _ => Some(Duration::from_millis(chance.within(1..u64::try_from(longest).unwrap_or(1000)))),
+        _ => Some(Duration::from_millis(
+            chance.within(1..u64::try_from(longest).unwrap_or(1000)),
+        )),
     };
-    Fate::Front { status, json: chance.percent(30) && status != 200, arrives }
+    Fate::Front {
+        status,
+        json: chance.percent(30) && status != 200,
+        arrives,
+    }
 }

@@ -1,7 +1,9 @@
-//! The world outside the gateway: clusters with their jobs, what happens to them, and books that forget nothing.
+//! The world outside the gateway: clusters with their jobs, what happens to them, and books that
+//! forget nothing.
 //!
-//! Owns what is true. All chance here hangs on the seed and on what a request is about, never on the order in which requests come, so that a change
-//! of the gateway moves as little as possible of everything else. Leaves what a request meets on its way to `wire`, and how a flavor answers to
+//! Owns what is true. All chance here hangs on the seed and on what a request is about, never on
+//! the order in which requests come, so that a change of the gateway moves as little as possible of
+//! everything else. Leaves what a request meets on its way to `wire`, and how a flavor answers to
 //! `cluster`.
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,7 +15,8 @@ use tokio::time::Instant;
 
 use crate::chance::Chance;
 
-/// The number that a client puts into its submission's first argument: by it the world knows whose job it is.
+/// The number that a client puts into its submission's first argument: by it the world knows whose
+/// job it is.
 pub(crate) type Tag = u32;
 
 /// How jobs end that do not end by themselves.
@@ -60,7 +63,8 @@ impl Job {
 
     /// Returns when it ended, or will.
     pub(crate) fn end(&self) -> Instant {
-        self.stopped.map_or(self.natural_end(), |(at, _)| at.min(self.natural_end()))
+        self.stopped
+            .map_or(self.natural_end(), |(at, _)| at.min(self.natural_end()))
     }
 
     pub(crate) fn state(&self, now: Instant) -> BatchState {
@@ -68,7 +72,11 @@ impl Job {
             return BatchState::Starting;
         }
         if now < self.end() {
-            return if now < self.born + self.starts { BatchState::Starting } else { BatchState::Running };
+            return if now < self.born + self.starts {
+                BatchState::Starting
+            } else {
+                BatchState::Running
+            };
         }
         self.last_state()
     }
@@ -87,9 +95,12 @@ impl Job {
         !self.ghost && now < self.end()
     }
 
-    /// Tells whether it did, does or will do its work: it was neither killed nor lost with its server.
+    /// Tells whether it did, does or will do its work: it was neither killed nor lost with its
+    /// server.
     pub(crate) fn counts(&self) -> bool {
-        !self.ghost && !self.stillborn && self.stopped.is_none_or(|(at, _)| at >= self.natural_end())
+        !self.ghost
+            && !self.stillborn
+            && self.stopped.is_none_or(|(at, _)| at >= self.natural_end())
     }
 
     pub(crate) fn shown_app_id(&self, now: Instant) -> Option<&str> {
@@ -175,7 +186,13 @@ impl World {
             broken: Vec::new(),
             counts: BTreeMap::new(),
         };
-        World { seed, began: Instant::now(), loud, strict: std::env::var_os("STRICT").is_some(), books: Arc::new(Mutex::new(books)) }
+        World {
+            seed,
+            began: Instant::now(),
+            loud,
+            strict: std::env::var_os("STRICT").is_some(),
+            books: Arc::new(Mutex::new(books)),
+        }
     }
 
     pub(crate) fn books(&self) -> MutexGuard<'_, Books> {
@@ -215,10 +232,13 @@ impl World {
     /// Notes a broken promise.
     pub(crate) fn broken(&self, what: String) {
         self.tell(|| format!("BROKEN {what}"));
-        self.books().broken.push(format!("at {:.3} s: {what}", self.seconds()));
+        self.books()
+            .broken
+            .push(format!("at {:.3} s: {what}", self.seconds()));
     }
 
-    /// Notes a weakness that is known and stands in `judge`; with `STRICT=1` it counts as a broken promise.
+    /// Notes a weakness that is known and stands in `judge`; with `STRICT=1` it counts as a broken
+    /// promise.
     pub(crate) fn known(&self, weakness: &'static str, what: String) {
         if self.strict {
             return self.broken(format!("{what} [{weakness}]"));
@@ -234,28 +254,41 @@ impl World {
     pub(crate) fn weather(&self, cluster: &str) -> Weather {
         let now = Instant::now();
         let books = self.books();
-        let weather = books.clusters.get(cluster).and_then(|cluster| cluster.weather.iter().rev().find(|(from, _)| *from <= now));
+        let weather = books
+            .clusters
+            .get(cluster)
+            .and_then(|cluster| cluster.weather.iter().rev().find(|(from, _)| *from <= now));
         weather.map_or(Weather::Fine, |(_, weather)| *weather)
     }
 
-    /// Restarts a cluster. One that does not recover forgets its jobs, which end with it, and counts from 0.
+    /// Restarts a cluster. One that does not recover forgets its jobs, which end with it, and
+    /// counts from 0.
     pub(crate) fn restart(&self, name: &str, recovers: bool, down: Duration, blind: Duration) {
-        self.tell(|| format!("{name} restarts, recovers: {recovers}, down {down:?}, blind {blind:?}"));
+        self.tell(|| {
+            format!("{name} restarts, recovers: {recovers}, down {down:?}, blind {blind:?}")
+        });
         let now = Instant::now();
         let mut books = self.books();
         books.was_blind |= !blind.is_zero();
         let Books { clusters, jobs, .. } = &mut *books;
-        let Some(cluster) = clusters.get_mut(name) else { return };
+        let Some(cluster) = clusters.get_mut(name) else {
+            return;
+        };
         cluster.epoch += 1;
         cluster.down_until = now + down;
         cluster.blind_until = now + down + blind;
         if recovers {
             // A Livy that recovers forgets its ghosts: they were never stored.
-            jobs.iter_mut().filter(|job| job.cluster == name && job.ghost).for_each(|job| job.forgotten = Some(now));
+            jobs.iter_mut()
+                .filter(|job| job.cluster == name && job.ghost)
+                .for_each(|job| job.forgotten = Some(now));
             return;
         }
         cluster.next = 0;
-        for job in jobs.iter_mut().filter(|job| job.cluster == name && job.forgotten.is_none()) {
+        for job in jobs
+            .iter_mut()
+            .filter(|job| job.cluster == name && job.forgotten.is_none())
+        {
             job.stop(now, Stop::Vanished);
             job.forgotten = Some(now);
             job.lost_in_restart = true;
@@ -266,8 +299,14 @@ impl World {
 impl Books {
     /// Forgets what ended long ago.
     pub(crate) fn collect(&mut self, cluster: &str, now: Instant) {
-        let Some(retain) = self.clusters.get(cluster).map(|cluster| cluster.retain) else { return };
-        for job in self.jobs.iter_mut().filter(|job| job.cluster == cluster && job.forgotten.is_none() && !job.ghost) {
+        let Some(retain) = self.clusters.get(cluster).map(|cluster| cluster.retain) else {
+            return;
+        };
+        for job in self
+            .jobs
+            .iter_mut()
+            .filter(|job| job.cluster == cluster && job.forgotten.is_none() && !job.ghost)
+        {
             if job.end() + retain <= now {
                 job.forgotten = Some(job.end() + retain);
             }
@@ -276,7 +315,9 @@ impl Books {
 
     /// Returns the places of the jobs that a cluster knows.
     pub(crate) fn known(&self, cluster: &str) -> Vec<usize> {
-        (0..self.jobs.len()).filter(|at| self.jobs[*at].cluster == cluster && self.jobs[*at].forgotten.is_none()).collect()
+        (0..self.jobs.len())
+            .filter(|at| self.jobs[*at].cluster == cluster && self.jobs[*at].forgotten.is_none())
+            .collect()
     }
 
     /// Carries a DELETE out.
@@ -290,6 +331,8 @@ impl Books {
 
     /// Returns the jobs of a submission, ghosts aside.
     pub(crate) fn of(&self, tag: Tag) -> impl Iterator<Item = &Job> {
-        self.jobs.iter().filter(move |job| job.tag == Some(tag) && !job.ghost)
+        self.jobs
+            .iter()
+            .filter(move |job| job.tag == Some(tag) && !job.ghost)
     }
 }

@@ -1,5 +1,5 @@
-//! Chance that can be repeated: the same seed gives the same numbers. SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number
-//! Generators", 2014).
+//! Chance that can be repeated: the same seed gives the same numbers. SplitMix64 (Steele, Lea,
+//! Flood: "Fast Splittable Pseudorandom Number Generators", 2014).
 
 use std::ops::Range;
 
@@ -12,10 +12,13 @@ impl Chance {
         Chance(seed)
     }
 
-    /// Makes the source of somebody who draws beside others: what they draw does not depend on who is faster.
+    /// Makes the source of somebody who draws beside others: what they draw does not depend on who
+    /// is faster.
     pub(crate) fn of(seed: u64, whose: &str) -> Chance {
         // FNV-1a: a name becomes a number, the same one in every run.
-        let hash = whose.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let hash = whose.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
         Chance(seed ^ hash)
     }
 

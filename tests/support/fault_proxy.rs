@@ -1,7 +1,9 @@
-//! A proxy between the gateway and a cluster that does to requests what networks and fronts do: refuses, cuts, holds, answers by itself.
+//! A proxy between the gateway and a cluster that does to requests what networks and fronts do:
+//! refuses, cuts, holds, answers by itself.
 //!
-//! It reads one request at a time and asks its policy what becomes of it. Everything that it did is in its records. Its policy and its
-//! door can be changed while it runs. What it holds arrives in the end, whoever has hung up meanwhile: that is what a late POST is.
+//! It reads one request at a time and asks its policy what becomes of it. Everything that it did is
+//! in its records. Its policy and its door can be changed while it runs. What it holds arrives in
+//! the end, whoever has hung up meanwhile: that is what a late POST is.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -13,7 +15,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::chance::Chance;
 use crate::harness::{Head, Reply, read_body, read_head, read_reply};
 
-/// How long a cluster may take to answer the proxy. Longer than any delay that tests give a cluster.
+/// How long a cluster may take to answer the proxy. Longer than any delay that tests give a
+/// cluster.
 const CLUSTER_LIMIT: Duration = Duration::from_secs(60);
 
 /// What becomes of a request.
@@ -93,10 +96,19 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Returns the operation in the gateway's words. Kyuubi has no state of its own: an item stands for it.
+    /// Returns the operation in the gateway's words. Kyuubi has no state of its own: an item stands
+    /// for it.
     pub(crate) fn operation(&self) -> &'static str {
-        let path = self.path.split('?').next().unwrap_or_default().trim_end_matches('/');
-        let rest = path.find("/batches").map(|at| path[at + 1..].split('/').collect::<Vec<_>>()).unwrap_or_default();
+        let path = self
+            .path
+            .split('?')
+            .next()
+            .unwrap_or_default()
+            .trim_end_matches('/');
+        let rest = path
+            .find("/batches")
+            .map(|at| path[at + 1..].split('/').collect::<Vec<_>>())
+            .unwrap_or_default();
         match (self.method.as_str(), rest.as_slice()) {
             ("POST", ["batches"]) => "create_batch",
             ("GET", ["batches"]) => "list_batches",
@@ -115,7 +127,8 @@ pub(crate) struct Record {
     pub(crate) seen: Seen,
     pub(crate) action: Action,
     pub(crate) came: Instant,
-    /// What the cluster answered; 0 if it hung up, `None` if it never got the request, or has not answered yet.
+    /// What the cluster answered; 0 if it hung up, `None` if it never got the request, or has not
+    /// answered yet.
     pub(crate) cluster_said: Option<u16>,
     /// When that was.
     pub(crate) answered: Option<Instant>,
@@ -162,7 +175,9 @@ impl FaultProxy {
             creating: AtomicUsize::new(0),
             connections: Mutex::default(),
         });
-        let proxy = FaultProxy { shared: shared.clone() };
+        let proxy = FaultProxy {
+            shared: shared.clone(),
+        };
         std::thread::spawn(move || shared.accept(listener));
         proxy
     }
@@ -229,12 +244,20 @@ impl Drop for FaultProxy {
     }
 }
 
-/// Binds a port that lies below those that the system gives to outgoing connections: one of these could take it while the door is closed.
+/// Binds a port that lies below those that the system gives to outgoing connections: one of these
+/// could take it while the door is closed.
 pub(crate) fn lasting_port() -> TcpListener {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut chance = Chance::new(u64::from(now.subsec_nanos()) << 32 ^ u64::from(std::process::id()));
-    let mut ports = std::iter::repeat_with(|| chance.within(15_000..32_000)).take(1000).filter_map(|port| u16::try_from(port).ok());
-    ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).expect("there is a free port")
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let mut chance =
+        Chance::new(u64::from(now.subsec_nanos()) << 32 ^ u64::from(std::process::id()));
+    let mut ports = std::iter::repeat_with(|| chance.within(15_000..32_000))
+        .take(1000)
+        .filter_map(|port| u16::try_from(port).ok());
+    ports
+        .find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
+        .expect("there is a free port")
 }
 
 impl Shared {
@@ -244,10 +267,18 @@ impl Shared {
             if *lock(&self.door) == Door::Closed {
                 drop(listener.take());
                 let door = lock(&self.door);
-                drop(self.door_moved.wait_while(door, |door| *door == Door::Closed).unwrap_or_else(PoisonError::into_inner));
+                drop(
+                    self.door_moved
+                        .wait_while(door, |door| *door == Door::Closed)
+                        .unwrap_or_else(PoisonError::into_inner),
+                );
             }
-            let open = listener.get_or_insert_with(|| TcpListener::bind(self.address).expect("the port is still free"));
-            let Ok((client, peer)) = open.accept() else { continue };
+            let open = listener.get_or_insert_with(|| {
+                TcpListener::bind(self.address).expect("the port is still free")
+            });
+            let Ok((client, peer)) = open.accept() else {
+                continue;
+            };
             match *lock(&self.door) {
                 Door::Open => {}
                 // What the client sends finds nobody: the system answers it with a reset.
@@ -268,7 +299,9 @@ impl Shared {
     fn serve(&self, mut client: TcpStream) {
         let mut cluster = None;
         while let Ok(head) = read_head(&mut client) {
-            let Some((bytes, seen)) = whole(&mut client, head) else { return };
+            let Some((bytes, seen)) = whole(&mut client, head) else {
+                return;
+            };
             let creates = usize::from(seen.operation() == "create_batch");
             self.creating.fetch_add(creates, Ordering::SeqCst);
             self.under_way.fetch_add(1, Ordering::SeqCst);
@@ -289,40 +322,75 @@ impl Shared {
 
     fn note(&self, seen: Seen, action: &Action) -> usize {
         let mut records = lock(&self.records);
-        records.push(Record { seen, action: action.clone(), came: Instant::now(), cluster_said: None, answered: None });
+        records.push(Record {
+            seen,
+            action: action.clone(),
+            came: Instant::now(),
+            cluster_said: None,
+            answered: None,
+        });
         records.len() - 1
     }
 
     /// Does what the policy said. False if the connection is to end.
-    fn act(&self, client: &mut TcpStream, cluster: &mut Option<TcpStream>, bytes: &[u8], action: &Action, at: usize) -> bool {
+    fn act(
+        &self,
+        client: &mut TcpStream,
+        cluster: &mut Option<TcpStream>,
+        bytes: &[u8],
+        action: &Action,
+        at: usize,
+    ) -> bool {
         if let Action::Hold { ms } = action {
             std::thread::sleep(Duration::from_millis(*ms));
         }
-        let answer = if action.passes_on() { Some(self.pass_on(cluster, bytes, at)) } else { None };
+        let answer = if action.passes_on() {
+            Some(self.pass_on(cluster, bytes, at))
+        } else {
+            None
+        };
         let reached = answer.as_ref().is_none_or(|answer| answer.status > 0);
         match action {
             Action::CutBefore | Action::CutAfter | Action::Stall { .. } => false,
-            Action::Pass | Action::Hold { .. } => reached && answer.is_some_and(|answer| client.write_all(&written(&answer)).is_ok()),
+            Action::Pass | Action::Hold { .. } => {
+                reached && answer.is_some_and(|answer| client.write_all(&written(&answer)).is_ok())
+            }
             Action::Answer(made_up) => client.write_all(&made_up.written()).is_ok(),
             Action::HalfAnswer { .. } => {
                 let told = match answer {
                     Some(answer) if reached => written(&answer),
-                    _ => MadeUp { status: 200, content_type: "application/json".into(), body: "{\"id\": 1, ".into(), ..MadeUp::default() }
-                        .written(),
+                    _ => MadeUp {
+                        status: 200,
+                        content_type: "application/json".into(),
+                        body: "{\"id\": 1, ".into(),
+                        ..MadeUp::default()
+                    }
+                    .written(),
                 };
                 // Half of the body, or, where there is none, not even the whole head.
-                let head = told.windows(4).position(|window| window == b"\r\n\r\n").map_or(told.len(), |at| at + 4);
-                let kept = if told.len() > head { head + (told.len() - head) / 2 } else { head - 5 };
+                let head = told
+                    .windows(4)
+                    .position(|window| window == b"\r\n\r\n")
+                    .map_or(told.len(), |at| at + 4);
+                let kept = if told.len() > head {
+                    head + (told.len() - head) / 2
+                } else {
+                    head - 5
+                };
                 let _ = client.write_all(&told[..kept]);
                 false
             }
         }
     }
 
-    /// Sends a request to the cluster, once. A connection that was used before may be used again; if it is gone, the request is lost with
-    /// it, as a front would lose it.
+    /// Sends a request to the cluster, once. A connection that was used before may be used again;
+    /// if it is gone, the request is lost with it, as a front would lose it.
     fn pass_on(&self, cluster: &mut Option<TcpStream>, bytes: &[u8], at: usize) -> Reply {
-        let lost = || Reply { status: 0, headers: Vec::new(), body: Vec::new() };
+        let lost = || Reply {
+            status: 0,
+            headers: Vec::new(),
+            body: Vec::new(),
+        };
         let answer = (|| {
             let mut stream = match cluster.take() {
                 Some(stream) => stream,
@@ -350,29 +418,52 @@ impl MadeUp {
         if !self.content_type.is_empty() {
             headers.push(("content-type".to_owned(), self.content_type.clone()));
         }
-        headers.extend(self.location.iter().map(|location| ("location".to_owned(), location.clone())));
-        written(&Reply { status: self.status, headers, body: self.body.clone().into_bytes() })
+        headers.extend(
+            self.location
+                .iter()
+                .map(|location| ("location".to_owned(), location.clone())),
+        );
+        written(&Reply {
+            status: self.status,
+            headers,
+            body: self.body.clone().into_bytes(),
+        })
     }
 }
 
 /// Reads the rest of a request: the bytes to pass on, and what a policy sees.
 fn whole(client: &mut TcpStream, head: Head) -> Option<(Vec<u8>, Seen)> {
-    let Head { first, headers, rest } = head;
+    let Head {
+        first,
+        headers,
+        rest,
+    } = head;
     let body = read_body(client, &headers, rest, Some(0));
     let mut words = first.split(' ');
     let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let request_id = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("x-request-id")).map(|(_, value)| value.clone());
+    let request_id = headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("x-request-id"))
+        .map(|(_, value)| value.clone());
     let mut text = format!("{first}\r\n");
-    headers.iter().for_each(|(name, value)| text.push_str(&format!("{name}: {value}\r\n")));
+    headers
+        .iter()
+        .for_each(|(name, value)| text.push_str(&format!("{name}: {value}\r\n")));
     text.push_str("\r\n");
-    let seen = Seen { method, path, request_id, body: String::from_utf8_lossy(&body).into_owned() };
+    let seen = Seen {
+        method,
+        path,
+        request_id,
+        body: String::from_utf8_lossy(&body).into_owned(),
+    };
     Some(([text.into_bytes(), body].concat(), seen))
 }
 
 fn written(reply: &Reply) -> Vec<u8> {
     let mut text = format!("HTTP/1.1 {} -\r\n", reply.status);
     for (name, value) in &reply.headers {
-        let framing = ["connection", "content-length", "transfer-encoding"].contains(&name.to_ascii_lowercase().as_str());
+        let framing = ["connection", "content-length", "transfer-encoding"]
+            .contains(&name.to_ascii_lowercase().as_str());
         if !framing {
             text.push_str(&format!("{name}: {value}\r\n"));
         }

@@ -1,4 +1,5 @@
-//! A gateway that is killed, stopped and started again, always at the same address, on the same files.
+//! A gateway that is killed, stopped and started again, always at the same address, on the same
+//! files.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
@@ -21,10 +22,15 @@ pub(crate) struct Keeper {
     child: Mutex<Child>,
 }
 
-/// Returns keys of `clusters.NAME` that make proofs quick. Everything is as short as the suites can bear: a create must outlast the slowest
-/// honest answer, and no more. `reading` says how old an answer may be, and how long a batch may be silent.
+/// Returns keys of `clusters.NAME` that make proofs quick. Everything is as short as the suites can
+/// bear: a create must outlast the slowest honest answer, and no more. `reading` says how old an
+/// answer may be, and how long a batch may be silent.
 pub(crate) fn quick(reading: &str) -> String {
-    let settle = if schema().contains("\"settle\"") { SETTLE } else { "" };
+    let settle = if schema().contains("\"settle\"") {
+        SETTLE
+    } else {
+        ""
+    };
     format!(
         "timeouts: {{connect: 1s, response: 2s, create_batch: 3s}}, {settle}{reading}, \
          health: {{interval: 500ms, timeout: 500ms, unhealthy_after: 3, healthy_after: 1}}"
@@ -32,12 +38,16 @@ pub(crate) fn quick(reading: &str) -> String {
 }
 
 fn schema() -> String {
-    let out = Command::new(binary()).arg("schema").output().expect("the binary starts");
+    let out = Command::new(binary())
+        .arg("schema")
+        .output()
+        .expect("the binary starts");
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
 impl Keeper {
-    /// Starts a gateway whose clusters, each with a name and a flavor, are behind these proxies; `keys` are of every cluster.
+    /// Starts a gateway whose clusters, each with a name and a flavor, are behind these proxies;
+    /// `keys` are of every cluster.
     pub(crate) fn start(clusters: &[(&str, &str, &FaultProxy)], keys: &str) -> Keeper {
         let folder = tempfile::tempdir().expect("a folder");
         let address = lasting_port().local_addr().expect("is bound");
@@ -47,15 +57,29 @@ impl Keeper {
         );
         for (name, flavor, proxy) in clusters {
             let (url, login) = (proxy.address(), login_of(flavor));
-            yaml.push_str(&format!("  {name}: {{flavor: {flavor}, url: \"http://{url}\", {login}{keys}}}\n"));
+            yaml.push_str(&format!(
+                "  {name}: {{flavor: {flavor}, url: \"http://{url}\", {login}{keys}}}\n"
+            ));
         }
-        let targets: Vec<String> = clusters.iter().map(|(name, ..)| format!("{{cluster: {name}}}")).collect();
-        yaml.push_str(&format!("routes:\n  - {{name: all, targets: [{}]}}\n", targets.join(", ")));
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("is writable");
+        let targets: Vec<String> = clusters
+            .iter()
+            .map(|(name, ..)| format!("{{cluster: {name}}}"))
+            .collect();
+        yaml.push_str(&format!(
+            "routes:\n  - {{name: all, targets: [{}]}}\n",
+            targets.join(", ")
+        ));
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).expect("is writable")
+        };
         write("routes.yaml", &yaml);
         write("users.htpasswd", htpasswd());
         let child = spawn(&folder);
-        let keeper = Keeper { address, folder, child: Mutex::new(child) };
+        let keeper = Keeper {
+            address,
+            folder,
+            child: Mutex::new(child),
+        };
         keeper.wait_for_it();
         keeper
     }
@@ -85,7 +109,13 @@ impl Keeper {
 
     pub(crate) fn signal(&self, signal: &str) {
         let id = self.child().id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().expect("kill runs").success());
+        assert!(
+            Command::new("kill")
+                .args([signal, &id])
+                .status()
+                .expect("kill runs")
+                .success()
+        );
     }
 
     /// Starts it on the files of the one before.
@@ -99,13 +129,17 @@ impl Keeper {
         let stream = TcpStream::connect_timeout(&self.address, limit).ok()?;
         stream.set_read_timeout(Some(limit)).ok()?;
         let reply = exchange(stream, &request.to_bytes());
-        let whole = reply.header("content-length").and_then(|said| said.parse().ok()).is_none_or(|said: usize| said == reply.body.len());
+        let whole = reply
+            .header("content-length")
+            .and_then(|said| said.parse().ok())
+            .is_none_or(|said: usize| said == reply.body.len());
         (reply.status > 0 && whole).then_some(reply)
     }
 
     /// Returns everything that it logged, in all its lives.
     pub(crate) fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(log_file(&self.folder)).expect("is readable")).into_owned()
+        String::from_utf8_lossy(&std::fs::read(log_file(&self.folder)).expect("is readable"))
+            .into_owned()
     }
 
     fn child(&self) -> std::sync::MutexGuard<'_, Child> {
@@ -116,7 +150,11 @@ impl Keeper {
         let until = Instant::now() + PATIENCE;
         while TcpStream::connect(self.address).is_err() {
             let ended = self.child().try_wait().expect("is a child");
-            assert!(ended.is_none() && Instant::now() < until, "the gateway does not start ({ended:?}):\n{}", self.log());
+            assert!(
+                ended.is_none() && Instant::now() < until,
+                "the gateway does not start ({ended:?}):\n{}",
+                self.log()
+            );
             std::thread::yield_now();
         }
     }
@@ -144,8 +182,20 @@ fn log_file(folder: &tempfile::TempDir) -> PathBuf {
 }
 
 fn spawn(folder: &tempfile::TempDir) -> Child {
-    let log = File::options().create(true).append(true).open(log_file(folder)).expect("is writable");
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(log_file(folder))
+        .expect("is writable");
     let mut command = Command::new(binary());
-    command.arg("serve").current_dir(folder.path()).env("LIVY_GATEWAY_LOG", "debug");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("the binary starts")
+    command
+        .arg("serve")
+        .current_dir(folder.path())
+        .env("LIVY_GATEWAY_LOG", "debug");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the binary starts")
 }

@@ -12,31 +12,49 @@ use crate::certify::suite::Suite;
 
 pub(super) async fn all(suite: &Suite, batches: &Batches, ends: &Ends) {
     suite
-        .check("kill.missing", async { suite.endpoint.send(Ask::delete(format!("/batches/{NOBODYS_ID}"))).await?.says(404, "not found") })
+        .check("kill.missing", async {
+            suite
+                .endpoint
+                .send(Ask::delete(format!("/batches/{NOBODYS_ID}")))
+                .await?
+                .says(404, "not found")
+        })
         .await;
     let deleted = async {
         let made = need(&batches.long)?;
-        suite.endpoint.send(Ask::delete(format!("/batches/{}", made.id))).await
+        suite
+            .endpoint
+            .send(Ask::delete(format!("/batches/{}", made.id)))
+            .await
     }
     .await;
     suite
         .check("kill.running", async {
             let words = ends.long.clone()?;
             if words.last().is_none_or(|word| word != "running") {
-                return Err(Miss::skipped(format!("the job that should run went {words:?}")));
+                return Err(Miss::skipped(format!(
+                    "the job that should run went {words:?}"
+                )));
             }
             is_deleted(deleted.as_ref().map_err(Clone::clone)?)
         })
         .await;
     let gone = || match &deleted {
         Ok(answer) if answer.status < 300 => need(&batches.long),
-        Ok(answer) => Err(Miss::skipped(format!("nothing was deleted: {}", answer.line()))),
+        Ok(answer) => Err(Miss::skipped(format!(
+            "nothing was deleted: {}",
+            answer.line()
+        ))),
         Err(miss) => Err(miss.clone()),
     };
     suite
         .check("kill.gone", async {
             let id = gone()?.id;
-            for path in [format!("/batches/{id}"), format!("/batches/{id}/state"), format!("/batches/{id}/log")] {
+            for path in [
+                format!("/batches/{id}"),
+                format!("/batches/{id}/state"),
+                format!("/batches/{id}/log"),
+            ] {
                 suite.endpoint.get(&path).await?.says(404, "not found")?;
             }
             Ok(())
@@ -46,13 +64,19 @@ pub(super) async fn all(suite: &Suite, batches: &Batches, ends: &Ends) {
         .check("kill.unlisted", async {
             let id = gone()?.id;
             let listed = suite.newest().await?.iter().any(|batch| batch["id"] == id);
-            ensure(!listed, || format!("batch {id} was deleted and is still listed"))
+            ensure(!listed, || {
+                format!("batch {id} was deleted and is still listed")
+            })
         })
         .await;
     suite
         .check("kill.again", async {
             let id = gone()?.id;
-            suite.endpoint.send(Ask::delete(format!("/batches/{id}"))).await?.says(404, "not found")
+            suite
+                .endpoint
+                .send(Ask::delete(format!("/batches/{id}")))
+                .await?
+                .says(404, "not found")
         })
         .await;
     suite
@@ -66,10 +90,20 @@ pub(super) async fn all(suite: &Suite, batches: &Batches, ends: &Ends) {
         .check("kill.finished", async {
             let made = need(&batches.failing)?;
             let words = ends.failing.clone()?;
-            if words.last().is_none_or(|word| ["starting", "running"].contains(&word.as_str())) {
-                return Err(Miss::skipped(format!("the job that should end went {words:?}")));
+            if words
+                .last()
+                .is_none_or(|word| ["starting", "running"].contains(&word.as_str()))
+            {
+                return Err(Miss::skipped(format!(
+                    "the job that should end went {words:?}"
+                )));
             }
-            is_deleted(&*suite.endpoint.send(Ask::delete(format!("/batches/{}", made.id))).await?)
+            is_deleted(
+                &*suite
+                    .endpoint
+                    .send(Ask::delete(format!("/batches/{}", made.id)))
+                    .await?,
+            )
         })
         .await;
 }
@@ -77,5 +111,7 @@ pub(super) async fn all(suite: &Suite, batches: &Batches, ends: &Ends) {
 fn is_deleted(answer: &Answer) -> Outcome {
     answer.status(200)?;
     let exact = answer.json()? == json!({"msg": "deleted"});
-    ensure(exact, || format!("{}; wanted {{\"msg\": \"deleted\"}}", answer.line()))
+    ensure(exact, || {
+        format!("{}; wanted {{\"msg\": \"deleted\"}}", answer.line())
+    })
 }

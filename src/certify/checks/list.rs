@@ -1,6 +1,7 @@
 //! Lists: positions, totals, and that everything is there.
 //!
-//! Others may submit meanwhile: a window is judged against the whole list read before and after it, and asked for again if they differ.
+//! Others may submit meanwhile: a window is judged against the whole list read before and after it,
+//! and asked for again if they differ.
 
 use serde_json::Value;
 
@@ -25,9 +26,15 @@ struct Window {
 async fn window(suite: &Suite, query: &str) -> Result<Window, Miss> {
     let answer = suite.endpoint.get(&format!("/batches{query}")).await?;
     let body = answer.status(200)?.json()?;
-    let ids = body["sessions"].as_array().and_then(|list| list.iter().map(|batch| batch["id"].as_i64()).collect());
+    let ids = body["sessions"]
+        .as_array()
+        .and_then(|list| list.iter().map(|batch| batch["id"].as_i64()).collect());
     match (body["from"].as_i64(), ids) {
-        (Some(from), Some(ids)) => Ok(Window { from, total: body["total"].as_i64(), ids }),
+        (Some(from), Some(ids)) => Ok(Window {
+            from,
+            total: body["total"].as_i64(),
+            ids,
+        }),
         _ => Err(answer.miss("from, and sessions with ids")),
     }
 }
@@ -36,7 +43,9 @@ async fn window(suite: &Suite, query: &str) -> Result<Window, Miss> {
 async fn whole(suite: &Suite) -> Result<Vec<i64>, Miss> {
     let list = window(suite, &format!("?from=0&size={LONGEST}")).await?;
     if list.ids.len() >= LONGEST {
-        return Err(Miss::skipped(format!("the list is too long to be compared: {LONGEST} batches and more")));
+        return Err(Miss::skipped(format!(
+            "the list is too long to be compared: {LONGEST} batches and more"
+        )));
     }
     Ok(list.ids)
 }
@@ -50,38 +59,79 @@ async fn still(suite: &Suite, query: &str) -> Result<(Vec<i64>, Window), Miss> {
             return Ok((before, seen));
         }
     }
-    Err(Miss::skipped("the list changes all the time: others submit here"))
+    Err(Miss::skipped(
+        "the list changes all the time: others submit here",
+    ))
 }
 
 pub(super) async fn all(suite: &Suite, batches: &Batches) {
-    let mine: Vec<&Made> = [&batches.ok, &batches.failing, &batches.long].into_iter().flatten().collect();
+    let mine: Vec<&Made> = [&batches.ok, &batches.failing, &batches.long]
+        .into_iter()
+        .flatten()
+        .collect();
     suite.check("list.body", body(suite)).await;
     suite
         .check("list.batches", async {
-            let fault = suite.newest().await?.iter().find_map(|batch| Some((batch_fault(batch)?, batch.to_string())));
-            fault.map_or(Ok(()), |(fault, batch)| Err(Miss::failed(format!("GET /batches lists {}; {fault}", shorten(&batch)))))
+            let fault = suite
+                .newest()
+                .await?
+                .iter()
+                .find_map(|batch| Some((batch_fault(batch)?, batch.to_string())));
+            fault.map_or(Ok(()), |(fault, batch)| {
+                Err(Miss::failed(format!(
+                    "GET /batches lists {}; {fault}",
+                    shorten(&batch)
+                )))
+            })
         })
         .await;
     suite
         .check("list.holds", async {
-            let ids: Vec<i64> = suite.newest().await?.iter().filter_map(|batch| batch["id"].as_i64()).collect();
-            let lost: Vec<i64> = mine.iter().map(|made| made.id).filter(|id| !ids.contains(id)).collect();
-            ensure(lost.is_empty(), || format!("the list {ids:?} lacks {lost:?}, which were submitted"))
+            let ids: Vec<i64> = suite
+                .newest()
+                .await?
+                .iter()
+                .filter_map(|batch| batch["id"].as_i64())
+                .collect();
+            let lost: Vec<i64> = mine
+                .iter()
+                .map(|made| made.id)
+                .filter(|id| !ids.contains(id))
+                .collect();
+            ensure(lost.is_empty(), || {
+                format!("the list {ids:?} lacks {lost:?}, which were submitted")
+            })
         })
         .await;
     suite
         .check("list.order", async {
-            let ids: Vec<i64> = suite.newest().await?.iter().filter_map(|batch| batch["id"].as_i64()).collect();
-            // A Livy that recovered lists what it recovered first, in no order; what was submitted since then is in order.
+            let ids: Vec<i64> = suite
+                .newest()
+                .await?
+                .iter()
+                .filter_map(|batch| batch["id"].as_i64())
+                .collect();
+            // A Livy that recovered lists what it recovered first, in no order; what was submitted
+            // since then is in order.
             let judged: Vec<i64> = match suite.profile {
                 Profile::Gateway => ids,
-                Profile::ApacheLivy => ids.into_iter().filter(|id| mine.iter().any(|made| made.id == *id)).collect(),
+                Profile::ApacheLivy => ids
+                    .into_iter()
+                    .filter(|id| mine.iter().any(|made| made.id == *id))
+                    .collect(),
             };
-            ensure(judged.is_sorted(), || format!("the ids {judged:?} are not in order"))
+            ensure(judged.is_sorted(), || {
+                format!("the ids {judged:?} are not in order")
+            })
         })
         .await;
-    let overflow = if suite.profile == Profile::Gateway { usize::MAX } else { 0 };
-    // Per check: the query, and the start, the first position and the number of batches that it stands for.
+    let overflow = if suite.profile == Profile::Gateway {
+        usize::MAX
+    } else {
+        0
+    };
+    // Per check: the query, and the start, the first position and the number of batches that it
+    // stands for.
     let cases = [
         ("list.window", "?from=1&size=1", 1, 1, 1),
         ("list.negative_from", "?from=-1&size=2", -1, 0, 1),
@@ -89,7 +139,9 @@ pub(super) async fn all(suite: &Suite, batches: &Batches) {
         ("list.overflow", "?from=1&size=2147483647", 1, 1, overflow),
     ];
     for (id, query, from, start, size) in cases {
-        suite.check(id, positions(suite, query, from, start, size)).await;
+        suite
+            .check(id, positions(suite, query, from, start, size))
+            .await;
     }
     suite
         .check("list.nothing", async {
@@ -100,14 +152,26 @@ pub(super) async fn all(suite: &Suite, batches: &Batches) {
     suite
         .check("list.total", async {
             let (ids, seen) = still(suite, "?from=0&size=1").await?;
-            let right = seen.total.is_some_and(|total| usize::try_from(total) == Ok(ids.len()));
-            ensure(right, || format!("GET /batches?from=0&size=1 has total {:?}; the whole list has {} batches", seen.total, ids.len()))
+            let right = seen
+                .total
+                .is_some_and(|total| usize::try_from(total) == Ok(ids.len()));
+            ensure(right, || {
+                format!(
+                    "GET /batches?from=0&size=1 has total {:?}; the whole list has {} batches",
+                    seen.total,
+                    ids.len()
+                )
+            })
         })
         .await;
     suite
         .check("list.bad_number", async {
             for query in ["from=a", "size=99999999999"] {
-                suite.endpoint.get(&format!("/batches?{query}")).await?.says(400, "For input string")?;
+                suite
+                    .endpoint
+                    .get(&format!("/batches?{query}"))
+                    .await?
+                    .says(400, "For input string")?;
             }
             Ok(())
         })
@@ -132,6 +196,14 @@ async fn body(suite: &Suite) -> Outcome {
     let answer = suite.endpoint.get("/batches").await?;
     let body = answer.status(200)?.object()?;
     let integer = |key: &str| body.get(key).is_some_and(Value::is_i64);
-    let exact = body.len() == 3 && integer("from") && integer("total") && body.get("sessions").is_some_and(Value::is_array);
-    ensure(exact, || format!("{}; wanted {{\"from\": …, \"total\": …, \"sessions\": […]}}", answer.line()))
+    let exact = body.len() == 3
+        && integer("from")
+        && integer("total")
+        && body.get("sessions").is_some_and(Value::is_array);
+    ensure(exact, || {
+        format!(
+            "{}; wanted {{\"from\": …, \"total\": …, \"sessions\": […]}}",
+            answer.line()
+        )
+    })
 }

@@ -17,10 +17,17 @@ struct Page {
 }
 
 async fn page(suite: &Suite, id: i64, query: &str) -> Result<Page, Miss> {
-    let answer = suite.endpoint.get(&format!("/batches/{id}/log{query}")).await?;
+    let answer = suite
+        .endpoint
+        .get(&format!("/batches/{id}/log{query}"))
+        .await?;
     let body = answer.status(200)?.json()?;
     match (body["from"].as_i64(), texts(&body["log"])) {
-        (Some(from), Some(lines)) => Ok(Page { from, total: body["total"].as_i64(), lines }),
+        (Some(from), Some(lines)) => Ok(Page {
+            from,
+            total: body["total"].as_i64(),
+            lines,
+        }),
         _ => Err(answer.miss("from and log")),
     }
 }
@@ -30,9 +37,14 @@ pub(super) async fn before_end(suite: &Suite, batches: &Batches) {
     suite
         .check("log.before_end", async {
             let made = need(&batches.long)?;
-            let answer = suite.endpoint.get(&format!("/batches/{}/log?from=0&size=100000", made.id)).await?;
+            let answer = suite
+                .endpoint
+                .get(&format!("/batches/{}/log?from=0&size=100000", made.id))
+                .await?;
             let lines = texts(&answer.status(200)?.json()?["log"]);
-            ensure(lines.is_some_and(|lines| !lines.is_empty()), || format!("{}; wanted lines", answer.line()))
+            ensure(lines.is_some_and(|lines| !lines.is_empty()), || {
+                format!("{}; wanted lines", answer.line())
+            })
         })
         .await;
 }
@@ -44,31 +56,48 @@ pub(super) async fn windows(suite: &Suite, batches: &Batches) {
         .check("log.bad_number", async {
             let made = need(&batches.ok)?;
             for query in ["from=x", "size=99999999999"] {
-                suite.endpoint.get(&format!("/batches/{}/log?{query}", made.id)).await?.says(400, "For input string")?;
+                suite
+                    .endpoint
+                    .get(&format!("/batches/{}/log?{query}", made.id))
+                    .await?
+                    .says(400, "For input string")?;
             }
             Ok(())
         })
         .await;
-    let overflow = if suite.profile == Profile::Gateway { i64::MAX } else { 0 };
-    // Per check: the query, the start and the number of lines that Livy's rule gives for a log of so many lines.
+    let overflow = if suite.profile == Profile::Gateway {
+        i64::MAX
+    } else {
+        0
+    };
+    // Per check: the query, the start and the number of lines that Livy's rule gives for a log of
+    // so many lines.
     type Rule<'a> = &'a dyn Fn(i64) -> (i64, i64);
     let cases: [(&'static str, &str, Rule<'_>); 9] = [
         ("log.default", "", &|total| ((total - 100).max(0), 100)),
         ("log.head", "?from=0&size=2", &|_| (0, 2)),
         ("log.middle", "?from=1&size=1", &|_| (1, 1)),
         ("log.tail", "?size=2", &|total| ((total - 2).max(0), 2)),
-        ("log.negative_from", "?from=-5&size=2", &|total| ((total - 2).max(0), 2)),
+        ("log.negative_from", "?from=-5&size=2", &|total| {
+            ((total - 2).max(0), 2)
+        }),
         ("log.all", "?size=-1", &|total| (0, total)),
         ("log.nothing", "?size=0", &|total| (total, 0)),
         ("log.beyond", "?from=100000&size=5", &|_| (100_000, 5)),
-        ("log.overflow", "?from=1&size=2147483647", &|_| (1, overflow)),
+        ("log.overflow", "?from=1&size=2147483647", &|_| {
+            (1, overflow)
+        }),
     ];
     let read = async {
         let made = need(&batches.ok)?;
         Ok::<_, Miss>((made.id, whole(suite, made.id).await?))
     }
     .await;
-    let whole = || read.as_ref().map(|(id, lines)| (*id, lines)).map_err(Clone::clone);
+    let whole = || {
+        read.as_ref()
+            .map(|(id, lines)| (*id, lines))
+            .map_err(Clone::clone)
+    };
     suite
         .check("log.paged", async {
             let (batch, lines) = whole()?;
@@ -81,7 +110,12 @@ pub(super) async fn windows(suite: &Suite, batches: &Batches) {
             for query in ["", "?from=0&size=1", "?from=100000"] {
                 let total = page(suite, batch, query).await?.total;
                 let right = total.is_some_and(|total| usize::try_from(total) == Ok(lines.len()));
-                ensure(right, || format!("GET /batches/{batch}/log{query} has total {total:?}; the log has {} lines", lines.len()))?;
+                ensure(right, || {
+                    format!(
+                        "GET /batches/{batch}/log{query} has total {total:?}; the log has {} lines",
+                        lines.len()
+                    )
+                })?;
             }
             Ok(())
         })
@@ -90,9 +124,15 @@ pub(super) async fn windows(suite: &Suite, batches: &Batches) {
         .check("log.sections", async {
             let (batch, lines) = whole()?;
             let nowhere = suite.profile == Profile::Gateway && lines.len() == 1;
-            let all = ["stdout: ", "\nstderr: "].into_iter().all(|section| lines.iter().any(|line| line == section));
+            let all = ["stdout: ", "\nstderr: "]
+                .into_iter()
+                .all(|section| lines.iter().any(|line| line == section));
             ensure(nowhere || all, || {
-                format!("the log of batch {batch} has {} lines, {:?} first, without both sections", lines.len(), lines.first())
+                format!(
+                    "the log of batch {batch} has {} lines, {:?} first, without both sections",
+                    lines.len(),
+                    lines.first()
+                )
             })
         })
         .await;
@@ -146,17 +186,29 @@ async fn paged(suite: &Suite, id: i64, whole: &[String]) -> Outcome {
         let part = page(suite, id, &format!("?from={from}&size={step}")).await?;
         lines.extend(part.lines);
         from += step;
-        let total = part.total.and_then(|total| usize::try_from(total).ok()).ok_or_else(|| Miss::failed("a page without `total`"))?;
+        let total = part
+            .total
+            .and_then(|total| usize::try_from(total).ok())
+            .ok_or_else(|| Miss::failed("a page without `total`"))?;
         if from >= total || lines.len() > whole.len() {
             break;
         }
     }
-    ensure(lines == whole, || format!("pages of {step} lines gave {} lines; the log has {}", lines.len(), whole.len()))
+    ensure(lines == whole, || {
+        format!(
+            "pages of {step} lines gave {} lines; the log has {}",
+            lines.len(),
+            whole.len()
+        )
+    })
 }
 
 async fn body(suite: &Suite, batches: &Batches) -> Outcome {
     let made = need(&batches.ok)?;
-    let answer = suite.endpoint.get(&format!("/batches/{}/log", made.id)).await?;
+    let answer = suite
+        .endpoint
+        .get(&format!("/batches/{}/log", made.id))
+        .await?;
     let body = answer.status(200)?.object()?;
     let integer = |key: &str| body.get(key).is_some_and(|value| value.is_u64());
     let exact = body.len() == 4
@@ -164,5 +216,11 @@ async fn body(suite: &Suite, batches: &Batches) -> Outcome {
         && integer("from")
         && integer("total")
         && body.get("log").and_then(texts).is_some();
-    ensure(exact, || format!("{}; wanted {{\"id\": {}, \"from\": …, \"total\": …, \"log\": […]}}", answer.line(), made.id))
+    ensure(exact, || {
+        format!(
+            "{}; wanted {{\"id\": {}, \"from\": …, \"total\": …, \"log\": […]}}",
+            answer.line(),
+            made.id
+        )
+    })
 }

@@ -46,5 +46,7 @@ pub(super) async fn walk(suite: &Suite) {
 
 /// Takes a batch, or skips the check that needs it.
 fn need(batch: &Option<Made>) -> Result<&Made, super::expect::Miss> {
-    batch.as_ref().ok_or_else(|| super::expect::Miss::skipped("no batch to look at: it could not be submitted"))
+    batch.as_ref().ok_or_else(|| {
+        super::expect::Miss::skipped("no batch to look at: it could not be submitted")
+    })
 }

@@ -3,7 +3,10 @@
 use super::*;
 
 impl Checker<'_> {
-    pub(super) fn authenticators(&mut self, raw: BTreeMap<String, RawAuthenticator>) -> Vec<Authenticator> {
+    pub(super) fn authenticators(
+        &mut self,
+        raw: BTreeMap<String, RawAuthenticator>,
+    ) -> Vec<Authenticator> {
         let mut list: Vec<Authenticator> = raw
             .into_iter()
             .filter_map(|(name, raw)| {
@@ -14,21 +17,29 @@ impl Checker<'_> {
         let order = self.keys_in_file();
         list.sort_by_key(|one| order.iter().position(|key| *key == one.name));
         if order.is_empty() {
-            self.report("no authenticator", "add one; `open: {anonymous: {user: guest}}` lets everybody in");
+            self.report(
+                "no authenticator",
+                "add one; `open: {anonymous: {user: guest}}` lets everybody in",
+            );
         }
         list
     }
 
     pub(super) fn authenticator(&mut self, raw: RawAuthenticator) -> Option<AuthenticatorKind> {
         match (raw.basic, raw.jwt, raw.anonymous) {
-            (Some(basic), None, None) => {
-                Some(AuthenticatorKind::Basic { htpasswd_file: self.file(&basic.htpasswd_file.unwrap_or_default()) })
-            }
-            (None, Some(jwt), None) => Some(AuthenticatorKind::Jwt(Box::new(self.within("jwt", |c| c.jwt(jwt))))),
+            (Some(basic), None, None) => Some(AuthenticatorKind::Basic {
+                htpasswd_file: self.file(&basic.htpasswd_file.unwrap_or_default()),
+            }),
+            (None, Some(jwt), None) => Some(AuthenticatorKind::Jwt(Box::new(
+                self.within("jwt", |c| c.jwt(jwt)),
+            ))),
             (None, None, Some(anonymous)) => {
                 let user = anonymous.user.unwrap_or_default();
                 if user.trim().is_empty() {
-                    self.report("anonymous callers need a name", "write `{anonymous: {user: guest}}`");
+                    self.report(
+                        "anonymous callers need a name",
+                        "write `{anonymous: {user: guest}}`",
+                    );
                 }
                 Some(AuthenticatorKind::Anonymous { user })
             }
@@ -47,7 +58,12 @@ impl Checker<'_> {
     pub(super) fn jwt(&mut self, raw: RawJwt) -> Jwt {
         let claims = raw.claims.unwrap_or_default();
         if raw.audiences.as_ref().is_some_and(Vec::is_empty) {
-            self.within("audiences", |c| c.report("no audience: every token would be refused", "name at least one"));
+            self.within("audiences", |c| {
+                c.report(
+                    "no audience: every token would be refused",
+                    "name at least one",
+                )
+            });
         }
         let uses_secret = raw.secret.is_some();
         let keys = match (raw.jwks, raw.secret) {
@@ -66,7 +82,10 @@ impl Checker<'_> {
             // RFC 7518 section 3.2: a key as long as the hash, or longer.
             if uses_secret && length > 0 && length < 32 {
                 self.within("secret", |c| {
-                    c.report(format!("{length} bytes are too few for HS256"), "use 32 random bytes or more: `openssl rand -hex 32`")
+                    c.report(
+                        format!("{length} bytes are too few for HS256"),
+                        "use 32 random bytes or more: `openssl rand -hex 32`",
+                    )
                 });
             }
         }
@@ -81,7 +100,11 @@ impl Checker<'_> {
         }
     }
 
-    pub(super) fn algorithms(&mut self, raw: Option<Vec<String>>, uses_secret: bool) -> Vec<jsonwebtoken::Algorithm> {
+    pub(super) fn algorithms(
+        &mut self,
+        raw: Option<Vec<String>>,
+        uses_secret: bool,
+    ) -> Vec<jsonwebtoken::Algorithm> {
         use jsonwebtoken::Algorithm::*;
         let shared = [("HS256", HS256), ("HS384", HS384), ("HS512", HS512)];
         let public = [
@@ -95,9 +118,14 @@ impl Checker<'_> {
             ("ES384", ES384),
             ("EdDSA", EdDSA),
         ];
-        let fitting: &[(&str, jsonwebtoken::Algorithm)] = if uses_secret { &shared } else { &public };
+        let fitting: &[(&str, jsonwebtoken::Algorithm)] =
+            if uses_secret { &shared } else { &public };
         let Some(names) = raw else {
-            return if uses_secret { vec![HS256] } else { public.iter().map(|(_, algorithm)| *algorithm).collect() };
+            return if uses_secret {
+                vec![HS256]
+            } else {
+                public.iter().map(|(_, algorithm)| *algorithm).collect()
+            };
         };
         let known: Vec<&str> = fitting.iter().map(|(name, _)| *name).collect();
         names
@@ -106,7 +134,10 @@ impl Checker<'_> {
                 let found = fitting.iter().find(|(known, _)| known == name);
                 if found.is_none() {
                     let kind = if uses_secret { "a secret" } else { "a key set" };
-                    self.report(format!("{name:?} can't be checked with {kind}"), format!("choose from {}", known.join(", ")));
+                    self.report(
+                        format!("{name:?} can't be checked with {kind}"),
+                        format!("choose from {}", known.join(", ")),
+                    );
                 }
                 found.map(|(_, algorithm)| *algorithm)
             })
@@ -122,7 +153,10 @@ impl Checker<'_> {
             },
             (None, Some(file)) => JwtKeys::File(self.file(&file), refresh),
             _ => {
-                self.report("needs exactly one of url and file", "write `{url: https://...}` or `{file: keys.json}`");
+                self.report(
+                    "needs exactly one of url and file",
+                    "write `{url: https://...}` or `{file: keys.json}`",
+                );
                 JwtKeys::Secret(SecretString::default())
             }
         }
@@ -135,9 +169,14 @@ impl Checker<'_> {
             self.report(format!("{text:?} is no URL"), "write `https://host/path`");
             return None;
         };
-        let loopback = uri.host().is_some_and(|host| ["127.0.0.1", "localhost", "[::1]"].contains(&host));
+        let loopback = uri
+            .host()
+            .is_some_and(|host| ["127.0.0.1", "localhost", "[::1]"].contains(&host));
         if uri.scheme_str() != Some("https") && !loopback {
-            self.report("keys fetched without TLS can be replaced on the way", "use https");
+            self.report(
+                "keys fetched without TLS can be replaced on the way",
+                "use https",
+            );
         }
         Some(uri)
     }

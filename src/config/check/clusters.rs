@@ -5,7 +5,10 @@ use super::*;
 impl Checker<'_> {
     pub(super) fn clusters(&mut self, raw: BTreeMap<String, RawCluster>) -> Vec<Cluster> {
         if raw.is_empty() && self.keys_in_file().is_empty() {
-            self.report("no cluster", "add one: `onprem: {flavor: livy, url: \"http://livy.example.com:8998\"}`");
+            self.report(
+                "no cluster",
+                "add one: `onprem: {flavor: livy, url: \"http://livy.example.com:8998\"}`",
+            );
         }
         raw.into_iter()
             .filter_map(|(name, raw)| {
@@ -31,22 +34,35 @@ impl Checker<'_> {
             RawFlavor::Kyuubi => Flavor::Kyuubi,
         };
         if raw.default_fs.is_some() && flavor != Flavor::Kyuubi {
-            self.within("default_fs", |c| c.report(format!("{flavor} resolves paths itself"), "remove the key"));
+            self.within("default_fs", |c| {
+                c.report(format!("{flavor} resolves paths itself"), "remove the key")
+            });
         }
         if raw.instance_id.is_some() && flavor != Flavor::Ibm {
-            self.within("instance_id", |c| c.report(format!("{flavor} has no instances"), "remove the key"));
+            self.within("instance_id", |c| {
+                c.report(format!("{flavor} has no instances"), "remove the key")
+            });
         }
-        let settings = Settings { instance_id: raw.instance_id, default_fs: raw.default_fs };
+        let settings = Settings {
+            instance_id: raw.instance_id,
+            default_fs: raw.default_fs,
+        };
         let base = self.within("url", |c| c.base_url(&raw.url?, flavor, &settings));
         let timeouts = raw.timeouts.unwrap_or_default();
         let health = raw.health.unwrap_or_default();
         Some(Cluster {
             credentials: self.within("credentials", |c| c.credentials(raw.credentials, flavor)),
-            tls: self.within("tls", |c| c.cluster_tls(raw.tls.unwrap_or_default(), base.as_ref())),
+            tls: self.within("tls", |c| {
+                c.cluster_tls(raw.tls.unwrap_or_default(), base.as_ref())
+            }),
             timeouts: self.within("timeouts", |c| ClusterTimeouts {
                 connect: c.timeout("connect", timeouts.connect, Duration::from_secs(3)),
                 response: c.timeout("response", timeouts.response, Duration::from_secs(30)),
-                create_batch: c.timeout("create_batch", timeouts.create_batch, Duration::from_secs(120)),
+                create_batch: c.timeout(
+                    "create_batch",
+                    timeouts.create_batch,
+                    Duration::from_secs(120),
+                ),
             }),
             health: self.within("health", |c| Health {
                 interval: c.timeout("interval", health.interval, Duration::from_secs(10)),
@@ -65,7 +81,9 @@ impl Checker<'_> {
             lost_after: self.timeout("lost_after", raw.lost_after, Duration::from_secs(30)),
             stale_reads: self.duration("stale_reads", raw.stale_reads, Duration::from_secs(600)),
             act_as: self.within("act_as", |c| c.act_as(raw.act_as, flavor)),
-            act_as_rules: self.within("act_as_rules", |c| c.act_as_rules(raw.act_as_rules.unwrap_or_default())),
+            act_as_rules: self.within("act_as_rules", |c| {
+                c.act_as_rules(raw.act_as_rules.unwrap_or_default())
+            }),
             drop_unsupported: raw.on_unsupported == Some(RawOnUnsupported::Drop),
             base: base?,
             settings,
@@ -74,7 +92,12 @@ impl Checker<'_> {
         })
     }
 
-    pub(super) fn base_url(&mut self, text: &str, flavor: Flavor, settings: &Settings) -> Option<BaseUrl> {
+    pub(super) fn base_url(
+        &mut self,
+        text: &str,
+        flavor: Flavor,
+        settings: &Settings,
+    ) -> Option<BaseUrl> {
         let uri: Option<http::Uri> = text.parse().ok();
         let parts = uri.and_then(|uri| {
             let https = match uri.scheme_str()? {
@@ -82,14 +105,25 @@ impl Checker<'_> {
                 "http" => false,
                 _ => return None,
             };
-            Some((https, uri.authority()?.clone(), uri.path().trim_end_matches('/').to_owned(), uri.query().is_some()))
+            Some((
+                https,
+                uri.authority()?.clone(),
+                uri.path().trim_end_matches('/').to_owned(),
+                uri.query().is_some(),
+            ))
         });
         let Some((https, authority, path, has_query)) = parts else {
-            self.report(format!("{text:?} is no http or https URL"), "write `https://host:port/path`");
+            self.report(
+                format!("{text:?} is no http or https URL"),
+                "write `https://host:port/path`",
+            );
             return None;
         };
         if authority.as_str().contains('@') {
-            self.report("credentials must not stand in the URL", "use `credentials: {basic: {username: ..., password: {file: ...}}}`");
+            self.report(
+                "credentials must not stand in the URL",
+                "use `credentials: {basic: {username: ..., password: {file: ...}}}`",
+            );
             return None;
         }
         if has_query {
@@ -98,40 +132,77 @@ impl Checker<'_> {
         if path.ends_with("/batches") {
             self.report(
                 "the URL is what stands before `/batches`",
-                format!("write `{}`", text.trim_end_matches('/').trim_end_matches("/batches")),
+                format!(
+                    "write `{}`",
+                    text.trim_end_matches('/').trim_end_matches("/batches")
+                ),
             );
         }
         if path.is_empty() && flavor == Flavor::Ibm && settings.instance_id.is_none() {
-            self.report("an ibm URL without a path needs `instance_id`", "add `instance_id: <the instance's GUID>`");
+            self.report(
+                "an ibm URL without a path needs `instance_id`",
+                "add `instance_id: <the instance's GUID>`",
+            );
         }
-        let path = if path.is_empty() { flavor.dialect().base_path(settings) } else { path };
-        Some(BaseUrl { https, authority, path })
+        let path = if path.is_empty() {
+            flavor.dialect().base_path(settings)
+        } else {
+            path
+        };
+        Some(BaseUrl {
+            https,
+            authority,
+            path,
+        })
     }
 
-    pub(super) fn credentials(&mut self, raw: Option<RawCredentials>, flavor: Flavor) -> Credentials {
+    pub(super) fn credentials(
+        &mut self,
+        raw: Option<RawCredentials>,
+        flavor: Flavor,
+    ) -> Credentials {
         let Some(raw) = raw else {
             // The other three can stand open inside a cluster; these two never do.
             if matches!(flavor, Flavor::Ibm) {
-                self.report("ibm can't work without credentials", "add `credentials: {bearer: {token: {file: ...}}}`");
+                self.report(
+                    "ibm can't work without credentials",
+                    "add `credentials: {bearer: {token: {file: ...}}}`",
+                );
             }
             return Credentials::None;
         };
         match (raw.basic, raw.bearer) {
             (Some(_), None) if flavor == Flavor::Ibm => {
-                self.report("ibm takes no basic credentials", "use `bearer: {token: {file: ...}}`");
+                self.report(
+                    "ibm takes no basic credentials",
+                    "use `bearer: {token: {file: ...}}`",
+                );
                 Credentials::None
             }
             (Some(basic), None) => self.within("basic", |c| {
                 let username = basic.username.unwrap_or_default();
                 if username.contains(':') {
-                    c.within("username", |c| c.report("a user name can't hold a colon", "RFC 7617: the first colon ends the name"));
+                    c.within("username", |c| {
+                        c.report(
+                            "a user name can't hold a colon",
+                            "RFC 7617: the first colon ends the name",
+                        )
+                    });
                 }
-                Credentials::Basic { username, password: c.secret("password", basic.password) }
+                Credentials::Basic {
+                    username,
+                    password: c.secret("password", basic.password),
+                }
             }),
-            (None, Some(bearer)) => self.within("bearer", |c| Credentials::Bearer(c.secret("token", bearer.token))),
+            (None, Some(bearer)) => self.within("bearer", |c| {
+                Credentials::Bearer(c.secret("token", bearer.token))
+            }),
             (None, None) if !self.keys_in_file().is_empty() => Credentials::None,
             _ => {
-                self.report("credentials are exactly one kind", "keep one of `basic` and `bearer`");
+                self.report(
+                    "credentials are exactly one kind",
+                    "keep one of `basic` and `bearer`",
+                );
                 Credentials::None
             }
         }
@@ -140,13 +211,19 @@ impl Checker<'_> {
     pub(super) fn cluster_tls(&mut self, raw: RawClusterTls, base: Option<&BaseUrl>) -> ClusterTls {
         let given = raw.ca_file.is_some() || raw.cert_file.is_some() || raw.server_name.is_some();
         if given && base.is_some_and(|base| !base.https) {
-            self.report("the URL is http, so there is no TLS to set up", "write `https://` in the URL, or remove `tls`");
+            self.report(
+                "the URL is http, so there is no TLS to set up",
+                "write `https://` in the URL, or remove `tls`",
+            );
         }
         let client_cert = match (&raw.cert_file, &raw.key_file) {
             (Some(cert), Some(key)) => Some((self.file(cert), self.file(key))),
             (None, None) => None,
             _ => {
-                self.report("a client certificate needs cert_file and key_file", "add the other one");
+                self.report(
+                    "a client certificate needs cert_file and key_file",
+                    "add the other one",
+                );
                 None
             }
         };
@@ -171,7 +248,10 @@ impl Checker<'_> {
                 } else {
                     "IBM Analytics Engine has no impersonation"
                 };
-                self.report(format!("can't work with {flavor}: {why}"), "write `service`, or leave it out");
+                self.report(
+                    format!("can't work with {flavor}: {why}"),
+                    "write `service`, or leave it out",
+                );
                 ActAs::Service
             }
         }
@@ -180,10 +260,21 @@ impl Checker<'_> {
     pub(super) fn act_as_rules(&mut self, raw: Vec<RawActAsRule>) -> Vec<ActAsRule> {
         let mut rules = Vec::new();
         for (at, rule) in raw.into_iter().enumerate() {
-            let globs = |list: Option<Vec<String>>| list.unwrap_or_default().into_iter().map(Glob::new).collect::<Vec<_>>();
-            let rule = ActAsRule { users: globs(rule.users), groups: globs(rule.groups), names: globs(rule.names) };
+            let globs = |list: Option<Vec<String>>| {
+                list.unwrap_or_default()
+                    .into_iter()
+                    .map(Glob::new)
+                    .collect::<Vec<_>>()
+            };
+            let rule = ActAsRule {
+                users: globs(rule.users),
+                groups: globs(rule.groups),
+                names: globs(rule.names),
+            };
             if rule.users.is_empty() && rule.groups.is_empty() {
-                self.at(Step::Index(at), |c| c.report("a rule for nobody", "add `users: [...]` or `groups: [...]`"));
+                self.at(Step::Index(at), |c| {
+                    c.report("a rule for nobody", "add `users: [...]` or `groups: [...]`")
+                });
             }
             rules.push(rule);
         }

@@ -1,7 +1,8 @@
 //! From what was written to what it means: durations, sizes, addresses, URLs, references, secrets.
 //!
-//! Every function reads one part and reports into the same list; a value that is wrong is replaced by its default and the rest goes on,
-//! so that one run shows every mistake. The result is only used when the list stayed empty.
+//! Every function reads one part and reports into the same list; a value that is wrong is replaced
+//! by its default and the rest goes on, so that one run shows every mistake. The result is only
+//! used when the list stayed empty.
 
 mod authenticators;
 mod clusters;
@@ -25,22 +26,48 @@ use super::shape::nearest;
 use super::tree::{Kind, Node, Step, show};
 
 /// The paths of every flavor, so that a client of any of them moves by changing its host name.
-pub const BASE_PATHS: [&str; 6] =
-    ["/", "/livy", "/livy/v1", "/gateway/{topology}/livy/v1", "/gateway/{topology}/livy", "/v3/analytics_engines/{instance}/livy"];
+pub const BASE_PATHS: [&str; 6] = [
+    "/",
+    "/livy",
+    "/livy/v1",
+    "/gateway/{topology}/livy/v1",
+    "/gateway/{topology}/livy",
+    "/v3/analytics_engines/{instance}/livy",
+];
 
 /// Checks everything.
-pub(crate) fn check(raw: RawConfig, root: &Node, folder: &Path, problems: &mut Vec<Problem>) -> Config {
-    let mut c = Checker { root, folder, problems, path: Vec::new(), inline: raw.allow_inline_secrets.unwrap_or(false) };
-    let authenticators = c.within("authenticators", |c| c.authenticators(raw.authenticators.unwrap_or_default()));
+pub(crate) fn check(
+    raw: RawConfig,
+    root: &Node,
+    folder: &Path,
+    problems: &mut Vec<Problem>,
+) -> Config {
+    let mut c = Checker {
+        root,
+        folder,
+        problems,
+        path: Vec::new(),
+        inline: raw.allow_inline_secrets.unwrap_or(false),
+    };
+    let authenticators = c.within("authenticators", |c| {
+        c.authenticators(raw.authenticators.unwrap_or_default())
+    });
     let clusters = c.within("clusters", |c| c.clusters(raw.clusters.unwrap_or_default()));
     Config {
         server: c.within("server", |c| c.server(raw.server.unwrap_or_default())),
         admin_listen: c.within("admin", |c| c.admin(raw.admin.unwrap_or_default())),
-        admins: Admins { users: raw.admin_users.unwrap_or_default(), groups: raw.admin_groups.unwrap_or_default() },
+        admins: Admins {
+            users: raw.admin_users.unwrap_or_default(),
+            groups: raw.admin_groups.unwrap_or_default(),
+        },
         visible_to_all: raw.visibility == Some(RawVisibility::All),
         routes: c.within("routes", |c| c.routes(raw.routes.unwrap_or_default())),
         retain: c.within("registry", |c| {
-            c.duration("retain", raw.registry.as_ref().and_then(|r| r.retain.clone()), Duration::from_secs(30 * 86_400))
+            c.duration(
+                "retain",
+                raw.registry.as_ref().and_then(|r| r.retain.clone()),
+                Duration::from_secs(30 * 86_400),
+            )
         }),
         registry: c.within("registry", |c| c.registry(raw.registry.unwrap_or_default())),
         authenticators,
@@ -74,12 +101,17 @@ impl Checker<'_> {
     }
 
     fn duration(&mut self, key: &str, text: Option<DurationText>, default: Duration) -> Duration {
-        let Some(DurationText(text)) = text else { return default };
+        let Some(DurationText(text)) = text else {
+            return default;
+        };
         match parse_duration(&text) {
             Some(duration) => duration,
             None => {
                 self.within(key, |c| {
-                    c.report(format!("{text:?} is no duration"), "write a number and a unit: `500ms`, `30s`, `10m`, `24h`, `30d`")
+                    c.report(
+                        format!("{text:?} is no duration"),
+                        "write a number and a unit: `500ms`, `30s`, `10m`, `24h`, `30d`",
+                    )
                 });
                 default
             }
@@ -91,19 +123,37 @@ impl Checker<'_> {
         let given = text.is_some();
         let duration = self.duration(key, text, default);
         if given && duration.is_zero() {
-            self.within(key, |c| c.report("must be more than zero", format!("leave it out for the default, {default:?}")));
+            self.within(key, |c| {
+                c.report(
+                    "must be more than zero",
+                    format!("leave it out for the default, {default:?}"),
+                )
+            });
             return default;
         }
         duration
     }
 
     fn size(&mut self, key: &str, text: Option<SizeText>, default: usize) -> usize {
-        let Some(SizeText(text)) = text else { return default };
-        let size = text.parse::<bytesize::ByteSize>().ok().filter(|_| text.ends_with('B'));
-        match size.and_then(|size| usize::try_from(size.as_u64()).ok()).filter(|size| *size > 0) {
+        let Some(SizeText(text)) = text else {
+            return default;
+        };
+        let size = text
+            .parse::<bytesize::ByteSize>()
+            .ok()
+            .filter(|_| text.ends_with('B'));
+        match size
+            .and_then(|size| usize::try_from(size.as_u64()).ok())
+            .filter(|size| *size > 0)
+        {
             Some(size) => size,
             None => {
-                self.within(key, |c| c.report(format!("{text:?} is no size"), "write a number and a unit: `64KiB`, `8MiB`"));
+                self.within(key, |c| {
+                    c.report(
+                        format!("{text:?} is no size"),
+                        "write a number and a unit: `64KiB`, `8MiB`",
+                    )
+                });
                 default
             }
         }
@@ -114,7 +164,9 @@ impl Checker<'_> {
     }
 
     fn secret(&mut self, key: &str, raw: Option<RawSecret>) -> SecretString {
-        let Some(raw) = raw else { return SecretString::default() };
+        let Some(raw) = raw else {
+            return SecretString::default();
+        };
         self.within(key, |c| match raw {
             RawSecret::Inline(text) if c.inline => SecretString::from(text),
             RawSecret::Inline(_) => {
@@ -150,7 +202,12 @@ impl Checker<'_> {
 
     fn positive(&mut self, key: &str, value: Option<u32>, default: u32) -> u32 {
         if value == Some(0) {
-            self.within(key, |c| c.report("must be 1 or more", format!("leave it out for the default, {default}")));
+            self.within(key, |c| {
+                c.report(
+                    "must be 1 or more",
+                    format!("leave it out for the default, {default}"),
+                )
+            });
         }
         value.filter(|n| *n > 0).unwrap_or(default)
     }
@@ -160,10 +217,12 @@ impl Checker<'_> {
         let mut node = self.root;
         for step in &self.path {
             match (step, &node.kind) {
-                (Step::Key(key), Kind::Map(entries)) => match entries.iter().find(|entry| entry.key == *key) {
-                    Some(entry) => node = &entry.value,
-                    None => return Vec::new(),
-                },
+                (Step::Key(key), Kind::Map(entries)) => {
+                    match entries.iter().find(|entry| entry.key == *key) {
+                        Some(entry) => node = &entry.value,
+                        None => return Vec::new(),
+                    }
+                }
                 _ => return Vec::new(),
             }
         }
@@ -173,7 +232,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Returns the names written under a top-level key: what is there but broken was reported where it stands.
+    /// Returns the names written under a top-level key: what is there but broken was reported where
+    /// it stands.
     fn names_of(&mut self, key: &str) -> Vec<String> {
         let here = std::mem::replace(&mut self.path, vec![Step::Key(key.to_owned())]);
         let names = self.keys_in_file();
@@ -192,7 +252,11 @@ impl Checker<'_> {
 
 /// Tells whether a name can stand in a path, a header and a metric label.
 fn is_label(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    !name.is_empty()
+        && name.len() <= 64
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
 /// Reads `500ms`, `30s`, `10m`, `24h`, `30d` and sums of them (`1h30m`).
@@ -201,7 +265,9 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
         return None;
     }
     let span: jiff::Span = text.parse().ok()?;
-    let signed = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
+    let signed = span
+        .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
+        .ok()?;
     signed.try_into().ok()
 }
 
@@ -213,7 +279,10 @@ mod tests {
     fn durations_need_a_unit() {
         assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(parse_duration("10m"), Some(Duration::from_secs(600)));
-        assert_eq!(parse_duration("30d"), Some(Duration::from_secs(30 * 86_400)));
+        assert_eq!(
+            parse_duration("30d"),
+            Some(Duration::from_secs(30 * 86_400))
+        );
         assert_eq!(parse_duration("0s"), Some(Duration::ZERO));
         for wrong in ["30", "", "fast", "-5s", "5 s", "5x"] {
             assert_eq!(parse_duration(wrong), None, "{wrong:?}");

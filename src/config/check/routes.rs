@@ -7,19 +7,35 @@ impl Checker<'_> {
         let mut routes: Vec<Route> = Vec::new();
         let mut names = HashSet::new();
         let mut catch_all: Option<String> = None;
-        if raw.is_empty() && self.problems.iter().all(|problem| !problem.path.starts_with("routes")) {
-            self.report("no route: every submission would be refused", "add `- {name: default, targets: [{cluster: NAME}]}`");
+        if raw.is_empty()
+            && self
+                .problems
+                .iter()
+                .all(|problem| !problem.path.starts_with("routes"))
+        {
+            self.report(
+                "no route: every submission would be refused",
+                "add `- {name: default, targets: [{cluster: NAME}]}`",
+            );
         }
         for (at, raw) in raw.into_iter().enumerate() {
             let route = self.at(Step::Index(at), |c| {
                 let route = c.route(raw);
                 if !names.insert(route.name.clone()) {
                     c.within("name", |c| {
-                        c.report(format!("a second route named {:?}", route.name), "names stand in metrics: make them differ")
+                        c.report(
+                            format!("a second route named {:?}", route.name),
+                            "names stand in metrics: make them differ",
+                        )
                     });
                 }
                 if let Some(first) = &catch_all {
-                    c.report(format!("can never match: the route {first:?} before it matches everything"), "move it up");
+                    c.report(
+                        format!(
+                            "can never match: the route {first:?} before it matches everything"
+                        ),
+                        "move it up",
+                    );
                 }
                 route
             });
@@ -34,14 +50,21 @@ impl Checker<'_> {
     pub(super) fn route(&mut self, raw: RawRoute) -> Route {
         let name = raw.name.unwrap_or_default();
         if !name.is_empty() && !is_label(&name) {
-            self.within("name", |c| c.report(format!("{name:?} is no route name"), "use letters, digits, `-`, `_` and `.`"));
+            self.within("name", |c| {
+                c.report(
+                    format!("{name:?} is no route name"),
+                    "use letters, digits, `-`, `_` and `.`",
+                )
+            });
         }
         let all = self.names_of("authenticators");
         let known: Vec<&str> = all.iter().map(String::as_str).collect();
         self.within("authenticators", |c| {
             for (at, wanted) in raw.authenticators.iter().flatten().enumerate() {
                 if !all.contains(wanted) {
-                    c.at(Step::Index(at), |c| c.missing("authenticator", wanted, &known));
+                    c.at(Step::Index(at), |c| {
+                        c.missing("authenticator", wanted, &known)
+                    });
                 }
             }
         });
@@ -50,7 +73,11 @@ impl Checker<'_> {
             matches: self.within("match", |c| c.matches(raw.matches.unwrap_or_default())),
             authenticators: raw.authenticators.unwrap_or_default(),
             targets,
-            idempotency_ttl: self.timeout("idempotency_ttl", raw.idempotency_ttl, Duration::from_secs(86_400)),
+            idempotency_ttl: self.timeout(
+                "idempotency_ttl",
+                raw.idempotency_ttl,
+                Duration::from_secs(86_400),
+            ),
             ambiguous: match raw.ambiguous {
                 None | Some(RawAmbiguous::Resolve) => Ambiguous::Resolve,
                 Some(RawAmbiguous::Error) => Ambiguous::Error,
@@ -70,12 +97,18 @@ impl Checker<'_> {
         let mut targets = Vec::new();
         for (at, target) in raw.unwrap_or_default().into_iter().enumerate() {
             self.at(Step::Index(at), |c| {
-                let Some(cluster) = target.cluster else { return };
+                let Some(cluster) = target.cluster else {
+                    return;
+                };
                 if !written.contains(&cluster) {
                     c.within("cluster", |c| c.missing("cluster", &cluster, &known));
                 }
                 let weight = c.positive("weight", target.weight, 1);
-                targets.push(Target { cluster, tier: target.tier.unwrap_or(1), weight });
+                targets.push(Target {
+                    cluster,
+                    tier: target.tier.unwrap_or(1),
+                    weight,
+                });
             });
         }
         targets
@@ -87,13 +120,22 @@ impl Checker<'_> {
             Some(OneOrMany::One(one)) => vec![Glob::new(one)],
             Some(OneOrMany::Many(many)) => many.into_iter().map(Glob::new).collect(),
         };
-        let header = raw.header.unwrap_or_default().into_iter().filter_map(|(name, pattern)| {
-            let parsed = http::HeaderName::from_str(&name).ok();
-            if parsed.is_none() {
-                self.within("header", |c| c.report(format!("{name:?} is no header name"), "use letters, digits and `-`"));
-            }
-            parsed.map(|name| (name, Glob::new(pattern)))
-        });
+        let header = raw
+            .header
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|(name, pattern)| {
+                let parsed = http::HeaderName::from_str(&name).ok();
+                if parsed.is_none() {
+                    self.within("header", |c| {
+                        c.report(
+                            format!("{name:?} is no header name"),
+                            "use letters, digits and `-`",
+                        )
+                    });
+                }
+                parsed.map(|name| (name, Glob::new(pattern)))
+            });
         Match {
             header: header.collect(),
             users: globs(raw.users),

@@ -9,7 +9,9 @@ impl Checker<'_> {
             Some(OneOrMany::Many(many)) => many,
             None => Vec::new(),
         };
-        let listen = self.within("listen", |c| listen.iter().filter_map(|text| c.address(text)).collect());
+        let listen = self.within("listen", |c| {
+            listen.iter().filter_map(|text| c.address(text)).collect()
+        });
         let plaintext = raw.plaintext.unwrap_or(false);
         match (&raw.tls, plaintext) {
             (None, false) => self.report(
@@ -28,16 +30,34 @@ impl Checker<'_> {
             limits: self.within("limits", |c| Limits {
                 request_body: c.size("request_body", limits.request_body, 1 << 20),
                 // hyper reads a head into one buffer, and wants 8 KiB for it at least.
-                request_head: c.size("request_head", limits.request_head, 32 << 10).max(8 << 10),
+                request_head: c
+                    .size("request_head", limits.request_head, 32 << 10)
+                    .max(8 << 10),
                 connections: c.positive("connections", limits.connections, 10_000) as usize,
-                streams_per_connection: c.positive("streams_per_connection", limits.streams_per_connection, 100),
+                streams_per_connection: c.positive(
+                    "streams_per_connection",
+                    limits.streams_per_connection,
+                    100,
+                ),
             }),
             timeouts: self.within("timeouts", |c| ServerTimeouts {
-                request_head: c.timeout("request_head", timeouts.request_head, Duration::from_secs(10)),
-                request_body: c.timeout("request_body", timeouts.request_body, Duration::from_secs(30)),
+                request_head: c.timeout(
+                    "request_head",
+                    timeouts.request_head,
+                    Duration::from_secs(10),
+                ),
+                request_body: c.timeout(
+                    "request_body",
+                    timeouts.request_body,
+                    Duration::from_secs(30),
+                ),
                 idle: c.timeout("idle", timeouts.idle, Duration::from_secs(75)),
             }),
-            drain_timeout: self.duration("drain_timeout", raw.drain_timeout, Duration::from_secs(30)),
+            drain_timeout: self.duration(
+                "drain_timeout",
+                raw.drain_timeout,
+                Duration::from_secs(30),
+            ),
         }
     }
 
@@ -46,7 +66,8 @@ impl Checker<'_> {
         if parsed.is_none() {
             let remedy = match text.strip_prefix(':') {
                 Some(port) => format!("write `0.0.0.0:{port}`"),
-                None => "write an IP address and a port, such as `0.0.0.0:8443` or `[::]:8443`".to_owned(),
+                None => "write an IP address and a port, such as `0.0.0.0:8443` or `[::]:8443`"
+                    .to_owned(),
             };
             self.report(format!("{text:?} is no address"), remedy);
         }
@@ -56,7 +77,12 @@ impl Checker<'_> {
     pub(super) fn server_tls(&mut self, raw: RawServerTls) -> ServerTls {
         let version = raw.min_version.unwrap_or_else(|| "1.2".to_owned());
         if !["1.2", "1.3"].contains(&version.as_str()) {
-            self.within("min_version", |c| c.report(format!("{version:?} is no version that is served"), "write \"1.2\" or \"1.3\""));
+            self.within("min_version", |c| {
+                c.report(
+                    format!("{version:?} is no version that is served"),
+                    "write \"1.2\" or \"1.3\"",
+                )
+            });
         }
         ServerTls {
             cert_file: self.file(&raw.cert_file.unwrap_or_default()),
@@ -66,13 +92,21 @@ impl Checker<'_> {
     }
 
     pub(super) fn base_paths(&mut self, raw: Option<Vec<String>>) -> Vec<String> {
-        let Some(paths) = raw else { return BASE_PATHS.map(str::to_owned).to_vec() };
+        let Some(paths) = raw else {
+            return BASE_PATHS.map(str::to_owned).to_vec();
+        };
         if paths.is_empty() {
-            self.report("no path is left to serve", "leave the key out for the defaults");
+            self.report(
+                "no path is left to serve",
+                "leave the key out for the defaults",
+            );
         }
         for path in &paths {
             if !path.starts_with('/') || path.contains(['?', '#', ' ']) {
-                self.report(format!("{path:?} is no base path"), "begin with a slash; `{name}` stands for any one segment");
+                self.report(
+                    format!("{path:?} is no base path"),
+                    "begin with a slash; `{name}` stands for any one segment",
+                );
             }
         }
         paths
@@ -80,7 +114,10 @@ impl Checker<'_> {
 
     pub(super) fn admin(&mut self, raw: RawAdmin) -> SocketAddr {
         let default = SocketAddr::from(([127, 0, 0, 1], 9090));
-        self.within("listen", |c| raw.listen.map_or(default, |text| c.address(&text).unwrap_or(default)))
+        self.within("listen", |c| {
+            raw.listen
+                .map_or(default, |text| c.address(&text).unwrap_or(default))
+        })
     }
 
     pub(super) fn registry(&mut self, raw: RawRegistry) -> Registry {
@@ -91,7 +128,9 @@ impl Checker<'_> {
             }
             (None, Some(_)) => Registry::Memory,
             (sqlite, None) => {
-                let path = sqlite.and_then(|s| s.path).unwrap_or_else(|| "livy-gateway.db".to_owned());
+                let path = sqlite
+                    .and_then(|s| s.path)
+                    .unwrap_or_else(|| "livy-gateway.db".to_owned());
                 Registry::Sqlite(self.file(&path))
             }
         }

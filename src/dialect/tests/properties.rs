@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use livy_dialect::{BatchRef, BatchSpec, BatchState, Field, Flavor, LogWindow, NoteAction, Settings, UpstreamResponse};
+use livy_dialect::{
+    BatchRef, BatchSpec, BatchState, Field, Flavor, LogWindow, NoteAction, Settings,
+    UpstreamResponse,
+};
 use proptest::prelude::*;
 use serde_json::Value;
 
 fn settings() -> Settings {
-    Settings { instance_id: Some("guid".into()), default_fs: None }
+    Settings {
+        instance_id: Some("guid".into()),
+        default_fs: None,
+    }
 }
 
 /// Texts that clients could send; each is marked, so that it can be found again.
@@ -45,10 +51,15 @@ fn leaves(value: &Value, out: &mut Vec<String>) {
 
 /// Tells whether a field's value, all of it, is somewhere in what is sent.
 fn arrives(spec: &BatchSpec, field: Field, sent: &[String]) -> bool {
-    let Some(value) = spec.value(field) else { return true };
+    let Some(value) = spec.value(field) else {
+        return true;
+    };
     let mut wanted = Vec::new();
     leaves(&value, &mut wanted);
-    wanted.iter().all(|leaf| sent.iter().any(|text| text == leaf || text.split(',').any(|part| part == leaf)))
+    wanted.iter().all(|leaf| {
+        sent.iter()
+            .any(|text| text == leaf || text.split(',').any(|part| part == leaf))
+    })
 }
 
 proptest! {
@@ -152,7 +163,8 @@ fn json_like() -> impl Strategy<Value = Value> {
         any::<i64>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
         "\\PC{0,12}".prop_map(Value::from),
-        prop_oneof![Just("RUNNING"), Just("success"), Just("null"), Just("17")].prop_map(Value::from),
+        prop_oneof![Just("RUNNING"), Just("success"), Just("null"), Just("17")]
+            .prop_map(Value::from),
     ];
     let key = prop_oneof![
         Just("id"),
@@ -179,25 +191,48 @@ fn json_like() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 40, 5, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((key.clone().prop_map(str::to_owned), inner), 0..6)
-                .prop_map(|pairs| Value::Object(pairs.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect())),
+            prop::collection::vec((key.clone().prop_map(str::to_owned), inner), 0..6).prop_map(
+                |pairs| Value::Object(
+                    pairs
+                        .into_iter()
+                        .collect::<BTreeMap<_, _>>()
+                        .into_iter()
+                        .collect()
+                )
+            ),
         ]
     })
 }
 
 fn read_everything(status: u16, kind: Option<&str>, body: &[u8]) -> Result<(), TestCaseError> {
-    let response = UpstreamResponse { status, content_type: kind, body };
+    let response = UpstreamResponse {
+        status,
+        content_type: kind,
+        body,
+    };
     for flavor in Flavor::ALL {
         let dialect = flavor.dialect();
-        for result in [dialect.decode_create(&response), dialect.decode_get(&response)] {
+        for result in [
+            dialect.decode_create(&response),
+            dialect.decode_get(&response),
+        ] {
             match result {
                 Ok(seen) => {
-                    prop_assert!(response.is_success(), "{flavor} took a {status} for a success");
+                    prop_assert!(
+                        response.is_success(),
+                        "{flavor} took a {status} for a success"
+                    );
                     prop_assert!(!seen.upstream_id.is_empty());
-                    prop_assert!(seen.app_info.contains_key("sparkUiUrl") && seen.app_info.contains_key("driverLogUrl"));
+                    prop_assert!(
+                        seen.app_info.contains_key("sparkUiUrl")
+                            && seen.app_info.contains_key("driverLogUrl")
+                    );
                     let _ = dialect.is_leftover(&seen);
                 }
-                Err(fault) => prop_assert!(!fault.message.is_empty() && fault.message.chars().count() <= 400, "{flavor}: {fault:?}"),
+                Err(fault) => prop_assert!(
+                    !fault.message.is_empty() && fault.message.chars().count() <= 400,
+                    "{flavor}: {fault:?}"
+                ),
             }
         }
         let _ = (

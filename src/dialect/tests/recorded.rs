@@ -1,5 +1,6 @@
-//! Every answer that real servers were recorded to give goes through its decoder; the canonical twin stands beside it as a snapshot.
-//! So do the documented samples of the two services that can't be run.
+//! Every answer that real servers were recorded to give goes through its decoder; the canonical
+//! twin stands beside it as a snapshot. So do the documented samples of the two services that can't
+//! be run.
 
 use std::path::{Path, PathBuf};
 
@@ -11,9 +12,16 @@ fn fixtures() -> PathBuf {
 }
 
 /// Decodes one exchange as the operation that it was.
-fn decode(dialect: &dyn Dialect, method: &str, path: &str, response: &UpstreamResponse<'_>) -> Value {
+fn decode(
+    dialect: &dyn Dialect,
+    method: &str,
+    path: &str,
+    response: &UpstreamResponse<'_>,
+) -> Value {
     let path = path.split('?').next().unwrap_or(path);
-    let below = path.rsplit_once("/batches").map_or("", |(_, below)| below.trim_matches('/'));
+    let below = path
+        .rsplit_once("/batches")
+        .map_or("", |(_, below)| below.trim_matches('/'));
     let parts: Vec<&str> = below.split('/').filter(|part| !part.is_empty()).collect();
     match (method, parts.as_slice()) {
         ("POST", []) => batch(dialect.decode_create(response)),
@@ -71,27 +79,41 @@ fn recorded(folder: &str, flavor: Flavor) {
     assert!(files.len() >= 25, "the recordings of {folder} are there");
     let mut page = String::new();
     for file in files {
-        let exchange: Value = serde_json::from_slice(&std::fs::read(&file).expect("is readable")).expect("JSON");
+        let exchange: Value =
+            serde_json::from_slice(&std::fs::read(&file).expect("is readable")).expect("JSON");
         let (request, response) = (&exchange["request"], &exchange["response"]);
         let content_type = response["headers"]
             .as_array()
             .expect("a list")
             .iter()
-            .find(|one| one[0].as_str().is_some_and(|name| name.eq_ignore_ascii_case("content-type")));
+            .find(|one| {
+                one[0]
+                    .as_str()
+                    .is_some_and(|name| name.eq_ignore_ascii_case("content-type"))
+            });
         let body = if response["json"].is_null() {
             response["text"].as_str().unwrap_or_default().to_owned()
         } else {
             response["json"].to_string()
         };
         let seen = UpstreamResponse {
-            status: response["status"].as_u64().and_then(|status| u16::try_from(status).ok()).expect("a status"),
+            status: response["status"]
+                .as_u64()
+                .and_then(|status| u16::try_from(status).ok())
+                .expect("a status"),
             content_type: content_type.and_then(|one| one[1].as_str()),
             body: body.as_bytes(),
         };
-        let (method, path) = (request["method"].as_str().expect("a method"), request["path"].as_str().expect("a path"));
+        let (method, path) = (
+            request["method"].as_str().expect("a method"),
+            request["path"].as_str().expect("a path"),
+        );
         let twin = decode(flavor.dialect(), method, path, &seen);
         let name = file.file_stem().expect("a name").to_string_lossy();
-        page.push_str(&format!("{name}: {method} {path} -> {}\n  {twin}\n", seen.status));
+        page.push_str(&format!(
+            "{name}: {method} {path} -> {}\n  {twin}\n",
+            seen.status
+        ));
     }
     insta::assert_snapshot!(folder, page);
 }
@@ -121,19 +143,37 @@ fn kyuubi_1_12_0() {
 
 #[test]
 fn documented_samples() {
-    let samples: Value = serde_json::from_slice(&std::fs::read(fixtures().join("documented.json")).expect("is readable")).expect("JSON");
+    let samples: Value = serde_json::from_slice(
+        &std::fs::read(fixtures().join("documented.json")).expect("is readable"),
+    )
+    .expect("JSON");
     let mut page = String::new();
     for sample in samples.as_array().expect("a list") {
-        let flavor = sample["flavor"].as_str().and_then(Flavor::from_word).expect("a flavor");
-        let body = sample["body"].as_str().map_or_else(|| sample["body"].to_string(), str::to_owned);
+        let flavor = sample["flavor"]
+            .as_str()
+            .and_then(Flavor::from_word)
+            .expect("a flavor");
+        let body = sample["body"]
+            .as_str()
+            .map_or_else(|| sample["body"].to_string(), str::to_owned);
         let seen = UpstreamResponse {
-            status: sample["status"].as_u64().and_then(|status| u16::try_from(status).ok()).expect("a status"),
+            status: sample["status"]
+                .as_u64()
+                .and_then(|status| u16::try_from(status).ok())
+                .expect("a status"),
             content_type: sample["type"].as_str(),
             body: body.as_bytes(),
         };
-        let (method, path) = (sample["method"].as_str().expect("a method"), sample["path"].as_str().expect("a path"));
+        let (method, path) = (
+            sample["method"].as_str().expect("a method"),
+            sample["path"].as_str().expect("a path"),
+        );
         let twin = decode(flavor.dialect(), method, path, &seen);
-        page.push_str(&format!("{flavor}: {} ({method} {path} -> {})\n  {twin}\n", sample["what"].as_str().expect("a name"), seen.status));
+        page.push_str(&format!(
+            "{flavor}: {} ({method} {path} -> {})\n  {twin}\n",
+            sample["what"].as_str().expect("a name"),
+            seen.status
+        ));
     }
     insta::assert_snapshot!(page);
 }

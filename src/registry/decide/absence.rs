@@ -5,10 +5,12 @@ use std::time::Duration;
 /// What look-ups have shown so far: nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Silence {
-    /// How long after the last moment at which a byte of the submission can have left the newest look-up was asked that the cluster itself answered
-    /// with nothing; over all processes, by the monotonic clock.
+    /// How long after the last moment at which a byte of the submission can have left the newest
+    /// look-up was asked that the cluster itself answered with nothing; over all processes, by the
+    /// monotonic clock.
     pub quiet: Duration,
-    /// How long look-ups must show nothing: `create_batch` while something in between may hold the request, `settle` once it has been answered.
+    /// How long look-ups must show nothing: `create_batch` while something in between may hold the
+    /// request, `settle` once it has been answered.
     pub required: Duration,
     /// The longest time without any answered look-up.
     pub longest_gap: Duration,
@@ -50,8 +52,16 @@ mod tests {
             longest_gap: Duration::from_secs(gap),
             remembers: Duration::from_secs(540),
         };
-        assert_eq!(absence(silence(5, 1)), Absence::NotYet, "five seconds of 404 are no proof");
+        assert_eq!(
+            absence(silence(5, 1)),
+            Absence::NotYet,
+            "five seconds of 404 are no proof"
+        );
         assert_eq!(absence(silence(120, 5)), Absence::Proven);
-        assert_eq!(absence(silence(120, 600)), Absence::Unprovable, "it may have come and gone");
+        assert_eq!(
+            absence(silence(120, 600)),
+            Absence::Unprovable,
+            "it may have come and gone"
+        );
     }
 }

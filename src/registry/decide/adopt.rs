@@ -15,15 +15,23 @@ pub enum Adopt {
     Known,
     /// Somebody is on it already, or nothing tells whose it is.
     Leave,
-    /// It is what a submission became after it was given up: `usize` is its place among the candidates.
+    /// It is what a submission became after it was given up: `usize` is its place among the
+    /// candidates.
     Late(usize),
     /// It was created outside the gateway. The entry that had its id, if any, has lost it.
     New,
 }
 
-/// Decides. `holder` is the entry that has the upstream id; `candidates` are all entries of the cluster that went, or may have gone, under its key or
-/// name; `unnamed_on_its_way` says that a submission is under way that no name would tell; `asked` is when the list was asked for.
-pub fn adopt(seen: &Observed, holder: Option<&Row>, candidates: &[Row], unnamed_on_its_way: bool, asked: Moment) -> Adopt {
+/// Decides. `holder` is the entry that has the upstream id; `candidates` are all entries of the
+/// cluster that went, or may have gone, under its key or name; `unnamed_on_its_way` says that a
+/// submission is under way that no name would tell; `asked` is when the list was asked for.
+pub fn adopt(
+    seen: &Observed,
+    holder: Option<&Row>,
+    candidates: &[Row],
+    unnamed_on_its_way: bool,
+    asked: Moment,
+) -> Adopt {
     match holder.map(|row| same(&row.identity, &row.known, seen)) {
         Some(Same::Yes) => return Adopt::Known,
         Some(Same::CannotTell) => return Adopt::Leave,
@@ -37,7 +45,11 @@ pub fn adopt(seen: &Observed, holder: Option<&Row>, candidates: &[Row], unnamed_
             Relation::None => {}
         }
     }
-    if holder.is_none() && unnamed_on_its_way && !seen.name_shown && seen.upstream_id.parse::<u64>().is_ok() {
+    if holder.is_none()
+        && unnamed_on_its_way
+        && !seen.name_shown
+        && seen.upstream_id.parse::<u64>().is_ok()
+    {
         return Adopt::Leave;
     }
     Adopt::New
@@ -56,11 +68,17 @@ enum Relation {
 fn relation(row: &Row, seen: &Observed, asked: Moment) -> Relation {
     // It ended, or was deleted, while the list was on its way.
     let was_here = row.known.phase.upstream_id() == Some(seen.upstream_id.as_str());
-    if was_here && row.known.ended.is_some_and(|ended| ended.up_ms >= asked.up_ms) {
+    if was_here
+        && row
+            .known
+            .ended
+            .is_some_and(|ended| ended.up_ms >= asked.up_ms)
+    {
         return Relation::Over;
     }
     let by_id = row.identity.lookup.key == seen.upstream_id && !row.identity.adopted;
-    let by_name = row.identity.lookup.sent_name.is_some() && row.identity.lookup.sent_name == seen.name;
+    let by_name =
+        row.identity.lookup.sent_name.is_some() && row.identity.lookup.sent_name == seen.name;
     let certain = by_id || (by_name && row.identity.lookup.is_made_up());
     if !certain && !by_name {
         return over_under_its_id(row, seen);
@@ -72,11 +90,18 @@ fn relation(row: &Row, seen: &Observed, asked: Moment) -> Relation {
         Phase::Bound { .. } if certain && !row.known.state.is_terminal() => Relation::OnItsWay,
         Phase::Bound { .. } if certain => Relation::Over,
         Phase::Bound { .. } => Relation::None,
-        Phase::Refused | Phase::Detached { .. } | Phase::Deleted { .. } if certain && ended => Relation::Over,
-        // What ended well is not killed because its cluster, recovering, shows it as alive for a while.
+        Phase::Refused | Phase::Detached { .. } | Phase::Deleted { .. } if certain && ended => {
+            Relation::Over
+        }
+        // What ended well is not killed because its cluster, recovering, shows it as alive for a
+        // while.
         Phase::Detached { .. } if certain && !gave_up(row) => Relation::Over,
-        Phase::Refused | Phase::Detached { .. } | Phase::Deleted { .. } if certain => Relation::Late,
-        Phase::Refused | Phase::Detached { .. } | Phase::Deleted { .. } => arrived_by_name(row, seen, ended, asked),
+        Phase::Refused | Phase::Detached { .. } | Phase::Deleted { .. } if certain => {
+            Relation::Late
+        }
+        Phase::Refused | Phase::Detached { .. } | Phase::Deleted { .. } => {
+            arrived_by_name(row, seen, ended, asked)
+        }
     }
 }
 
@@ -84,11 +109,13 @@ fn gave_up(row: &Row) -> bool {
     row.known.state == BatchState::Error
 }
 
-/// For how long a job under a client's own name may be taken for a submission of that name that was given up.
+/// For how long a job under a client's own name may be taken for a submission of that name that was
+/// given up.
 const BY_NAME_FOR: Duration = Duration::from_secs(900);
 
-/// A client's own name may be anybody's. It is this submission only if the cluster was still to give out this id when it was sent, if it was given
-/// up a short while ago without the cluster's word, and if the users agree.
+/// A client's own name may be anybody's. It is this submission only if the cluster was still to
+/// give out this id when it was sent, if it was given up a short while ago without the cluster's
+/// word, and if the users agree.
 fn arrived_by_name(row: &Row, seen: &Observed, ended: bool, asked: Moment) -> Relation {
     let id = seen.upstream_id.parse::<i64>().ok();
     let after = matches!((id, row.identity.above), (Some(id), Some(above)) if id > above);
@@ -102,18 +129,31 @@ fn arrived_by_name(row: &Row, seen: &Observed, ended: bool, asked: Moment) -> Re
     }
 }
 
-/// Kyuubi goes on listing what was deleted, and Livy a ghost under its refused name; such a row must not come back under a new id.
+/// Kyuubi goes on listing what was deleted, and Livy a ghost under its refused name; such a row
+/// must not come back under a new id.
 fn over_under_its_id(row: &Row, seen: &Observed) -> Relation {
     let ended = matches!(seen.state, StateReading::Known(state) if state.is_terminal());
     let was_here = row.known.phase.upstream_id() == Some(seen.upstream_id.as_str());
-    let gone = matches!(row.known.phase, Phase::Deleted { .. } | Phase::Detached { .. });
-    if was_here && gone && ended && (row.identity.adopted || same(&row.identity, &row.known, seen) == Same::Yes) {
+    let gone = matches!(
+        row.known.phase,
+        Phase::Deleted { .. } | Phase::Detached { .. }
+    );
+    if was_here
+        && gone
+        && ended
+        && (row.identity.adopted || same(&row.identity, &row.known, seen) == Same::Yes)
+    {
         return Relation::Over;
     }
     let ghost = seen.log.is_empty() && seen.app_id.is_none() && seen.name_shown;
-    let refused_name =
-        row.known.phase == Phase::Refused && row.identity.lookup.sent_name.is_some() && row.identity.lookup.sent_name == seen.name;
-    if refused_name && ghost { Relation::Over } else { Relation::None }
+    let refused_name = row.known.phase == Phase::Refused
+        && row.identity.lookup.sent_name.is_some()
+        && row.identity.lookup.sent_name == seen.name;
+    if refused_name && ghost {
+        Relation::Over
+    } else {
+        Relation::None
+    }
 }
 
 #[cfg(test)]
@@ -121,10 +161,18 @@ mod tests {
     use super::*;
     use crate::registry::entry::tests::{identity, known, seen};
 
-    const LATER: Moment = Moment { wall_ms: 1000, up_ms: 1000 };
+    const LATER: Moment = Moment {
+        wall_ms: 1000,
+        up_ms: 1000,
+    };
 
     fn row(name: Option<&str>, phase: Phase, state: BatchState) -> Row {
-        let mut row = Row { identity: identity(name), known: known("3"), version: 1, key_until: None };
+        let mut row = Row {
+            identity: identity(name),
+            known: known("3"),
+            version: 1,
+            key_until: None,
+        };
         (row.known.phase, row.known.state) = (phase, state);
         row.identity.above = Some(10);
         row
@@ -139,44 +187,122 @@ mod tests {
         let lost = Phase::Detached { upstream_id: None };
         let unnamed = row(None, lost.clone(), BatchState::Error);
         let found = ours(&unnamed, "12", BatchState::Running);
-        assert_eq!(adopt(&found, None, std::slice::from_ref(&unnamed), false, LATER), Adopt::Late(0));
+        assert_eq!(
+            adopt(&found, None, std::slice::from_ref(&unnamed), false, LATER),
+            Adopt::Late(0)
+        );
         let over = ours(&unnamed, "12", BatchState::Success);
-        assert_eq!(adopt(&over, None, std::slice::from_ref(&unnamed), false, LATER), Adopt::Leave);
+        assert_eq!(
+            adopt(&over, None, std::slice::from_ref(&unnamed), false, LATER),
+            Adopt::Leave
+        );
         let mut named = row(Some("nightly"), lost, BatchState::Error);
         let found = seen("12", Some("nightly"), BatchState::Running);
-        assert_eq!(adopt(&found, None, std::slice::from_ref(&named), false, LATER), Adopt::New, "anybody may use a client's name");
+        assert_eq!(
+            adopt(&found, None, std::slice::from_ref(&named), false, LATER),
+            Adopt::New,
+            "anybody may use a client's name"
+        );
         named.known.may_arrive = true;
-        assert_eq!(adopt(&found, None, std::slice::from_ref(&named), false, LATER), Adopt::Late(0));
+        assert_eq!(
+            adopt(&found, None, std::slice::from_ref(&named), false, LATER),
+            Adopt::Late(0)
+        );
         let older = seen("9", Some("nightly"), BatchState::Running);
-        assert_eq!(adopt(&older, None, std::slice::from_ref(&named), false, LATER), Adopt::New, "it was there before");
+        assert_eq!(
+            adopt(&older, None, std::slice::from_ref(&named), false, LATER),
+            Adopt::New,
+            "it was there before"
+        );
     }
 
     #[test]
     fn what_is_on_its_way_is_left_to_its_sender() {
         let sending = row(None, Phase::Sending, BatchState::Starting);
-        assert_eq!(adopt(&ours(&sending, "12", BatchState::Running), None, std::slice::from_ref(&sending), false, LATER), Adopt::Leave);
+        assert_eq!(
+            adopt(
+                &ours(&sending, "12", BatchState::Running),
+                None,
+                std::slice::from_ref(&sending),
+                false,
+                LATER
+            ),
+            Adopt::Leave
+        );
         let mut ibm = seen("12", None, BatchState::Running);
         ibm.name_shown = false;
         assert_eq!(adopt(&ibm, None, &[], true, LATER), Adopt::Leave);
         assert_eq!(adopt(&ibm, None, &[], false, LATER), Adopt::New);
-        assert_eq!(adopt(&seen("12", Some("foreign"), BatchState::Running), None, &[], true, LATER), Adopt::New);
+        assert_eq!(
+            adopt(
+                &seen("12", Some("foreign"), BatchState::Running),
+                None,
+                &[],
+                true,
+                LATER
+            ),
+            Adopt::New
+        );
     }
 
     #[test]
     fn what_was_deleted_while_the_list_was_on_its_way_is_not_new() {
-        let mut deleted = row(Some("n"), Phase::Deleted { upstream_id: Some("3".into()) }, BatchState::Killed);
+        let mut deleted = row(
+            Some("n"),
+            Phase::Deleted {
+                upstream_id: Some("3".into()),
+            },
+            BatchState::Killed,
+        );
         deleted.identity.adopted = true;
-        deleted.known.ended = Some(Moment { wall_ms: 2000, up_ms: 2000 });
+        deleted.known.ended = Some(Moment {
+            wall_ms: 2000,
+            up_ms: 2000,
+        });
         let seen = seen("3", Some("n"), BatchState::Running);
-        assert_eq!(adopt(&seen, None, std::slice::from_ref(&deleted), false, LATER), Adopt::Leave);
-        deleted.known.ended = Some(Moment { wall_ms: 900, up_ms: 900 });
-        assert_eq!(adopt(&seen, None, std::slice::from_ref(&deleted), false, LATER), Adopt::New, "the cluster counts anew");
+        assert_eq!(
+            adopt(&seen, None, std::slice::from_ref(&deleted), false, LATER),
+            Adopt::Leave
+        );
+        deleted.known.ended = Some(Moment {
+            wall_ms: 900,
+            up_ms: 900,
+        });
+        assert_eq!(
+            adopt(&seen, None, std::slice::from_ref(&deleted), false, LATER),
+            Adopt::New,
+            "the cluster counts anew"
+        );
     }
 
     #[test]
     fn an_unnamed_stranger_under_an_old_id_takes_it() {
-        let held = row(None, Phase::Bound { upstream_id: "3".into() }, BatchState::Running);
-        assert_eq!(adopt(&ours(&held, "3", BatchState::Running), Some(&held), &[], false, LATER), Adopt::Known);
-        assert_eq!(adopt(&seen("3", None, BatchState::Running), Some(&held), &[], false, LATER), Adopt::New);
+        let held = row(
+            None,
+            Phase::Bound {
+                upstream_id: "3".into(),
+            },
+            BatchState::Running,
+        );
+        assert_eq!(
+            adopt(
+                &ours(&held, "3", BatchState::Running),
+                Some(&held),
+                &[],
+                false,
+                LATER
+            ),
+            Adopt::Known
+        );
+        assert_eq!(
+            adopt(
+                &seen("3", None, BatchState::Running),
+                Some(&held),
+                &[],
+                false,
+                LATER
+            ),
+            Adopt::New
+        );
     }
 }

@@ -16,19 +16,26 @@ pub enum Claim {
     NameTaken(Option<Box<Row>>),
 }
 
-/// Decides. `by_key` is the row that holds the key, `by_name` one that holds the name; `replaces` is the earlier attempt of this very submission.
+/// Decides. `by_key` is the row that holds the key, `by_name` one that holds the name; `replaces`
+/// is the earlier attempt of this very submission.
 pub fn claim(new: &NewRow, by_key: Option<&Row>, by_name: Option<&Row>, now: Moment) -> Claim {
     let ours = |row: &&Row| Some(row.identity.id) != new.replaces.map(|replaced| replaced.id);
     if let Some(row) = by_key.filter(ours).filter(|row| holds_key(row, now)) {
         let same = row.identity.body_hash.as_deref() == Some(new.body_hash.as_str());
-        return if same { Claim::Same(Box::new(row.clone())) } else { Claim::Conflict };
+        return if same {
+            Claim::Same(Box::new(row.clone()))
+        } else {
+            Claim::Conflict
+        };
     }
     match by_name.filter(ours).filter(|row| holds_name(row, now)) {
         None if new.name_in_use => Claim::NameTaken(None),
         None => Claim::Free,
         // Nobody was ever given its id, so this is its client, who heard nothing and asks again.
         Some(row)
-            if !row.known.told && row.identity.owner == new.owner && row.identity.body_hash.as_deref() == Some(new.body_hash.as_str()) =>
+            if !row.known.told
+                && row.identity.owner == new.owner
+                && row.identity.body_hash.as_deref() == Some(new.body_hash.as_str()) =>
         {
             Claim::Same(Box::new(row.clone()))
         }
@@ -42,8 +49,12 @@ fn holds_key(row: &Row, now: Moment) -> bool {
 
 fn holds_name(row: &Row, now: Moment) -> bool {
     let live = matches!(row.known.phase, Phase::Sending | Phase::Bound { .. });
-    let hold = std::time::Duration::from_millis(u64::try_from(row.identity.name_hold_ms).unwrap_or(0));
-    live && row.known.ended.is_none_or(|ended| !hold.is_zero() && !ended.after(hold).is_past(now))
+    let hold =
+        std::time::Duration::from_millis(u64::try_from(row.identity.name_hold_ms).unwrap_or(0));
+    live && row
+        .known
+        .ended
+        .is_none_or(|ended| !hold.is_zero() && !ended.after(hold).is_past(now))
 }
 
 #[cfg(test)]
@@ -52,7 +63,12 @@ mod tests {
     use crate::registry::entry::tests::{identity, known};
 
     fn row(setup: impl FnOnce(&mut Row)) -> Row {
-        let mut row = Row { identity: identity(Some("n")), known: known("3"), version: 1, key_until: None };
+        let mut row = Row {
+            identity: identity(Some("n")),
+            known: known("3"),
+            version: 1,
+            key_until: None,
+        };
         row.identity.body_hash = Some("h".into());
         row.known.told = true;
         setup(&mut row);
@@ -78,22 +94,55 @@ mod tests {
 
     #[test]
     fn keys_and_names() {
-        let now = Moment { wall_ms: 1000, up_ms: 1000 };
+        let now = Moment {
+            wall_ms: 1000,
+            up_ms: 1000,
+        };
         let held = row(|_| {});
-        assert!(matches!(claim(&new(), Some(&held), None, now), Claim::Same(_)));
+        assert!(matches!(
+            claim(&new(), Some(&held), None, now),
+            Claim::Same(_)
+        ));
         let other = row(|row| row.identity.body_hash = Some("x".into()));
         assert_eq!(claim(&new(), Some(&other), None, now), Claim::Conflict);
         let refused = row(|row| row.known.phase = Phase::Refused);
         assert_eq!(claim(&new(), Some(&refused), None, now), Claim::Free);
-        let jumped = row(|row| row.key_until = Some(Moment { wall_ms: 10, up_ms: 5000 }));
-        assert!(matches!(claim(&new(), Some(&jumped), None, now), Claim::Same(_)), "the wall clock alone forgets no key");
-        assert!(matches!(claim(&new(), None, Some(&held), now), Claim::NameTaken(_)));
+        let jumped = row(|row| {
+            row.key_until = Some(Moment {
+                wall_ms: 10,
+                up_ms: 5000,
+            })
+        });
+        assert!(
+            matches!(claim(&new(), Some(&jumped), None, now), Claim::Same(_)),
+            "the wall clock alone forgets no key"
+        );
+        assert!(matches!(
+            claim(&new(), None, Some(&held), now),
+            Claim::NameTaken(_)
+        ));
         let untold = row(|row| row.known.told = false);
-        assert!(matches!(claim(&new(), None, Some(&untold), now), Claim::Same(_)), "its client heard nothing and asks again");
-        let in_use = NewRow { name_in_use: true, ..new() };
-        assert_eq!(claim(&in_use, None, None, now), Claim::NameTaken(None), "somebody created it directly on the cluster");
-        assert!(matches!(claim(&in_use, None, Some(&untold), now), Claim::Same(_)), "what is in use is its own");
+        assert!(
+            matches!(claim(&new(), None, Some(&untold), now), Claim::Same(_)),
+            "its client heard nothing and asks again"
+        );
+        let in_use = NewRow {
+            name_in_use: true,
+            ..new()
+        };
+        assert_eq!(
+            claim(&in_use, None, None, now),
+            Claim::NameTaken(None),
+            "somebody created it directly on the cluster"
+        );
+        assert!(
+            matches!(claim(&in_use, None, Some(&untold), now), Claim::Same(_)),
+            "what is in use is its own"
+        );
         let bobs = row(|row| (row.known.told, row.identity.owner) = (false, Some("bob".into())));
-        assert!(matches!(claim(&new(), None, Some(&bobs), now), Claim::NameTaken(_)));
+        assert!(matches!(
+            claim(&new(), None, Some(&bobs), now),
+            Claim::NameTaken(_)
+        ));
     }
 }

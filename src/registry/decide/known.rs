@@ -23,7 +23,9 @@ pub fn bind(known: &mut Known, seen: &Observed, now: Moment) -> Change {
     }
     let mut change = observe(known, seen, now);
     if was_open {
-        known.phase = Phase::Bound { upstream_id: seen.upstream_id.clone() };
+        known.phase = Phase::Bound {
+            upstream_id: seen.upstream_id.clone(),
+        };
         known.echoed = seen.name.is_some();
         known.may_arrive = false;
         // It was open for a reason that is over.
@@ -33,8 +35,8 @@ pub fn bind(known: &mut Known, seen: &Observed, now: Moment) -> Change {
     change
 }
 
-/// Notes that what nothing but its time of arrival ties to the submission is presumed to be it, and why. Whoever asked for the end before that did not
-/// mean a batch that may be another's.
+/// Notes that what nothing but its time of arrival ties to the submission is presumed to be it, and
+/// why. Whoever asked for the end before that did not mean a batch that may be another's.
 pub fn presume(known: &mut Known, seen: &Observed, sentence: &str, now: Moment) {
     if known.phase != Phase::Sending {
         return;
@@ -42,7 +44,9 @@ pub fn presume(known: &mut Known, seen: &Observed, sentence: &str, now: Moment) 
     bind(known, seen, now);
     known.presumed = true;
     known.kill_asked = false;
-    known.app_info.insert("gatewayReason".to_owned(), Some(sentence.to_owned()));
+    known
+        .app_info
+        .insert("gatewayReason".to_owned(), Some(sentence.to_owned()));
     known.log = vec![format!("livy-gateway: {sentence}")];
 }
 
@@ -84,30 +88,42 @@ pub fn observe_state(known: &mut Known, reading: &StateReading, now: Moment) -> 
     if next.is_terminal() && known.ended.is_none() {
         known.ended = Some(now);
     }
-    Change { new_state: changed.then_some(next), worth_saving: changed }
+    Change {
+        new_state: changed.then_some(next),
+        worth_saving: changed,
+    }
 }
 
-/// Ends a batch of which nothing more can come. One that no client was told of and that never was anywhere vanishes; any other one that had not
-/// ended is an `error` that says why.
+/// Ends a batch of which nothing more can come. One that no client was told of and that never was
+/// anywhere vanishes; any other one that had not ended is an `error` that says why.
 pub fn give_up(known: &mut Known, reason: &str, may_arrive: bool, now: Moment) {
     known.may_arrive |= may_arrive;
     if !known.state.is_terminal() {
         known.state = BatchState::Error;
         known.ended = Some(now);
         known.log.push(format!("livy-gateway: {reason}"));
-        known.app_info.insert("gatewayReason".to_owned(), Some(reason.to_owned()));
+        known
+            .app_info
+            .insert("gatewayReason".to_owned(), Some(reason.to_owned()));
     }
     known.complete = true;
     known.phase = match std::mem::replace(&mut known.phase, Phase::Refused) {
         Phase::Sending => Phase::Detached { upstream_id: None },
-        Phase::Bound { upstream_id } => Phase::Detached { upstream_id: Some(upstream_id) },
+        Phase::Bound { upstream_id } => Phase::Detached {
+            upstream_id: Some(upstream_id),
+        },
         other => other,
     };
 }
 
-/// Returns what is to be known after a store, or another process, turned out to know more than the memory that was about to be written.
+/// Returns what is to be known after a store, or another process, turned out to know more than the
+/// memory that was about to be written.
 pub fn forward(stored: &Known, wanted: &Known) -> Known {
-    let (mut next, other) = if stored.phase.rank() > wanted.phase.rank() { (stored.clone(), wanted) } else { (wanted.clone(), stored) };
+    let (mut next, other) = if stored.phase.rank() > wanted.phase.rank() {
+        (stored.clone(), wanted)
+    } else {
+        (wanted.clone(), stored)
+    };
     let ended = match (&stored.ended, &wanted.ended) {
         // The first end stands.
         (Some(_), _) => Some(stored),
@@ -115,7 +131,8 @@ pub fn forward(stored: &Known, wanted: &Known) -> Known {
         (None, None) => None,
     };
     if let Some(ended) = ended {
-        (next.state, next.ended, next.complete) = (ended.state, ended.ended, ended.complete || next.complete);
+        (next.state, next.ended, next.complete) =
+            (ended.state, ended.ended, ended.complete || next.complete);
     }
     next.told |= other.told;
     next.kill_asked |= other.kill_asked;
@@ -131,42 +148,93 @@ mod tests {
     use crate::registry::entry::tests::{known, seen};
 
     fn at(ms: i64) -> Moment {
-        Moment { wall_ms: ms, up_ms: ms }
+        Moment {
+            wall_ms: ms,
+            up_ms: ms,
+        }
     }
 
     #[test]
     fn observations_only_go_forward() {
         let mut known = known("3");
         known.seen_ms = 0;
-        let first = observe(&mut known, &seen("3", Some("n"), BatchState::Running), at(10));
-        assert_eq!((first.new_state, first.worth_saving), (Some(BatchState::Running), true));
-        let same = observe(&mut known, &seen("3", Some("n"), BatchState::Starting), at(20));
+        let first = observe(
+            &mut known,
+            &seen("3", Some("n"), BatchState::Running),
+            at(10),
+        );
+        assert_eq!(
+            (first.new_state, first.worth_saving),
+            (Some(BatchState::Running), true)
+        );
+        let same = observe(
+            &mut known,
+            &seen("3", Some("n"), BatchState::Starting),
+            at(20),
+        );
         assert_eq!((same.new_state, same.worth_saving), (None, false));
-        observe(&mut known, &seen("3", Some("n"), BatchState::Success), at(30));
-        observe(&mut known, &seen("3", Some("n"), BatchState::Running), at(40));
-        assert_eq!((known.state, known.ended, known.complete), (BatchState::Success, Some(at(30)), true));
+        observe(
+            &mut known,
+            &seen("3", Some("n"), BatchState::Success),
+            at(30),
+        );
+        observe(
+            &mut known,
+            &seen("3", Some("n"), BatchState::Running),
+            at(40),
+        );
+        assert_eq!(
+            (known.state, known.ended, known.complete),
+            (BatchState::Success, Some(at(30)), true)
+        );
         give_up(&mut known, "too late", false, at(50));
         assert_eq!(known.state, BatchState::Success, "an end is final");
     }
 
     #[test]
     fn a_wish_to_kill_is_void_for_what_is_only_presumed() {
-        let mut sending = Known { kill_asked: true, ..Known::new() };
-        presume(&mut sending, &seen("8", None, BatchState::Running), "why", at(10));
-        assert_eq!(sending.phase, Phase::Bound { upstream_id: "8".into() });
+        let mut sending = Known {
+            kill_asked: true,
+            ..Known::new()
+        };
+        presume(
+            &mut sending,
+            &seen("8", None, BatchState::Running),
+            "why",
+            at(10),
+        );
+        assert_eq!(
+            sending.phase,
+            Phase::Bound {
+                upstream_id: "8".into()
+            }
+        );
         assert_eq!((sending.presumed, sending.kill_asked), (true, false));
-        assert_eq!(sending.app_info.get("gatewayReason"), Some(&Some("why".to_owned())));
+        assert_eq!(
+            sending.app_info.get("gatewayReason"),
+            Some(&Some("why".to_owned()))
+        );
         let mut proven = known("3");
-        presume(&mut proven, &seen("8", None, BatchState::Running), "why", at(20));
+        presume(
+            &mut proven,
+            &seen("8", None, BatchState::Running),
+            "why",
+            at(20),
+        );
         assert!(!proven.presumed, "what is known stays known");
     }
 
     #[test]
     fn what_a_store_knows_more_of_wins() {
         let mut stored = known("3");
-        stored.phase = Phase::Deleted { upstream_id: Some("3".into()) };
+        stored.phase = Phase::Deleted {
+            upstream_id: Some("3".into()),
+        };
         let merged = forward(&stored, &known("3"));
-        assert_eq!(merged.phase, stored.phase, "a late write brings nothing back");
+        assert_eq!(
+            merged.phase, stored.phase,
+            "a late write brings nothing back"
+        );
         let mut ended = known("3");
         (ended.state, ended.ended) = (BatchState::Success, Some(at(5)));
         let mut later = known("3");

@@ -1,7 +1,10 @@
-//! What to do, decided by pure functions over what is known: no database, no clock, no cluster. Whoever waits calls them.
+//! What to do, decided by pure functions over what is known: no database, no clock, no cluster.
+//! Whoever waits calls them.
 //!
-//! - [`same`]: is what a cluster shows the batch that we mean? [`ours`]: is what a look-up found the submission that was looked for?
-//! - [`observe`], [`bind`], [`presume`], [`give_up`], [`forward`]: how what is known goes on, and only ever forward.
+//! - [`same`]: is what a cluster shows the batch that we mean? [`ours`]: is what a look-up found
+//!   the submission that was looked for?
+//! - [`observe`], [`bind`], [`presume`], [`give_up`], [`forward`]: how what is known goes on, and
+//!   only ever forward.
 //! - [`claim`]: may a submission begin, or is it one that is here already?
 //! - [`adopt`]: what does a row of a cluster's list mean?
 //! - [`absence`]: have look-ups shown nothing for long enough?

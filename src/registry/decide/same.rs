@@ -1,4 +1,5 @@
-//! Whether what a cluster shows is the batch that an entry stands for. Ids that a cluster counts may begin again after a restart.
+//! Whether what a cluster shows is the batch that an entry stands for. Ids that a cluster counts
+//! may begin again after a restart.
 
 use livy_dialect::{BatchState, Observed, StateReading};
 
@@ -17,12 +18,20 @@ pub enum Same {
 
 /// Decides over all that both sides know: id, name, application, effective user, state.
 pub fn same(identity: &Identity, known: &Known, seen: &Observed) -> Same {
-    if known.phase.upstream_id().is_some_and(|id| id != seen.upstream_id) {
+    if known
+        .phase
+        .upstream_id()
+        .is_some_and(|id| id != seen.upstream_id)
+    {
         return Same::No;
     }
     // A UUID is never given twice, whatever becomes of the name beside it.
     if seen.upstream_id.parse::<u64>().is_err() {
-        return if known.phase.upstream_id().is_some() || identity.lookup.key == seen.upstream_id { Same::Yes } else { Same::No };
+        return if known.phase.upstream_id().is_some() || identity.lookup.key == seen.upstream_id {
+            Same::Yes
+        } else {
+            Same::No
+        };
     }
     let name = by_name(identity, known, seen);
     if name == Same::No {
@@ -32,7 +41,11 @@ pub fn same(identity: &Identity, known: &Known, seen: &Observed) -> Same {
     match (&known.app_id, &seen.app_id) {
         (Some(ours), Some(theirs)) => return if ours == theirs { Same::Yes } else { Same::No },
         (Some(_), None) if name != Same::Yes || !identity.lookup.is_made_up() => {
-            return if goes_back(known, seen) { Same::No } else { Same::CannotTell };
+            return if goes_back(known, seen) {
+                Same::No
+            } else {
+                Same::CannotTell
+            };
         }
         _ => {}
     }
@@ -45,20 +58,25 @@ pub fn same(identity: &Identity, known: &Known, seen: &Observed) -> Same {
     }
     match name {
         Same::Yes => Same::Yes,
-        // Its cluster said that there is no such batch, and then there was one: without a mark of its own it may be anybody's.
+        // Its cluster said that there is no such batch, and then there was one: without a mark of
+        // its own it may be anybody's.
         _ if known.doubted => Same::CannotTell,
         _ if nothing_names_it(identity, known) => Same::Yes,
         other => other,
     }
 }
 
-/// Decides whether what a look-up found under the key of a submission is that submission. A client's own name may be anybody's: it is not ours while
-/// it is the batch of another entry, `holder`, that has its upstream id, nor when the cluster runs it as another user than was asked for.
+/// Decides whether what a look-up found under the key of a submission is that submission. A
+/// client's own name may be anybody's: it is not ours while it is the batch of another entry,
+/// `holder`, that has its upstream id, nor when the cluster runs it as another user than was asked
+/// for.
 pub fn ours(identity: &Identity, known: &Known, seen: &Observed, holder: Option<&Row>) -> bool {
     if identity.lookup.is_certain() {
         return true;
     }
-    let anothers = |row: &Row| row.identity.id != identity.id && same(&row.identity, &row.known, seen) != Same::No;
+    let anothers = |row: &Row| {
+        row.identity.id != identity.id && same(&row.identity, &row.known, seen) != Same::No
+    };
     !holder.is_some_and(anothers) && !differ(&known.proxy_user, &seen.proxy_user)
 }
 
@@ -76,7 +94,8 @@ fn by_name(identity: &Identity, known: &Known, seen: &Observed) -> Same {
     Same::CannotTell
 }
 
-/// Tells whether nothing but the id could ever name it: IBM, Livy 0.5, an unnamed batch that was created outside the gateway.
+/// Tells whether nothing but the id could ever name it: IBM, Livy 0.5, an unnamed batch that was
+/// created outside the gateway.
 fn nothing_names_it(identity: &Identity, known: &Known) -> bool {
     identity.lookup.sent_name.is_none() || !known.echoed
 }
@@ -85,10 +104,13 @@ fn differ(ours: &Option<String>, theirs: &Option<String>) -> bool {
     matches!((ours, theirs), (Some(ours), Some(theirs)) if ours != theirs)
 }
 
-/// Tells whether the state went back: what has ended does not start again. A Livy that recovers shows ended batches as `recovering`, but under a
-/// name or an application that is compared first.
+/// Tells whether the state went back: what has ended does not start again. A Livy that recovers
+/// shows ended batches as `recovering`, but under a name or an application that is compared first.
 fn goes_back(known: &Known, seen: &Observed) -> bool {
-    let alive = matches!(seen.state, StateReading::Known(BatchState::Starting | BatchState::Running));
+    let alive = matches!(
+        seen.state,
+        StateReading::Known(BatchState::Starting | BatchState::Running)
+    );
     known.state.is_terminal() && alive
 }
 
@@ -113,15 +135,23 @@ mod tests {
     #[test]
     fn no_name_is_not_the_same_name() {
         assert_eq!(judge(|_, _, _| {}), Same::Yes);
-        assert_eq!(judge(|_, _, seen| seen.name = None), Same::No, "a Livy that shows `null` knows no name");
-        assert_eq!(judge(|_, _, seen| seen.name = Some("other".into())), Same::No);
+        assert_eq!(
+            judge(|_, _, seen| seen.name = None),
+            Same::No,
+            "a Livy that shows `null` knows no name"
+        );
+        assert_eq!(
+            judge(|_, _, seen| seen.name = Some("other".into())),
+            Same::No
+        );
         assert_eq!(judge(|_, _, seen| seen.upstream_id = "4".into()), Same::No);
         let old_livy = |_: &mut Identity, known: &mut Known, seen: &mut Observed| {
             (seen.name, seen.name_shown, known.echoed) = (None, false, false);
         };
         assert_eq!(judge(old_livy), Same::Yes, "Livy 0.5 never showed it");
-        let lost =
-            |_: &mut Identity, known: &mut Known, seen: &mut Observed| (seen.name, seen.name_shown, known.echoed) = (None, false, true);
+        let lost = |_: &mut Identity, known: &mut Known, seen: &mut Observed| {
+            (seen.name, seen.name_shown, known.echoed) = (None, false, true)
+        };
         assert_eq!(judge(lost), Same::CannotTell, "it was shown before");
     }
 
@@ -133,7 +163,11 @@ mod tests {
         };
         assert_eq!(applications(Some("a_1"), Some("a_1")), Same::Yes);
         assert_eq!(applications(Some("a_1"), Some("a_2")), Same::No);
-        assert_eq!(applications(None, Some("a_2")), Same::Yes, "it was not known yet");
+        assert_eq!(
+            applications(None, Some("a_2")),
+            Same::Yes,
+            "it was not known yet"
+        );
         assert_eq!(applications(Some("a_1"), None), Same::CannotTell);
     }
 
@@ -151,7 +185,12 @@ mod tests {
     #[test]
     fn what_nothing_names_is_believed_until_it_is_doubted() {
         let ibm = |identity: &mut Identity, known: &mut Known, seen: &mut Observed| {
-            (identity.lookup.sent_name, seen.name, seen.name_shown, known.echoed) = (None, None, false, false);
+            (
+                identity.lookup.sent_name,
+                seen.name,
+                seen.name_shown,
+                known.echoed,
+            ) = (None, None, false, false);
         };
         assert_eq!(judge(ibm), Same::Yes);
         assert_eq!(
@@ -180,8 +219,11 @@ mod tests {
     fn a_uuid_is_proof() {
         let uuid = "0e0b6f5e-0000-4000-8000-00000000000a";
         let renamed = |identity: &mut Identity, known: &mut Known, seen: &mut Observed| {
-            known.phase = crate::registry::Phase::Bound { upstream_id: uuid.into() };
-            (seen.upstream_id, seen.name, identity.lookup.sent_name) = (uuid.into(), Some("the app's own".into()), None);
+            known.phase = crate::registry::Phase::Bound {
+                upstream_id: uuid.into(),
+            };
+            (seen.upstream_id, seen.name, identity.lookup.sent_name) =
+                (uuid.into(), Some("the app's own".into()), None);
         };
         assert_eq!(judge(renamed), Same::Yes);
     }
@@ -189,24 +231,45 @@ mod tests {
     #[test]
     fn a_clients_name_may_be_anybodys() {
         let row = |id: i32, setup: fn(&mut Known)| {
-            let mut row = Row { identity: identity(Some("nightly")), known: known("3"), version: 1, key_until: None };
+            let mut row = Row {
+                identity: identity(Some("nightly")),
+                known: known("3"),
+                version: 1,
+                key_until: None,
+            };
             row.identity.id = crate::registry::GatewayId(id);
             setup(&mut row.known);
             row
         };
-        let ours_is = |open: &Row, seen: &Observed, holder: Option<&Row>| ours(&open.identity, &open.known, seen, holder);
-        let open = row(7, |known| *known = Known { proxy_user: Some("ann".into()), ..Known::new() });
+        let ours_is = |open: &Row, seen: &Observed, holder: Option<&Row>| {
+            ours(&open.identity, &open.known, seen, holder)
+        };
+        let open = row(7, |known| {
+            *known = Known {
+                proxy_user: Some("ann".into()),
+                ..Known::new()
+            }
+        });
         let mut found = seen("3", Some("nightly"), BatchState::Running);
         assert!(ours_is(&open, &found, None), "its cluster names no user");
         let another = row(5, |_| {});
-        assert!(!ours_is(&open, &found, Some(&another)), "it is the batch of another entry");
+        assert!(
+            !ours_is(&open, &found, Some(&another)),
+            "it is the batch of another entry"
+        );
         let began_again = row(5, |known| known.app_id = Some("application_1".into()));
         found.app_id = Some("application_2".into());
-        assert!(ours_is(&open, &found, Some(&began_again)), "that one's was another, under an id that was given again");
+        assert!(
+            ours_is(&open, &found, Some(&began_again)),
+            "that one's was another, under an id that was given again"
+        );
         found.proxy_user = Some("eve".into());
         assert!(!ours_is(&open, &found, None), "it runs as somebody else");
         let mut unnamed = open.clone();
         made_up(&mut unnamed.identity);
-        assert!(ours_is(&unnamed, &found, Some(&another)), "a made-up name is nobody else's");
+        assert!(
+            ours_is(&unnamed, &found, Some(&another)),
+            "a made-up name is nobody else's"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! How Livy 0.7.1 takes a submission: Jackson reads it, coercing scalars; the batch is registered; only then is it looked at.
+//! How Livy 0.7.1 takes a submission: Jackson reads it, coercing scalars; the batch is registered;
+//! only then is it looked at.
 
 use livy_dialect::Field;
 use serde_json::{Map, Value};
@@ -27,7 +28,10 @@ pub(super) fn create(double: &Double, asked: &Asked) -> Told {
     }
     // And from here on a refusal leaves a ghost.
     if let Some(refusal) = refuse(&submission) {
-        jobs.add(Taken { ghost: true, ..Taken::of(&submission, asked) });
+        jobs.add(Taken {
+            ghost: true,
+            ..Taken::of(&submission, asked)
+        });
         return refusal;
     }
     let job = jobs.add(Taken::of(&submission, asked));
@@ -43,22 +47,50 @@ fn bare(status: u16, text: &str) -> Told {
 /// Reads the body as Jackson does; `None` for `null`.
 fn read(asked: &Asked) -> Result<Option<Map<String, Value>>, Told> {
     // A form is read as one, by somebody else: nothing is left for the JSON reader.
-    let body = if says_form(&asked.headers) { &[][..] } else { &asked.body[..] };
+    let body = if says_form(&asked.headers) {
+        &[][..]
+    } else {
+        &asked.body[..]
+    };
     // What follows the first value is not looked at.
-    let first = serde_json::Deserializer::from_slice(body).into_iter::<Value>().next();
+    let first = serde_json::Deserializer::from_slice(body)
+        .into_iter::<Value>()
+        .next();
     let mut submission = match first {
         Some(Ok(Value::Object(map))) => map,
         Some(Ok(Value::Null)) => return Ok(None),
-        Some(Ok(_)) => return Err(bare(400, "Cannot deserialize instance of `org.apache.livy.server.batch.CreateBatchRequest`")),
+        Some(Ok(_)) => {
+            return Err(bare(
+                400,
+                "Cannot deserialize instance of `org.apache.livy.server.batch.CreateBatchRequest`",
+            ));
+        }
         Some(Err(error)) => return Err(bare(400, &unparsable(&error))),
-        None => return Err(bare(400, &located("No content to map due to end-of-input", 1, 0))),
+        None => {
+            return Err(bare(
+                400,
+                &located("No content to map due to end-of-input", 1, 0),
+            ));
+        }
     };
-    if let Some(unknown) = submission.keys().find(|key| Field::from_name(key).is_none()) {
-        let class = "(class org.apache.livy.server.batch.CreateBatchRequest), not marked as ignorable";
-        return Err(bare(400, &format!("Unrecognized field \"{unknown}\" {class}")));
+    if let Some(unknown) = submission
+        .keys()
+        .find(|key| Field::from_name(key).is_none())
+    {
+        let class =
+            "(class org.apache.livy.server.batch.CreateBatchRequest), not marked as ignorable";
+        return Err(bare(
+            400,
+            &format!("Unrecognized field \"{unknown}\" {class}"),
+        ));
     }
     for (key, value) in &mut submission {
-        coerce(key, value).map_err(|what| bare(400, &format!("Cannot deserialize instance of `{what}` token")))?;
+        coerce(key, value).map_err(|what| {
+            bare(
+                400,
+                &format!("Cannot deserialize instance of `{what}` token"),
+            )
+        })?;
     }
     Ok(Some(submission))
 }
@@ -66,27 +98,36 @@ fn read(asked: &Asked) -> Result<Option<Map<String, Value>>, Told> {
 /// Says what Jackson says of a text that is no JSON.
 fn unparsable(error: &serde_json::Error) -> String {
     let what = match error.classify() {
-        serde_json::error::Category::Eof => "Unexpected end-of-input within/between Object entries".to_owned(),
+        serde_json::error::Category::Eof => {
+            "Unexpected end-of-input within/between Object entries".to_owned()
+        }
         _ => error.to_string(),
     };
     located(&what, error.line(), error.column())
 }
 
 fn located(what: &str, line: usize, column: usize) -> String {
-    format!("{what}\n at [Source: (org.eclipse.jetty.server.HttpInputOverHTTP); line: {line}, column: {column}]")
+    format!(
+        "{what}\n at [Source: (org.eclipse.jetty.server.HttpInputOverHTTP); line: {line}, column: {column}]"
+    )
 }
 
-/// Turns scalars into texts where texts are wanted. Integers are not looked at: their type is erased before Jackson sees it.
+/// Turns scalars into texts where texts are wanted. Integers are not looked at: their type is
+/// erased before Jackson sees it.
 fn coerce(key: &str, value: &mut Value) -> Result<(), &'static str> {
     if INTEGERS.contains(&key) || value.is_null() {
         return Ok(());
     }
     if LISTS.contains(&key) {
-        let list = value.as_array_mut().ok_or("scala.collection.immutable.List` out of VALUE_STRING")?;
+        let list = value
+            .as_array_mut()
+            .ok_or("scala.collection.immutable.List` out of VALUE_STRING")?;
         return list.iter_mut().try_for_each(text);
     }
     if key == "conf" {
-        let map = value.as_object_mut().ok_or("scala.collection.immutable.Map` out of START_ARRAY")?;
+        let map = value
+            .as_object_mut()
+            .ok_or("scala.collection.immutable.Map` out of START_ARRAY")?;
         return map.values_mut().try_for_each(text);
     }
     text(value)
@@ -104,7 +145,11 @@ fn text(value: &mut Value) -> Result<(), &'static str> {
 
 /// Refusals that leave nothing but a gap in the ids.
 fn refuse_before_registering(jobs: &mut Jobs, submission: &Map<String, Value>) -> Option<Told> {
-    if LISTS.into_iter().chain(["conf"]).any(|key| submission.get(key).is_some_and(Value::is_null)) {
+    if LISTS
+        .into_iter()
+        .chain(["conf"])
+        .any(|key| submission.get(key).is_some_and(Value::is_null))
+    {
         jobs.skip_id();
         return Some(bare(500, "java.lang.NullPointerException"));
     }
@@ -113,9 +158,15 @@ fn refuse_before_registering(jobs: &mut Jobs, submission: &Map<String, Value>) -
         jobs.skip_id();
         return Some(message(400, &format!("Invalid session name: {name}")));
     }
-    if jobs.holder(|job| job.name.as_deref() == Some(name)).is_some() {
+    if jobs
+        .holder(|job| job.name.as_deref() == Some(name))
+        .is_some()
+    {
         let id = jobs.skip_id();
-        return Some(message(400, &format!("Duplicate session name: Some({name}) for session {id}")));
+        return Some(message(
+            400,
+            &format!("Duplicate session name: Some({name}) for session {id}"),
+        ));
     }
     None
 }
@@ -129,7 +180,8 @@ fn refuse(submission: &Map<String, Value>) -> Option<Told> {
         Some(file) => file,
     };
     if let Some(at) = file.find(' ') {
-        let why = format!("java.net.URISyntaxException: Illegal character in path at index {at}: {file}");
+        let why =
+            format!("java.net.URISyntaxException: Illegal character in path at index {at}: {file}");
         return Some(message(400, &why));
     }
     if !file.starts_with('/') && !file.contains(':') {
@@ -137,14 +189,28 @@ fn refuse(submission: &Map<String, Value>) -> Option<Told> {
     }
     let local = file.strip_prefix("file://").unwrap_or(file);
     if local.starts_with("/etc/") || local != file {
-        return failed(format!("Local path {local} cannot be added to user sessions."));
+        return failed(format!(
+            "Local path {local} cannot be added to user sessions."
+        ));
     }
-    let value = INTEGERS.into_iter().filter_map(|key| submission.get(key)).find(|value| !is_int(value))?;
-    Some(bare(500, &format!("java.lang.ClassCastException: class {} cannot be cast to class java.lang.Integer", class_of(value))))
+    let value = INTEGERS
+        .into_iter()
+        .filter_map(|key| submission.get(key))
+        .find(|value| !is_int(value))?;
+    Some(bare(
+        500,
+        &format!(
+            "java.lang.ClassCastException: class {} cannot be cast to class java.lang.Integer",
+            class_of(value)
+        ),
+    ))
 }
 
 fn is_int(value: &Value) -> bool {
-    value.is_null() || value.as_i64().is_some_and(|number| i32::try_from(number).is_ok())
+    value.is_null()
+        || value
+            .as_i64()
+            .is_some_and(|number| i32::try_from(number).is_ok())
 }
 
 fn class_of(value: &Value) -> &'static str {

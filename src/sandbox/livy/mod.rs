@@ -1,6 +1,8 @@
-//! Doubles of Apache Livy 0.7.1, bare, behind Knox 2.0.0 and behind HDInsight: CSRF protection on, impersonation off.
+//! Doubles of Apache Livy 0.7.1, bare, behind Knox 2.0.0 and behind HDInsight: CSRF protection on,
+//! impersonation off.
 //!
-//! What they answer is compared with recordings of the real ones, and with the real ones themselves, in the tests.
+//! What they answer is compared with recordings of the real ones, and with the real ones
+//! themselves, in the tests.
 
 mod create;
 mod front;
@@ -43,8 +45,12 @@ fn livy(double: &Double, asked: &Asked) -> Told {
         ("POST", ["batches"]) => create::create(double, asked),
         (_, ["batches"]) => empty(405).with("allow", "POST, GET, HEAD"),
         (_, ["batches", ..]) if asked.slash => empty(404),
-        ("GET", ["batches", key]) => with_job(double, key, |job| Told::json(200, &batch(double, job))),
-        ("GET", ["batches", key, "state"]) => with_job(double, key, |job| Told::json(200, &json!({"id": job.id, "state": word(job)}))),
+        ("GET", ["batches", key]) => {
+            with_job(double, key, |job| Told::json(200, &batch(double, job)))
+        }
+        ("GET", ["batches", key, "state"]) => with_job(double, key, |job| {
+            Told::json(200, &json!({"id": job.id, "state": word(job)}))
+        }),
         ("GET", ["batches", key, "log"]) => log(double, asked, key),
         ("DELETE", ["batches", key]) => delete(double, asked, key),
         (_, ["batches", _]) => empty(405).with("allow", "DELETE, GET, HEAD"),
@@ -56,14 +62,24 @@ fn livy(double: &Double, asked: &Asked) -> Told {
 /// Returns the API version that `Accept` asks for, if there is none such.
 fn unknown_version(asked: &Asked) -> Option<String> {
     let accept = asked.headers.get(ACCEPT)?.to_str().ok()?;
-    let version = accept.strip_prefix("application/vnd.livy.v")?.strip_suffix("+json")?;
+    let version = accept
+        .strip_prefix("application/vnd.livy.v")?
+        .strip_suffix("+json")?;
     (version != "0.1").then(|| version.to_owned())
 }
 
 /// The method, as Scalatra understands it: a POST may call itself something else.
 fn method(asked: &Asked) -> String {
-    let header = ["x-http-method-override", "x-http-method", "x-method-override"].into_iter().find_map(|name| asked.headers.get(name));
-    let other = header.and_then(|value| value.to_str().ok()).or_else(|| asked.parameter("_method"));
+    let header = [
+        "x-http-method-override",
+        "x-http-method",
+        "x-method-override",
+    ]
+    .into_iter()
+    .find_map(|name| asked.headers.get(name));
+    let other = header
+        .and_then(|value| value.to_str().ok())
+        .or_else(|| asked.parameter("_method"));
     match (asked.method.as_str(), other) {
         ("POST", Some(other)) => other.to_ascii_uppercase(),
         ("HEAD", _) => "GET".to_owned(),
@@ -87,9 +103,14 @@ fn version() -> Told {
     )
 }
 
-/// Returns the state as Livy calls it. What it recovers is `recovering` until it was found, also what has ended.
+/// Returns the state as Livy calls it. What it recovers is `recovering` until it was found, also
+/// what has ended.
 fn word(job: &Job) -> &'static str {
-    if job.is_recovering() { "recovering" } else { job.state().as_str() }
+    if job.is_recovering() {
+        "recovering"
+    } else {
+        job.state().as_str()
+    }
 }
 
 fn batch(double: &Double, job: &Job) -> Value {
@@ -106,7 +127,9 @@ fn not_found(key: &str) -> Told {
 
 fn with_job(double: &Double, key: &str, read: impl FnOnce(&Job) -> Told) -> Told {
     match Key::read(key) {
-        Ok(found) => find(&mut double.jobs(), &found).map_or_else(|| not_found(key), |job| read(job)),
+        Ok(found) => {
+            find(&mut double.jobs(), &found).map_or_else(|| not_found(key), |job| read(job))
+        }
         Err(refusal) => refusal,
     }
 }
@@ -121,7 +144,10 @@ fn find<'a>(jobs: &'a mut Jobs, key: &Key<'_>) -> Option<&'a mut Job> {
 fn integer(asked: &Asked, name: &str) -> Result<Option<i32>, Told> {
     match asked.parameter(name) {
         None => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|_| message(400, &format!("For input string: \"{text}\""))),
+        Some(text) => text
+            .parse()
+            .map(Some)
+            .map_err(|_| message(400, &format!("For input string: \"{text}\""))),
     }
 }
 
@@ -134,9 +160,18 @@ fn list(double: &Double, asked: &Asked) -> Told {
     let shown: Vec<&Job> = jobs.shown().collect();
     // As in Livy: the sum overflows 32 bits, and then the window is empty.
     let overflows = from > 0 && from.checked_add(size).is_none();
-    let window = ListWindow { from, size: if overflows { 0 } else { size } };
-    let sessions: Vec<Value> = shown[window.range(shown.len())].iter().map(|job| batch(double, job)).collect();
-    Told::json(200, &json!({"from": from, "total": shown.len(), "sessions": sessions}))
+    let window = ListWindow {
+        from,
+        size: if overflows { 0 } else { size },
+    };
+    let sessions: Vec<Value> = shown[window.range(shown.len())]
+        .iter()
+        .map(|job| batch(double, job))
+        .collect();
+    Told::json(
+        200,
+        &json!({"from": from, "total": shown.len(), "sessions": sessions}),
+    )
 }
 
 fn log(double: &Double, asked: &Asked, key: &str) -> Told {
@@ -146,10 +181,18 @@ fn log(double: &Double, asked: &Asked, key: &str) -> Told {
     };
     with_job(double, key, |job| {
         let lines = job.livy_log();
-        let overflows = from.is_some_and(|from| from > 0 && from.checked_add(size.unwrap_or(DEFAULT_SIZE)).is_none());
-        let window = LogWindow { from, size: if overflows { Some(0) } else { size } };
+        let overflows = from.is_some_and(|from| {
+            from > 0 && from.checked_add(size.unwrap_or(DEFAULT_SIZE)).is_none()
+        });
+        let window = LogWindow {
+            from,
+            size: if overflows { Some(0) } else { size },
+        };
         let (start, range) = window.resolve(lines.len());
-        Told::json(200, &json!({"id": job.id, "from": start, "total": lines.len(), "log": lines[range]}))
+        Told::json(
+            200,
+            &json!({"id": job.id, "from": start, "total": lines.len(), "log": lines[range]}),
+        )
     })
 }
 
@@ -159,7 +202,9 @@ fn delete(double: &Double, asked: &Asked, key: &str) -> Told {
         Err(refusal) => return refusal,
     };
     let mut jobs = double.jobs();
-    let Some(job) = find(&mut jobs, &found) else { return not_found(key) };
+    let Some(job) = find(&mut jobs, &found) else {
+        return not_found(key);
+    };
     job.delete(asked);
     let id = job.id;
     jobs.forget(|job| job.id == id);

@@ -1,4 +1,5 @@
-//! What stands in front of a Livy: a real Apache Knox, and nginx in the place of HDInsight's cluster gateway.
+//! What stands in front of a Livy: a real Apache Knox, and nginx in the place of HDInsight's
+//! cluster gateway.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,10 @@ pub(crate) struct Front {
 impl Drop for Front {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the front's own log:\n{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+            eprintln!(
+                "the front's own log:\n{}",
+                std::fs::read_to_string(&self.log).unwrap_or_default()
+            );
         }
     }
 }
@@ -36,16 +40,20 @@ fn credentials() -> String {
     format!("credentials: {{basic: {{username: {USER}, password: {PASSWORD}}}}}")
 }
 
-/// nginx with TLS, basic authentication and the prefix `/livy`: HDInsight's cluster gateway, as far as it is documented.
+/// nginx with TLS, basic authentication and the prefix `/livy`: HDInsight's cluster gateway, as far
+/// as it is documented.
 pub(crate) fn hdinsight_front(livy: &Livy) -> Front {
     let folder = tempfile::tempdir().expect("a folder");
     let address = free_address();
     let at = |name: &str| folder.path().join(name).display().to_string();
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let made =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
     std::fs::write(at("tls.crt"), made.cert.pem()).expect("is writable");
     std::fs::write(at("tls.key"), made.signing_key.serialize_pem()).expect("is writable");
     std::fs::write(at("users"), format!("{USER}:{{PLAIN}}{PASSWORD}\n")).expect("is writable");
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {};", at(kind))).join(" ");
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("{kind}_temp_path {};", at(kind)))
+        .join(" ");
     // One process, so that whoever runs the tests also reads their files.
     let conf = format!(
         "daemon off; master_process off; pid {pid}; error_log stderr;\nevents {{}}\nhttp {{ access_log off; {temporary}\n\
@@ -59,12 +67,31 @@ pub(crate) fn hdinsight_front(livy: &Livy) -> Front {
     );
     std::fs::write(at("nginx.conf"), conf).expect("is writable");
     let log = folder.path().join("nginx.log");
-    let nginx = Group::spawn(Command::new("nginx").args(["-p", &at(""), "-c", &at("nginx.conf")]), &log);
-    wait_for_challenge(address, "/livy/batches", &folder.path().join("tls.crt"), &log);
-    let yaml =
-        format!("flavor: hdinsight, url: \"https://localhost:{}\", tls: {{ca_file: {}}}, {}", address.port(), at("tls.crt"), credentials());
+    let nginx = Group::spawn(
+        Command::new("nginx").args(["-p", &at(""), "-c", &at("nginx.conf")]),
+        &log,
+    );
+    wait_for_challenge(
+        address,
+        "/livy/batches",
+        &folder.path().join("tls.crt"),
+        &log,
+    );
+    let yaml = format!(
+        "flavor: hdinsight, url: \"https://localhost:{}\", tls: {{ca_file: {}}}, {}",
+        address.port(),
+        at("tls.crt"),
+        credentials()
+    );
     let ca_file = folder.path().join("tls.crt");
-    Front { _processes: vec![nginx], _folder: folder, log, yaml, address, ca_file }
+    Front {
+        _processes: vec![nginx],
+        _folder: folder,
+        log,
+        yaml,
+        address,
+        ca_file,
+    }
 }
 
 /// A real Apache Knox with an LDAP server for its logins.
@@ -84,51 +111,127 @@ pub(crate) fn knox_front(livy: &Livy) -> Front {
     ] {
         std::fs::create_dir_all(at(name)).expect("is writable");
     }
-    copy_folder(&packages.knox.join("services/livy"), &at("data/services/livy"));
+    copy_folder(
+        &packages.knox.join("services/livy"),
+        &at("data/services/livy"),
+    );
     let write = |name: &str, text: String| std::fs::write(at(name), text).expect("is writable");
     write("conf/gateway-site.xml", gateway_site(address.port()));
-    write("conf/topologies/default.xml", topology(ldap_address.port(), livy.address));
+    write(
+        "conf/topologies/default.xml",
+        topology(ldap_address.port(), livy.address),
+    );
     write("conf/users.ldif", users_ldif());
     write("conf/gateway-log4j2.xml", LOG4J.to_owned());
-    let class_path = format!("{}:{}/jars/*", at("conf").display(), packages.knox.display());
+    let class_path = format!(
+        "{}:{}/jars/*",
+        at("conf").display(),
+        packages.knox.display()
+    );
     let java = |main: &[&str]| {
         let mut command = Command::new("java");
         command.args(OPENS);
         command.arg(format!("-DGATEWAY_HOME={}", folder.path().display()));
         command.arg(format!("-Dldap.port={}", ldap_address.port()));
-        command.arg(format!("-Dlog4j.configurationFile={}", at("conf/gateway-log4j2.xml").display()));
-        command.args(["-cp", &class_path]).args(main).current_dir(folder.path());
+        command.arg(format!(
+            "-Dlog4j.configurationFile={}",
+            at("conf/gateway-log4j2.xml").display()
+        ));
+        command
+            .args(["-cp", &class_path])
+            .args(main)
+            .current_dir(folder.path());
         command
     };
     let run = |command: &mut Command| {
         let out = command.output().expect("is on the PATH");
-        assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(
+            out.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr)
+        );
     };
     const MASTER: &str = "knox-master-secret";
-    run(&mut java(&["org.apache.knox.gateway.util.KnoxCLI", "create-master", "--master", MASTER]));
+    run(&mut java(&[
+        "org.apache.knox.gateway.util.KnoxCLI",
+        "create-master",
+        "--master",
+        MASTER,
+    ]));
     // On Java 17 Knox's own certificate maker fails.
-    let keystore = at("data/security/keystores/gateway.jks").display().to_string();
-    let store = ["-keystore", &keystore, "-storepass", MASTER, "-alias", "gateway-identity"];
+    let keystore = at("data/security/keystores/gateway.jks")
+        .display()
+        .to_string();
+    let store = [
+        "-keystore",
+        &keystore,
+        "-storepass",
+        MASTER,
+        "-alias",
+        "gateway-identity",
+    ];
     run(Command::new("keytool")
         .arg("-genkeypair")
         .args(store)
-        .args(["-keyalg", "RSA", "-keysize", "2048", "-storetype", "JKS", "-keypass", MASTER])
-        .args(["-dname", "CN=localhost", "-ext", "SAN=dns:localhost,ip:127.0.0.1"]));
+        .args([
+            "-keyalg",
+            "RSA",
+            "-keysize",
+            "2048",
+            "-storetype",
+            "JKS",
+            "-keypass",
+            MASTER,
+        ])
+        .args([
+            "-dname",
+            "CN=localhost",
+            "-ext",
+            "SAN=dns:localhost,ip:127.0.0.1",
+        ]));
     let ca = at("ca.pem").display().to_string();
-    run(Command::new("keytool").args(["-exportcert", "-rfc", "-file", &ca]).args(store));
+    run(Command::new("keytool")
+        .args(["-exportcert", "-rfc", "-file", &ca])
+        .args(store));
     let (ldap_log, log) = (at("logs/ldap.out"), at("logs/gateway.out"));
     let conf = at("conf").display().to_string();
-    let ldap = Group::spawn(&java(&["org.apache.knox.gateway.security.ldap.SimpleLdapDirectoryServer", &conf]), &ldap_log);
+    let ldap = Group::spawn(
+        &java(&[
+            "org.apache.knox.gateway.security.ldap.SimpleLdapDirectoryServer",
+            &conf,
+        ]),
+        &ldap_log,
+    );
     wait_for_port(ldap_address, &ldap_log);
     let gateway = Group::spawn(&java(&["org.apache.knox.gateway.GatewayServer"]), &log);
-    wait_for_challenge(address, "/gateway/default/livy/batches", Path::new(&ca), &log);
-    let yaml = format!("flavor: knox, url: \"https://localhost:{}\", tls: {{ca_file: {ca}}}, {}", address.port(), credentials());
-    Front { _processes: vec![gateway, ldap], _folder: folder, log, yaml, address, ca_file: ca.into() }
+    wait_for_challenge(
+        address,
+        "/gateway/default/livy/batches",
+        Path::new(&ca),
+        &log,
+    );
+    let yaml = format!(
+        "flavor: knox, url: \"https://localhost:{}\", tls: {{ca_file: {ca}}}, {}",
+        address.port(),
+        credentials()
+    );
+    Front {
+        _processes: vec![gateway, ldap],
+        _folder: folder,
+        log,
+        yaml,
+        address,
+        ca_file: ca.into(),
+    }
 }
 
 fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("is writable");
-    for entry in std::fs::read_dir(from).expect("is there").filter_map(Result::ok) {
+    for entry in std::fs::read_dir(from)
+        .expect("is there")
+        .filter_map(Result::ok)
+    {
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
             copy_folder(&entry.path(), &target);
@@ -150,15 +253,35 @@ fn gateway_site(port: u16) -> String {
 }
 
 fn topology(ldap_port: u16, livy: SocketAddr) -> String {
-    let param = |(name, value): (&str, String)| format!("<param><name>{name}</name><value>{value}</value></param>");
+    let param = |(name, value): (&str, String)| {
+        format!("<param><name>{name}</name><value>{value}</value></param>")
+    };
     let params = [
         ("sessionTimeout", "30".to_owned()),
-        ("main.ldapRealm", "org.apache.knox.gateway.shirorealm.KnoxLdapRealm".to_owned()),
-        ("main.ldapContextFactory", "org.apache.knox.gateway.shirorealm.KnoxLdapContextFactory".to_owned()),
-        ("main.ldapRealm.contextFactory", "$ldapContextFactory".to_owned()),
-        ("main.ldapRealm.userDnTemplate", "uid={0},ou=people,dc=hadoop,dc=apache,dc=org".to_owned()),
-        ("main.ldapRealm.contextFactory.url", format!("ldap://127.0.0.1:{ldap_port}")),
-        ("main.ldapRealm.contextFactory.authenticationMechanism", "simple".to_owned()),
+        (
+            "main.ldapRealm",
+            "org.apache.knox.gateway.shirorealm.KnoxLdapRealm".to_owned(),
+        ),
+        (
+            "main.ldapContextFactory",
+            "org.apache.knox.gateway.shirorealm.KnoxLdapContextFactory".to_owned(),
+        ),
+        (
+            "main.ldapRealm.contextFactory",
+            "$ldapContextFactory".to_owned(),
+        ),
+        (
+            "main.ldapRealm.userDnTemplate",
+            "uid={0},ou=people,dc=hadoop,dc=apache,dc=org".to_owned(),
+        ),
+        (
+            "main.ldapRealm.contextFactory.url",
+            format!("ldap://127.0.0.1:{ldap_port}"),
+        ),
+        (
+            "main.ldapRealm.contextFactory.authenticationMechanism",
+            "simple".to_owned(),
+        ),
         ("urls./**", "authcBasic".to_owned()),
     ];
     format!(

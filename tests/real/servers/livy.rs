@@ -25,8 +25,8 @@ if len(sys.argv) > 2:
 spark.stop()
 "#;
 
-/// The same without Spark, for tests that are not about the job: it starts in a third of the time. Without arguments it runs for a second;
-/// it fails if its second one is `fail`.
+/// The same without Spark, for tests that are not about the job: it starts in a third of the time.
+/// Without arguments it runs for a second; it fails if its second one is `fail`.
 const LIGHT_PY: &str = r#"
 import sys, time
 seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
@@ -55,7 +55,8 @@ public class Pi {
 /// How a Livy is set up.
 #[derive(Default)]
 pub(crate) struct LivySetup<'a> {
-    /// Jobs run there, in cluster mode, and the Livy recovers after a restart; without it they run in processes of its own.
+    /// Jobs run there, in cluster mode, and the Livy recovers after a restart; without it they run
+    /// in processes of its own.
     pub(crate) yarn: Option<&'a Yarn>,
     /// How long ended batches are kept; looked at once a minute. Livy's own default is ten minutes.
     pub(crate) keeps_ended: Option<Duration>,
@@ -104,7 +105,10 @@ impl Livy {
             ),
         };
         if let Some(keeps) = setup.keeps_ended {
-            conf += &format!("livy.server.session.state-retain.sec = {}s\n", keeps.as_secs());
+            conf += &format!(
+                "livy.server.session.state-retain.sec = {}s\n",
+                keeps.as_secs()
+            );
         }
         write("conf/livy.conf", &conf);
         let jars = packages().spark_home.join("jars");
@@ -117,7 +121,12 @@ impl Livy {
         write("spark-conf/spark-defaults.conf", &spark);
         let hadoop_conf = setup.yarn.map(|yarn| yarn.conf());
         let process = Livy::spawn(folder.path(), hadoop_conf.as_deref());
-        let livy = Livy { process, folder, hadoop_conf, address };
+        let livy = Livy {
+            process,
+            folder,
+            hadoop_conf,
+            address,
+        };
         livy.wait_until_ready();
         livy
     }
@@ -143,7 +152,8 @@ impl Livy {
         Group::spawn(&command, &folder.join("logs/livy.out"))
     }
 
-    /// Ends it with all processes that it started, as a crash of its machine does, and starts it again.
+    /// Ends it with all processes that it started, as a crash of its machine does, and starts it
+    /// again.
     pub(crate) fn restart(&mut self) {
         self.process.kill();
         self.process = Livy::spawn(self.folder.path(), self.hadoop_conf.as_deref());
@@ -158,7 +168,10 @@ impl Livy {
             {
                 return;
             }
-            let log = || std::fs::read_to_string(self.folder.path().join("logs/livy.out")).unwrap_or_default();
+            let log = || {
+                std::fs::read_to_string(self.folder.path().join("logs/livy.out"))
+                    .unwrap_or_default()
+            };
             assert!(Instant::now() < until, "Livy did not come up:\n{}", log());
             std::thread::yield_now();
         }
@@ -181,7 +194,11 @@ impl Livy {
         std::fs::write(at("Pi.java"), PI_JAVA).expect("is writable");
         let class_path = format!("{}/jars/*", packages.spark_home.display());
         let run = |program: &str, arguments: &[&str]| {
-            let status = Command::new(program).args(arguments).current_dir(self.folder.path().join("jobs")).status().expect("a JDK");
+            let status = Command::new(program)
+                .args(arguments)
+                .current_dir(self.folder.path().join("jobs"))
+                .status()
+                .expect("a JDK");
             assert!(status.success(), "{program} failed");
         };
         run("javac", &["-cp", &class_path, "Pi.java"]);
