@@ -92,8 +92,8 @@ FIXES = {
         [
             Edit(
                 "src/registry/sqlite.rs",
-                "let lets_go = known.phase == Phase::Refused || known.phase == Phase::Detached { upstream_id: None };",
-                "let lets_go = known.phase == Phase::Refused;",
+                " || known.phase == Phase::Detached { upstream_id: None };",
+                ";",
             )
         ],
     ),
