@@ -16,8 +16,8 @@ use super::{Call, Nothing};
 use crate::api::error::{ApiError, Code};
 use crate::api::path::BatchKey;
 use crate::api::respond::Reply;
+use crate::fleet::{AskError, SendError, Upstream};
 use crate::registry::{Entry, Phase, RegistryError};
-use crate::upstream::{AskError, SendError, Upstream};
 
 /// How long a kill waits for a submission that is still on its way.
 const WAIT_FOR_SUBMISSION: Duration = Duration::from_secs(20);
@@ -141,9 +141,12 @@ impl Call {
             return Ok(());
         };
         let answer = upstream
-            .ask(Operation::DeleteBatch, &request, &self.errand, |response| {
-                dialect.decode_delete(response)
-            })
+            .ask(
+                Operation::DeleteBatch,
+                &request,
+                &self.exchange,
+                |response| dialect.decode_delete(response),
+            )
             .await;
         match answer {
             Ok(Deleted::Gone) => Ok(()),

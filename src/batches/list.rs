@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout};
 use super::{Call, read_failed};
 use crate::api::error::{ApiError, Code};
 use crate::api::respond::{ListBody, Reply};
+use crate::fleet::Upstream;
 use crate::submit;
-use crate::upstream::Upstream;
 
 impl Call {
     /// Serves `GET /batches`.
@@ -89,7 +89,7 @@ impl Call {
 
     async fn read_list(&self, upstream: &Arc<Upstream>) -> bool {
         let asked = self.registry().clock().now();
-        let seen = match submit::read_list(upstream, &self.errand).await {
+        let seen = match submit::read_list(upstream, &self.exchange).await {
             Ok(seen) => seen,
             Err(error) => {
                 tracing::debug!(cluster = %upstream.config.name, %error, "the list is answered from what is known");

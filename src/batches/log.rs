@@ -12,8 +12,8 @@ use super::{Call, Nothing};
 use crate::api::error::ApiError;
 use crate::api::path::BatchKey;
 use crate::api::respond::{LogBody, Reply};
+use crate::fleet::{AskError, Upstream};
 use crate::registry::Entry;
-use crate::upstream::{AskError, Upstream};
 
 /// Pages read of one log where positions are absolute: two million lines.
 const MOST_PAGES: i32 = 200;
@@ -56,7 +56,7 @@ impl Call {
         let read = match plan {
             LogPlan::Nowhere(line) => return Ok(LogAnswer::Nowhere(line)),
             LogPlan::Window(request) => upstream
-                .ask(Operation::GetLog, &request, &self.errand, |response| {
+                .ask(Operation::GetLog, &request, &self.exchange, |response| {
                     dialect.decode_log(response)
                 })
                 .await
@@ -123,7 +123,7 @@ impl Call {
                 break;
             };
             let part = upstream
-                .ask(Operation::GetLog, &request, &self.errand, |response| {
+                .ask(Operation::GetLog, &request, &self.exchange, |response| {
                     dialect.decode_log(response)
                 })
                 .await?;

@@ -20,10 +20,12 @@ use crate::api::error::{ApiError, Code};
 use crate::api::path::BatchKey;
 use crate::api::respond::{Reply, StateBody};
 use crate::auth::Principal;
+use crate::fleet::{AskError, Upstream};
+use crate::gateway::reads::{Origin, Want};
+use crate::gateway::{Gateway, Snapshot};
+use crate::observe::exchange::Exchange;
 use crate::observe::metrics::NO_ROUTE;
 use crate::registry::{Entry, GatewayId, Phase, Registry, Same};
-use crate::runtime::{Gateway, Snapshot};
-use crate::upstream::{AskError, Errand, Upstream};
 
 /// What one request works with.
 #[derive(Debug, Clone)]
@@ -35,54 +37,9 @@ pub struct Call {
     /// Who asks.
     pub principal: Arc<Principal>,
     /// For the cluster's log.
-    pub errand: Arc<Errand>,
+    pub exchange: Arc<Exchange>,
     /// The cluster of `/clusters/{name}/...`.
     pub pinned: Option<String>,
-}
-
-/// Where an answer comes from; the `outcome` of `state_reads_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The cluster, now.
-    Upstream,
-    /// The cluster, asked by another request at the same moment.
-    Coalesced,
-    /// Memory; the cluster said so this long ago.
-    Cached(Duration),
-    /// Memory; nothing new can come.
-    Terminal,
-    /// Memory; the cluster could not be asked.
-    Stale(Option<Duration>),
-}
-
-impl Origin {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Origin::Upstream => "upstream",
-            Origin::Coalesced => "coalesced",
-            Origin::Cached(_) => "cached",
-            Origin::Terminal => "terminal",
-            Origin::Stale(_) => "stale",
-        }
-    }
-
-    fn mark(self, reply: Reply) -> Reply {
-        match self {
-            Origin::Upstream | Origin::Terminal => reply,
-            Origin::Coalesced => reply.age(Some(Duration::ZERO)),
-            Origin::Cached(age) => reply.age(Some(age)),
-            Origin::Stale(age) => reply.stale().age(age),
-        }
-    }
-}
-
-/// What a poll wants to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Want {
-    /// The state.
-    State,
-    /// The whole batch.
-    Item,
 }
 
 /// Why a poll brought nothing new.
@@ -134,7 +91,10 @@ impl Call {
                     .as_ref()
                     .is_none_or(|cluster| *cluster == entry.cluster)
             })
-            .inspect(|entry| self.errand.goes_to(self.route_label(entry), &entry.cluster))
+            .inspect(|entry| {
+                self.exchange
+                    .goes_to(self.route_label(entry), &entry.cluster)
+            })
             .ok_or_else(|| ApiError::no_such_batch(&key.to_string()))
     }
 
@@ -156,7 +116,7 @@ impl Call {
     pub async fn item(&self, key: &BatchKey) -> Result<Reply, ApiError> {
         let entry = self.find(key).await?;
         let origin = self.refresh(&entry, Want::Item).await?;
-        let reply = origin.mark(Reply::ok(&entry.batch()));
+        let reply = mark(origin, Reply::ok(&entry.batch()));
         Ok(self.signed(reply, &entry))
     }
 
@@ -168,10 +128,13 @@ impl Call {
         let entry = self.find(key).await?;
         let origin = self.refresh(&entry, Want::State).await?;
         let state = entry.peek(|known| known.state);
-        let reply = origin.mark(Reply::ok(&StateBody {
-            id: entry.id.0,
-            state,
-        }));
+        let reply = mark(
+            origin,
+            Reply::ok(&StateBody {
+                id: entry.id.0,
+                state,
+            }),
+        );
         Ok(self.signed(reply, &entry))
     }
 
@@ -305,7 +268,7 @@ impl Call {
             && entry.with_ref(|batch| dialect.get(batch)).as_ref() != Some(&request)
         {
             let answer = upstream
-                .ask(Operation::GetState, &request, &self.errand, |response| {
+                .ask(Operation::GetState, &request, &self.exchange, |response| {
                     dialect.decode_state(response)
                 })
                 .await;
@@ -372,7 +335,7 @@ impl Call {
             return Err(Nothing::Gone);
         };
         let seen = upstream
-            .ask(operation, &request, &self.errand, |response| {
+            .ask(operation, &request, &self.exchange, |response| {
                 dialect.decode_get(response)
             })
             .await?;
@@ -458,6 +421,16 @@ impl Call {
             silent_for.as_secs()
         );
         Err(ApiError::new(Code::ClusterUnavailable, message))
+    }
+}
+
+/// Says in an answer how old it is.
+fn mark(origin: Origin, reply: Reply) -> Reply {
+    match origin {
+        Origin::Upstream | Origin::Terminal => reply,
+        Origin::Coalesced => reply.age(Some(Duration::ZERO)),
+        Origin::Cached(age) => reply.age(Some(age)),
+        Origin::Stale(age) => reply.stale().age(age),
     }
 }
 

@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
-use super::{Call, Want};
+use super::Call;
 use crate::auth::Principal;
-use crate::runtime::Gateway;
-use crate::upstream::{Errand, Upstream};
+use crate::fleet::Upstream;
+use crate::gateway::Gateway;
+use crate::gateway::reads::Want;
+use crate::observe::exchange::Exchange;
 
 fn call(gateway: &Arc<Gateway>) -> Call {
     Call {
@@ -17,7 +19,7 @@ fn call(gateway: &Arc<Gateway>) -> Call {
             groups: Vec::new(),
             authenticator: String::new(),
         }),
-        errand: Arc::new(Errand::default()),
+        exchange: Arc::new(Exchange::default()),
         pinned: None,
     }
 }
