@@ -25,7 +25,7 @@ use crate::api::path::{Place, Resource};
 use crate::api::request::{self, Query};
 use crate::api::respond::{self, Body, REQUEST_ID, Reply};
 use crate::auth::Refusal;
-use crate::batches::Call;
+use crate::batches::{Call, Reader};
 use crate::gateway::{Gateway, Snapshot};
 use crate::observe::access_log::{self, Line};
 use crate::observe::exchange::Exchange;
@@ -231,11 +231,14 @@ impl Walk<'_> {
         self.exchange.asked_by(&principal.user);
         let place = place?;
         let operation = self.operation(&place)?;
-        let call = Call {
+        let reader = Reader {
             gateway: self.gateway.clone(),
             snapshot: self.snapshot.clone(),
-            principal,
             exchange: self.exchange.clone(),
+        };
+        let call = Call {
+            reader,
+            principal,
             pinned: place.cluster.clone(),
         };
         Ok(self.operate(operation, place, call, body).await?)

@@ -12,7 +12,7 @@ use livy_dialect::{Deleted, Operation, StateReading};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Call, Nothing};
+use super::{Call, Nothing, Reader};
 use crate::api::error::{ApiError, Code};
 use crate::api::path::BatchKey;
 use crate::api::respond::Reply;
@@ -44,9 +44,10 @@ impl Call {
             return Err(ApiError::no_such_batch(&key.to_string()));
         }
         let upstream_id = entry.upstream_id();
+        let is_admin = self.snapshot.access.is_admin(&self.principal);
         let work = || {
-            let (call, entry) = (self.clone(), entry.clone());
-            async move { call.kill_to_the_end(&entry).await }
+            let (reader, entry) = (self.reader.clone(), entry.clone());
+            async move { reader.kill_to_the_end(&entry, is_admin).await }
         };
         let limit = self.deadline(&entry);
         let killed = tokio::select! {
@@ -69,7 +70,9 @@ impl Call {
             upstream_id.as_deref(),
         ))
     }
+}
 
+impl Reader {
     fn deadline(&self, entry: &Entry) -> Duration {
         let timeouts = self
             .snapshot
@@ -84,9 +87,13 @@ impl Call {
 
     /// Carries a kill out. Also for one that an earlier request, or an earlier process, was asked
     /// for.
-    pub(super) async fn kill_to_the_end(&self, entry: &Arc<Entry>) -> Result<(), ApiError> {
+    pub(super) async fn kill_to_the_end(
+        &self,
+        entry: &Arc<Entry>,
+        may_kill_presumed: bool,
+    ) -> Result<(), ApiError> {
         self.registry()
-            .ask_kill(entry, self.snapshot.access.is_admin(&self.principal))
+            .ask_kill(entry, may_kill_presumed)
             .await
             .map_err(|error| not_stored(&error))?;
         // What is on its way can't be killed before it is known where it is; the result is looked

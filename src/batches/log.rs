@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use livy_dialect::{LogPart, LogPlan, LogWindow, Operation};
 
-use super::{Call, Nothing};
+use super::{Call, Nothing, Reader};
 use crate::api::error::ApiError;
 use crate::api::path::BatchKey;
 use crate::api::respond::{LogBody, Reply};
@@ -38,7 +38,9 @@ impl Call {
         };
         Ok(self.signed(reply, &entry))
     }
+}
 
+impl Reader {
     async fn read_log(&self, entry: &Arc<Entry>, window: LogWindow) -> Result<LogAnswer, String> {
         let Some(upstream) = self.snapshot.upstream_of(entry) else {
             return Err("its cluster is not configured or disabled".into());

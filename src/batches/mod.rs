@@ -27,19 +27,34 @@ use crate::observe::exchange::Exchange;
 use crate::observe::metrics::NO_ROUTE;
 use crate::registry::{Entry, GatewayId, Phase, Registry, Same};
 
-/// What one request works with.
+/// Who reads clusters: a request, or the gateway by itself.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub struct Reader {
     /// The gateway.
     pub gateway: Arc<Gateway>,
-    /// The configuration that the request began with.
+    /// The configuration that it began with.
     pub snapshot: Arc<Snapshot>,
-    /// Who asks.
-    pub principal: Arc<Principal>,
     /// For the cluster's log.
     pub exchange: Arc<Exchange>,
+}
+
+/// One request: a reader, and who the caller is.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// What it reads with.
+    pub reader: Reader,
+    /// Who asks.
+    pub principal: Arc<Principal>,
     /// The cluster of `/clusters/{name}/...`.
     pub pinned: Option<String>,
+}
+
+impl std::ops::Deref for Call {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.reader
+    }
 }
 
 /// Why a poll brought nothing new.
@@ -65,10 +80,6 @@ impl From<AskError> for Nothing {
 }
 
 impl Call {
-    fn registry(&self) -> &Registry {
-        &self.gateway.registry
-    }
-
     /// Finds a batch that the caller may see.
     ///
     /// # Errors
@@ -91,6 +102,7 @@ impl Call {
                     .as_ref()
                     .is_none_or(|cluster| *cluster == entry.cluster)
             })
+            .inspect(|entry| self.exchange.is_about(entry.id.0))
             .inspect(|entry| {
                 self.exchange
                     .goes_to(self.route_label(entry), &entry.cluster)
@@ -143,6 +155,12 @@ impl Call {
             reply.from_cluster(&entry.cluster, &entry.route, known.phase.upstream_id())
         })
     }
+}
+
+impl Reader {
+    fn registry(&self) -> &Registry {
+        &self.gateway.registry
+    }
 
     /// Brings what is known up to date, if the cluster could know more. Takes no longer than the
     /// cluster's own deadline for an answer, whoever began to ask.
@@ -190,8 +208,8 @@ impl Call {
             return self.ask(entry, want).await;
         }
         let work = || {
-            let (call, entry) = (self.clone(), entry.clone());
-            async move { call.ask(&entry, want).await }
+            let (reader, entry) = (self.clone(), entry.clone());
+            async move { reader.ask(&entry, want).await }
         };
         match self.gateway.reads.join((entry.id, want), work).await {
             (Some(Ok(Origin::Upstream)), true) => Ok(Origin::Coalesced),
