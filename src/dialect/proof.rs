@@ -7,6 +7,7 @@
 //! | a refusal in a body that this flavor's own software writes for a submission that it does not take | *not created* |
 //! | any other answer, whatever its status | nothing; whoever stands in front has let go of the request |
 //! | 408, 500, 502, 504 of whoever stands in front; a break; a timeout; a crash of ours | nothing; something in between may still hold it |
+//! | "the name is taken", of a name that was made up for it | *created*, under an id that is not told |
 //! | a look-up that the cluster itself answered, and that shows this batch | *created* |
 //! | look-ups that the cluster itself answered, and that show nothing for long enough | *absent* |
 //!
@@ -26,6 +27,8 @@ pub enum Proof {
     Created(Box<Observed>),
     /// The cluster's own software did not take it. At most a ghost is left.
     NotCreated(UpstreamFault),
+    /// It exists, and its id was not told.
+    Exists(UpstreamFault),
     /// Nothing.
     Unclear(UpstreamFault, Holder),
 }
@@ -55,7 +58,7 @@ pub fn of_create(dialect: &dyn Dialect, lookup: &Lookup, response: &UpstreamResp
         // A made-up name is given once: who has it is this submission, which something in between
         // sent twice.
         Err(fault) if fault.kind == FaultKind::DuplicateName && lookup.is_made_up() => {
-            Proof::Unclear(fault, Holder::Nobody)
+            Proof::Exists(fault)
         }
         Err(fault) if fault.kind.is_own_refusal() => Proof::NotCreated(fault),
         Err(fault) => {
@@ -145,6 +148,7 @@ mod tests {
         match of_create(flavor.dialect(), &lookup, &response) {
             Proof::Created(_) => "created",
             Proof::NotCreated(_) => "not created",
+            Proof::Exists(_) => "exists",
             Proof::Unclear(_, Holder::Nobody) => "unclear, let go",
             Proof::Unclear(_, Holder::Perhaps) => "unclear, held",
         }
@@ -225,7 +229,7 @@ mod tests {
                     json,
                     r#"{"msg":"Duplicate session name: Some(x) for session 1"}"#
                 ),
-                "unclear, let go"
+                "exists"
             );
         }
         let kyuubi = |status, body: &str| proof(Flavor::Kyuubi, None, status, json, body);

@@ -151,8 +151,15 @@ pub struct Known {
     pub may_arrive: bool,
     /// Whether whoever stood in front has answered the submission, and so holds it no longer.
     pub let_go: bool,
-    /// For how long look-ups have been showing nothing, over all processes.
+    /// For how long look-ups that were answered have been showing nothing, one after the other, over
+    /// all processes.
     pub quiet_ms: i64,
+    /// How long ago its last byte left, over all processes.
+    pub waited_ms: i64,
+    /// Whether its cluster said that it has it, and not under which id.
+    pub arrived: bool,
+    /// Whether it is proven that nothing runs: it did not arrive, or was refused. Its key is free.
+    pub absent: bool,
     /// When a look-up was last answered, wall time; 0 if never.
     pub looked_ms: i64,
     /// Whether its cluster, in the time of this process, once said that there is no such batch.
@@ -188,6 +195,9 @@ impl Known {
             may_arrive: false,
             let_go: false,
             quiet_ms: 0,
+            waited_ms: 0,
+            arrived: false,
+            absent: false,
             looked_ms: 0,
             doubted: false,
             heard: None,

@@ -318,7 +318,7 @@ async fn a_refused_submission_frees_its_key() {
     // free.
     registry.tell_if_open(&second).await.expect("is stored");
     registry
-        .give_up(&second, "absent", true)
+        .is_absent(&second, "absent")
         .await
         .expect("is stored");
     let third = new(&registry, keyed()).await;
@@ -337,6 +337,24 @@ async fn a_refused_submission_frees_its_key() {
     assert_eq!(third.phase(), Phase::Refused);
     assert!(
         matches!(registry.by_key("ann", "k", "h").await, Ok(Some(Intention::Same(entry))) if entry.id == fourth.id)
+    );
+}
+
+#[tokio::test]
+async fn an_outcome_that_nobody_can_know_keeps_the_key() {
+    let registry = registry().await;
+    let keyed = || Intent {
+        key: Some(("k".into(), Duration::from_secs(60))),
+        ..intent(None)
+    };
+    let first = new(&registry, keyed()).await;
+    registry
+        .give_up(&first, "nobody knows", true)
+        .await
+        .expect("is stored");
+    assert!(
+        matches!(registry.record(keyed()).await, Ok(Intention::Same(entry)) if entry.id == first.id),
+        "it may have run"
     );
 }
 
@@ -360,7 +378,7 @@ async fn a_write_that_saw_less_is_refused_and_learns() {
         registry.store.save(vec![row]).await.expect("is stored")[0],
         Saved::Stored(2)
     ));
-    registry.silent_for(&entry, Duration::from_secs(1));
+    registry.looked(&entry, Duration::from_secs(1), None);
     registry.flush().await;
     assert_eq!(
         (entry.phase(), entry.known().state),

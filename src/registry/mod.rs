@@ -357,7 +357,8 @@ impl Registry {
             .await?;
         } else {
             self.write(entry, |known| {
-                decide::give_up(known, reason, may_arrive, now)
+                decide::give_up(known, reason, may_arrive, now);
+                known.absent = true;
             })
             .await?;
         }
@@ -480,13 +481,38 @@ impl Registry {
         Ok(true)
     }
 
-    /// Notes that a look-up, asked so long after the last byte, showed nothing.
-    pub fn silent_for(&self, entry: &Arc<Entry>, quiet: Duration) {
+    /// Ends a submission that is proven not to be there, or to have been refused, as `error` with
+    /// the reason. Its key is free.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn is_absent(&self, entry: &Arc<Entry>, reason: &str) -> Result<(), RegistryError> {
+        let now = self.clock.now();
+        self.write(entry, |known| {
+            decide::give_up(known, reason, true, now);
+            known.absent = true;
+        })
+        .await
+    }
+
+    /// Notes a look-up, asked so long after the last byte: for how long look-ups that were answered
+    /// have been showing nothing, if this one was answered.
+    pub fn looked(&self, entry: &Arc<Entry>, waited: Duration, silence: Option<Duration>) {
         let now = self.clock.now();
         entry.change(|known| {
-            known.quiet_ms = known.quiet_ms.max(millis(quiet));
-            known.looked_ms = now.wall_ms;
+            known.waited_ms = known.waited_ms.max(millis(waited));
+            known.quiet_ms = silence.map_or(0, millis);
+            if silence.is_some() {
+                known.looked_ms = now.wall_ms;
+            }
         });
+        self.save_soon(entry);
+    }
+
+    /// Notes that its cluster has it, though nobody knows under which id: from now on it is never
+    /// absent.
+    pub fn arrived(&self, entry: &Arc<Entry>) {
+        entry.change(|known| known.arrived = true);
         self.save_soon(entry);
     }
 
@@ -496,7 +522,7 @@ impl Registry {
         let now = self.clock.now();
         entry.change(|known| {
             known.let_go = let_go;
-            known.quiet_ms = 0;
+            (known.quiet_ms, known.waited_ms) = (0, 0);
             known.looked_ms = now.wall_ms;
         });
         self.save_soon(entry);
@@ -511,7 +537,7 @@ impl Registry {
         let now = self.clock.now();
         let begin_anew = |known: &mut Known| {
             known.let_go = false;
-            known.quiet_ms = 0;
+            (known.quiet_ms, known.waited_ms) = (0, 0);
             known.looked_ms = now.wall_ms;
         };
         entry.change(begin_anew);

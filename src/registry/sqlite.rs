@@ -23,9 +23,10 @@ use super::store::{Adoption, NewRow, RangeOf, Recorded, Row, Saved, Store, Store
 use super::{GatewayId, RegistryError};
 use crate::clock::Moment;
 
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("schema/001.sql"),
     include_str!("schema/002.sql"),
+    include_str!("schema/003.sql"),
 ];
 
 /// Statements that a connection keeps prepared: all there are here, so that none is ever parsed
@@ -246,7 +247,8 @@ fn run(
 
 const COLUMNS: &str = "id, cluster, route, lookup_key, sent_name, owner, name, proxy_user, adopted, phase, upstream_id, state, app_id, \
     app_info, log, complete, created_ms, created_up_ms, seen_ms, ended_ms, ended_up_ms, name_hold_ms, idempotency_key, idempotency_hash, \
-    idempotency_until_ms, idempotency_until_up_ms, version, told, quiet_ms, looked_ms, let_go, may_arrive, kill_asked, echoed, presumed, above";
+    idempotency_until_ms, idempotency_until_up_ms, version, told, quiet_ms, looked_ms, let_go, may_arrive, kill_asked, echoed, presumed, above, \
+    waited_ms, arrived, absent";
 
 fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let phase: String = row.get("phase")?;
@@ -278,6 +280,9 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         let_go: row.get("let_go")?,
         quiet_ms: row.get("quiet_ms")?,
         looked_ms: row.get("looked_ms")?,
+        waited_ms: row.get("waited_ms")?,
+        arrived: row.get("arrived")?,
+        absent: row.get("absent")?,
         ..Known::new()
     };
     let identity = Identity {
@@ -396,13 +401,12 @@ const FORWARD: &str =
 fn save(tx: &Connection, row: &Row) -> rusqlite::Result<Saved> {
     let known = &row.known;
     // What never came to be lets go of its key: a client may use it again.
-    let lets_go =
-        known.phase == Phase::Refused || known.phase == Phase::Detached { upstream_id: None };
+    let lets_go = known.phase == Phase::Refused || known.absent;
     let changed = tx
         .prepare_cached(&format!(
             "UPDATE batches SET phase = :phase, upstream_id = :upstream_id, proxy_user = :proxy_user, app_id = :app_id, app_info = :app_info,
              log = :log, complete = :complete, seen_ms = :seen_ms, told = :told, quiet_ms = :quiet_ms, looked_ms = :looked_ms, let_go = :let_go,
-             may_arrive = :may_arrive, kill_asked = :kill_asked, echoed = :echoed, presumed = :presumed,
+             waited_ms = :waited_ms, arrived = :arrived, absent = :absent, may_arrive = :may_arrive, kill_asked = :kill_asked, echoed = :echoed, presumed = :presumed,
              state = CASE WHEN ended_ms IS NULL THEN :state ELSE state END,
              ended_up_ms = CASE WHEN ended_ms IS NULL THEN :ended_up_ms ELSE ended_up_ms END, ended_ms = coalesce(ended_ms, :ended_ms),
              idempotency_key = CASE WHEN :lets_go THEN NULL ELSE idempotency_key END, version = version + 1
@@ -414,6 +418,7 @@ fn save(tx: &Connection, row: &Row) -> rusqlite::Result<Saved> {
             ":app_info": serde_json::to_string(&known.app_info).unwrap_or_else(|_| "{}".into()),
             ":log": serde_json::to_string(&known.log).unwrap_or_else(|_| "[]".into()), ":complete": known.complete,
             ":seen_ms": known.seen_ms, ":told": known.told, ":quiet_ms": known.quiet_ms, ":looked_ms": known.looked_ms,
+            ":waited_ms": known.waited_ms, ":arrived": known.arrived, ":absent": known.absent,
             ":let_go": known.let_go, ":may_arrive": known.may_arrive, ":kill_asked": known.kill_asked, ":echoed": known.echoed,
             ":presumed": known.presumed, ":state": known.state.as_str(), ":ended_ms": known.ended.map(|ended| ended.wall_ms),
             ":ended_up_ms": known.ended.map(|ended| ended.up_ms), ":lets_go": lets_go,

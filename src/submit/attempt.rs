@@ -17,6 +17,7 @@ use crate::fleet::{AskError, SendError};
 use crate::gateway::Gateway;
 use crate::gateway::board::{Listed, Outcome, Ticket};
 use crate::observe::exchange::Exchange;
+use crate::registry::decide::Silence;
 use crate::registry::{Entry, GatewayId, Intent, Intention, Replaced};
 
 pub(super) struct Run {
@@ -267,6 +268,7 @@ impl Run {
     /// Sends once, and reads what the answer proves.
     async fn send(&self, plan: Plan, entry: Arc<Entry>, others: bool) -> Attempt {
         let upstream = &plan.upstream;
+        let began = Instant::now();
         let sent = upstream
             .send(
                 Operation::CreateBatch,
@@ -297,6 +299,11 @@ impl Run {
                         return Attempt::Settled(Ok(self.created(&plan, entry)));
                     }
                     Proof::NotCreated(fault) => return self.not_created(&plan, entry, fault).await,
+                    Proof::Exists(fault) => {
+                        upstream.count_fault(Operation::CreateBatch, &fault);
+                        self.gateway.registry.arrived(&entry);
+                        (fault, Holder::Nobody, false)
+                    }
                     Proof::Unclear(fault, holder) => {
                         upstream.count_fault(Operation::CreateBatch, &fault);
                         (
@@ -335,7 +342,7 @@ impl Run {
         self.gateway.registry.sent(&entry, holder == Holder::Nobody);
         self.ticket.is_unclear();
         tracing::warn!(cluster = %upstream.config.name, batch = %entry.id, %fault, "the outcome of a submission is unclear; asking the cluster");
-        self.resolve(plan, entry, (fault, leftovers), last_byte, others)
+        self.resolve(plan, entry, (fault, leftovers), (began, last_byte), others)
             .await
     }
 
@@ -344,7 +351,7 @@ impl Run {
         plan: Plan,
         entry: Arc<Entry>,
         (fault, leftovers): (UpstreamFault, bool),
-        last_byte: Instant,
+        (began, last_byte): (Instant, Instant),
         others: bool,
     ) -> Attempt {
         let open = Open {
@@ -353,8 +360,8 @@ impl Run {
             entry: entry.clone(),
             exchange: self.exchange.clone(),
             last_byte,
-            quiet_before: std::time::Duration::ZERO,
-            longest_gap: std::time::Duration::ZERO,
+            waited_before: std::time::Duration::ZERO,
+            silence: Silence::since_sending(began),
             leftovers,
             gives_way: others && self.route.ambiguous == Ambiguous::Failover,
         };

@@ -206,8 +206,8 @@ impl Client<'_> {
         }
         match entry.phase() {
             Phase::Refused => None,
-            // Proven absent meanwhile: it let go of its key.
-            Phase::Detached { upstream_id: None } => None,
+            // Proven meanwhile that nothing runs: it let go of its key.
+            Phase::Detached { .. } if entry.peek(|known| known.absent) => None,
             Phase::Deleted { .. } => Some(Err(ApiError::new(
                 Code::NotFound,
                 format!(

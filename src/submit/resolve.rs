@@ -20,7 +20,7 @@ use super::look::{self, Looked};
 use crate::fleet::Upstream;
 use crate::gateway::Gateway;
 use crate::observe::exchange::Exchange;
-use crate::registry::decide::{Absence, Silence, absence};
+use crate::registry::decide::{Absence, Silence, Terms, absence};
 use crate::registry::{Entry, Phase};
 
 /// The first pause between two look-ups; it doubles up to [`LONGEST_PAUSE`].
@@ -51,10 +51,10 @@ pub struct Open {
     pub exchange: Arc<Exchange>,
     /// The last moment at which a byte of it can have left.
     pub last_byte: Instant,
-    /// For how long look-ups had shown nothing when this process took it up.
-    pub quiet_before: Duration,
-    /// The longest time without an answered look-up so far.
-    pub longest_gap: Duration,
+    /// How long ago the last byte had left when this process took it up.
+    pub waited_before: Duration,
+    /// For how long look-ups have been showing nothing.
+    pub silence: Silence,
     /// The batch server itself ended the POST with a 500: what is found may be the refusal's
     /// leftover.
     pub leftovers: bool,
@@ -131,12 +131,19 @@ impl Open {
         end
     }
 
-    fn required(&self) -> Duration {
+    fn terms(&self) -> Terms {
         let config = &self.upstream.config;
-        if self.entry.peek(|known| known.let_go) {
+        let (let_go, arrived) = self.entry.peek(|known| (known.let_go, known.arrived));
+        let held_for = if let_go {
             config.settle
         } else {
             config.timeouts.create_batch.max(config.settle)
+        };
+        Terms {
+            held_for,
+            recovers_in: config.lost_after,
+            remembers: self.upstream.dialect().remembers(),
+            arrived,
         }
     }
 
@@ -154,20 +161,15 @@ impl Open {
             }
             let asked = Instant::now();
             let news = self.look(&mut inspected).await;
-            if !matches!(news, News::Unanswered) {
-                self.longest_gap = self
-                    .longest_gap
-                    .max(asked.saturating_duration_since(answered));
-                answered = asked;
+            let waited = self.waited_before + asked.saturating_duration_since(self.last_byte);
+            if matches!(news, News::Unanswered) {
+                self.silence.begins_anew();
+            } else {
+                answered = Instant::now();
+                self.silence.goes_on(asked, answered);
             }
-            let quiet = self.quiet_before + asked.saturating_duration_since(self.last_byte);
-            let silence = Silence {
-                quiet,
-                required: self.required(),
-                longest_gap: self.longest_gap,
-                remembers: self.upstream.dialect().remembers(),
-            };
-            let verdict = absence(silence);
+            let verdict = absence(&self.silence, waited, self.terms());
+            let silent = (waited, Some(self.silence.lasts()));
             match news {
                 News::Found(seen)
                     if self.leftovers && self.upstream.dialect().is_leftover(&seen) =>
@@ -181,10 +183,10 @@ impl Open {
                 News::Nothing => match verdict {
                     Absence::Proven => return End::Absent,
                     Absence::Unprovable => return self.give_up(NOBODY_KNOWS).await,
-                    Absence::NotYet => self.gateway.registry.silent_for(&self.entry, quiet),
+                    Absence::NotYet(_) => self.note(silent),
                 },
                 News::Hints(hints, alone) => match (hints.as_slice(), verdict) {
-                    (_, Absence::NotYet) => self.gateway.registry.silent_for(&self.entry, quiet),
+                    (_, Absence::NotYet(_)) => self.note(silent),
                     ([only], _) if alone => return self.presume(only).await,
                     (hints, _) if hints.iter().all(has_ended) => {
                         return self.give_up(SEVERAL).await;
@@ -198,19 +200,23 @@ impl Open {
                 {
                     return End::NoAnswer;
                 }
-                News::Unanswered => {}
+                News::Unanswered => self.note((waited, None)),
             }
-            let left = silence.required.saturating_sub(quiet);
-            let wait = if left.is_zero() {
-                pause
-            } else {
-                pause.min(left.max(Duration::from_millis(20)))
+            let wait = match verdict {
+                Absence::NotYet(left) if !left.is_zero() => {
+                    pause.min(left.max(Duration::from_millis(20)))
+                }
+                _ => pause,
             };
             tokio::select! {
                 () = self.gateway.stop.cancelled() => return End::Stopped,
                 () = tokio::time::sleep(wait) => pause = (pause * 2).min(LONGEST_PAUSE),
             }
         }
+    }
+
+    fn note(&self, (waited, silence): (Duration, Option<Duration>)) {
+        self.gateway.registry.looked(&self.entry, waited, silence);
     }
 
     async fn look(&self, inspected: &mut HashSet<String>) -> News {
@@ -329,6 +335,13 @@ impl Open {
         End::Ended
     }
 
+    async fn is_absent(&self, why: &str) -> End {
+        if let Err(error) = self.gateway.registry.is_absent(&self.entry, why).await {
+            tracing::error!(batch = %self.entry.id, %error, "the outcome of a submission could not be stored");
+        }
+        End::Ended
+    }
+
     /// Sends it again after proof that it is not there. `None`: its outcome is unclear again.
     async fn send_again(&mut self, request: &UpstreamRequest) -> Option<End> {
         let dialect = self.upstream.dialect();
@@ -337,11 +350,12 @@ impl Open {
             tracing::error!(batch = %self.entry.id, %error, "an absent submission is not sent again: that could not be stored");
             return None;
         }
+        self.silence = Silence::since_sending(Instant::now());
         let sent = self
             .upstream
             .send(Operation::CreateBatch, request, &self.exchange)
             .await;
-        (self.last_byte, self.quiet_before) = (Instant::now(), Duration::ZERO);
+        (self.last_byte, self.waited_before) = (Instant::now(), Duration::ZERO);
         let Ok(answer) = sent else {
             self.gateway.registry.sent(&self.entry, false);
             return None;
@@ -358,11 +372,19 @@ impl Open {
                     "the cluster refused the submission when it was sent again: {}",
                     fault.message
                 );
-                Some(self.give_up(&reason).await)
+                Some(self.is_absent(&reason).await)
             }
-            // The first one arrived after all: the name is its own.
+            // The name is taken, or there is no room: whatever look-ups showed, it may be there.
             Proof::NotCreated(_) => {
                 self.gateway.registry.sent(&self.entry, true);
+                self.silence.begins_anew();
+                None
+            }
+            // The first one arrived after all: the name is its own.
+            Proof::Exists(_) => {
+                self.gateway.registry.sent(&self.entry, true);
+                self.gateway.registry.arrived(&self.entry);
+                self.silence.begins_anew();
                 None
             }
             Proof::Unclear(_, holder) => {
@@ -423,7 +445,9 @@ pub async fn take_up(gateway: &Arc<Gateway>) {
 }
 
 async fn resume(gateway: Arc<Gateway>, upstream: Arc<Upstream>, entry: Arc<Entry>) {
-    let (quiet_ms, looked_ms) = entry.peek(|known| (known.quiet_ms, known.looked_ms));
+    let (quiet_ms, waited_ms, looked_ms) =
+        entry.peek(|known| (known.quiet_ms, known.waited_ms, known.looked_ms));
+    let span = |ms: i64| u64::try_from(ms).map(Duration::from_millis);
     // By the wall clock, and only as a veto: a look-up that comes too late proves nothing.
     let away_ms = gateway
         .registry
@@ -431,15 +455,16 @@ async fn resume(gateway: Arc<Gateway>, upstream: Arc<Upstream>, entry: Arc<Entry
         .now()
         .wall_ms
         .saturating_sub(looked_ms.max(entry.created.wall_ms));
+    let now = Instant::now();
     let open = Open {
         gateway: gateway.clone(),
         upstream,
         entry: entry.clone(),
         exchange: Arc::default(),
         // When its sender ended is not known; it was not after this moment.
-        last_byte: Instant::now(),
-        quiet_before: Duration::from_millis(u64::try_from(quiet_ms).unwrap_or(0)),
-        longest_gap: Duration::from_millis(u64::try_from(away_ms).unwrap_or(0)),
+        last_byte: now,
+        waited_before: span(waited_ms).unwrap_or_default(),
+        silence: Silence::taken_up(span(quiet_ms).unwrap_or_default(), span(away_ms).ok(), now),
         leftovers: false,
         gives_way: false,
     };
@@ -448,7 +473,7 @@ async fn resume(gateway: Arc<Gateway>, upstream: Arc<Upstream>, entry: Arc<Entry
         End::Leftover => "the cluster refused the submission",
         End::Found | End::NoAnswer | End::Ended | End::Stopped => return,
     };
-    if let Err(error) = gateway.registry.give_up(&entry, reason, true).await {
+    if let Err(error) = gateway.registry.is_absent(&entry, reason).await {
         tracing::error!(batch = %entry.id, %error, "the outcome of a submission could not be stored");
     }
 }

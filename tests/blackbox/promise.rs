@@ -152,7 +152,9 @@ fn what_somebody_in_front_says_is_no_proof() {
 fn a_job_that_comes_late_is_killed() {
     let clusters = Clusters::start();
     for flavor in ["livy", "kyuubi"] {
-        let gateway = gateway(&clusters, flavor);
+        let gateway = Scene::new(&clusters)
+            .with_cluster(flavor, &format!("{QUICK}, lost_after: 1s"))
+            .start();
         let path = format!("/clusters/{flavor}/batches");
         let before = clusters.submissions(flavor);
         clusters.fault(

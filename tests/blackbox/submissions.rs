@@ -489,7 +489,9 @@ fn a_kill_nine_at_any_moment_of_a_submission_loses_no_entry() {
     for flavor in ["livy", "kyuubi"] {
         // Before the cluster has it, while it works on it, and after it has answered into the void.
         for (moment, delay) in [("before", 2000), ("after", 2000)] {
-            let gateway = Scene::new(&clusters).with_cluster(flavor, QUICK).start();
+            // A cluster that may have died with the gateway is given this time.
+            let quick = format!("{QUICK}, lost_after: 1s");
+            let gateway = Scene::new(&clusters).with_cluster(flavor, &quick).start();
             clusters.fault(
                 flavor,
                 json!({"operation": "create_batch", "moment": moment, "delay_ms": delay}),

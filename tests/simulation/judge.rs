@@ -128,11 +128,7 @@ impl Case<'_> {
     fn broken(&self, what: impl std::fmt::Display) {
         let Record { tag, kind, id, .. } = self.record;
         let what = format!("tag {tag} ({kind:?}, batch {id:?}): {what}");
-        if self.scene.blind && self.world.books().was_blind {
-            self.world.known(BLIND, what)
-        } else {
-            self.world.broken(what)
-        }
+        self.world.broken(what)
     }
 
     fn judge(&self, own: Option<&Row>) {

@@ -44,7 +44,8 @@ pub fn claim(new: &NewRow, by_key: Option<&Row>, by_name: Option<&Row>, now: Mom
 }
 
 fn holds_key(row: &Row, now: Moment) -> bool {
-    row.known.phase != Phase::Refused && !row.key_until.is_some_and(|until| until.is_past(now))
+    let let_go = row.known.phase == Phase::Refused || row.known.absent;
+    !let_go && !row.key_until.is_some_and(|until| until.is_past(now))
 }
 
 fn holds_name(row: &Row, now: Moment) -> bool {

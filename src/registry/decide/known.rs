@@ -94,8 +94,7 @@ pub fn observe_state(known: &mut Known, reading: &StateReading, now: Moment) -> 
     }
 }
 
-/// Ends a batch of which nothing more can come. One that no client was told of and that never was
-/// anywhere vanishes; any other one that had not ended is an `error` that says why.
+/// Ends a batch of which nothing more can come; one that had not ended is an `error` that says why.
 pub fn give_up(known: &mut Known, reason: &str, may_arrive: bool, now: Moment) {
     known.may_arrive |= may_arrive;
     if !known.state.is_terminal() {
@@ -137,7 +136,11 @@ pub fn forward(stored: &Known, wanted: &Known) -> Known {
     next.told |= other.told;
     next.kill_asked |= other.kill_asked;
     next.may_arrive |= other.may_arrive;
-    next.quiet_ms = next.quiet_ms.max(other.quiet_ms);
+    next.arrived |= other.arrived;
+    next.absent |= other.absent;
+    // The shorter silence: the longer one was broken since, or not stored yet.
+    next.quiet_ms = next.quiet_ms.min(other.quiet_ms);
+    next.waited_ms = next.waited_ms.max(other.waited_ms);
     next.seen_ms = next.seen_ms.max(other.seen_ms);
     next
 }

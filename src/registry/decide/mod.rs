@@ -15,7 +15,7 @@ mod claim;
 mod known;
 mod same;
 
-pub use absence::{Absence, Silence, absence};
+pub use absence::{Absence, Silence, Terms, absence};
 pub use adopt::{Adopt, adopt};
 pub use claim::{Claim, claim};
 pub use known::{Change, bind, forward, give_up, observe, observe_state, presume};
