@@ -34,7 +34,9 @@ pub(crate) struct Progress {
     pub(crate) unclear: Option<Instant>,
     /// Its end.
     pub(crate) answer: Option<Result<Outcome, ApiError>>,
-    /// Nobody waits any more, and nothing was recorded: nothing may be.
+    /// It is being recorded: nobody may be told any more that nothing was submitted.
+    recording: bool,
+    /// Nobody waits any more, who was told that nothing was submitted: nothing may be recorded.
     closed: bool,
 }
 
@@ -83,18 +85,31 @@ impl Ticket {
         });
     }
 
-    /// Ends a submission of which nothing is recorded yet; false if something is.
+    /// Ends a submission of which nothing is recorded; false if something is, or is about to be.
+    /// From then on its client may be told that nothing was submitted.
     pub(crate) fn close(&self) -> bool {
-        let mut closed = false;
-        self.progress.send_modify(|progress| {
-            closed = progress.entry.is_none();
-            progress.closed |= closed;
-        });
-        closed
+        self.decide(|progress| {
+            let closes = progress.entry.is_none() && !progress.recording;
+            progress.closed |= closes;
+            closes
+        })
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.progress.borrow().closed
+    /// Begins to record the submission; false if it was closed. One of the two comes first.
+    pub(crate) fn begin_recording(&self) -> bool {
+        self.decide(|progress| {
+            progress.recording |= !progress.closed;
+            !progress.closed
+        })
+    }
+
+    fn decide(&self, decide: impl FnOnce(&mut Progress) -> bool) -> bool {
+        let mut decision = false;
+        self.progress.send_if_modified(|progress| {
+            decision = decide(progress);
+            false
+        });
+        decision
     }
 }
 
@@ -184,5 +199,18 @@ impl Drop for Listed {
             What::Ticket => drop(lock(&self.board.tickets).remove(&self.id)),
             What::Open => drop(lock(&self.board.open).remove(&self.id)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_is_closed_or_recorded() {
+        let ticket = Ticket::new();
+        assert!(ticket.close() && !ticket.begin_recording(), "it was told");
+        let ticket = Ticket::new();
+        assert!(ticket.begin_recording() && !ticket.close());
     }
 }

@@ -377,6 +377,24 @@ impl Registry {
         })
     }
 
+    /// Opens a submission again that had given way to another attempt, `by`, which came to nothing:
+    /// key and name go back to it in one step.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn reopen(
+        &self,
+        entry: &Arc<Entry>,
+        by: Option<&Arc<Entry>>,
+    ) -> Result<(), RegistryError> {
+        entry.change(|known| known.phase = Phase::Sending);
+        self.noted(
+            self.store
+                .reopen(entry.id, by.map_or(entry.id, |by| by.id))
+                .await,
+        )
+    }
+
     /// Ends a batch that nobody can tell anything about any more, as `error` with the reason.
     /// `may_arrive`: without the cluster's own word.
     ///

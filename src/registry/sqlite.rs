@@ -391,6 +391,27 @@ fn record(tx: &Transaction<'_>, new: &NewRow, now: Moment) -> rusqlite::Result<R
         .ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
+fn reopen(tx: &Transaction<'_>, id: GatewayId, by: GatewayId) -> rusqlite::Result<()> {
+    let columns = "idempotency_key, idempotency_until_ms, idempotency_until_up_ms";
+    let (key, until, until_up): (Option<String>, Option<i64>, i64) = tx.query_row(
+        &format!("SELECT {columns} FROM batches WHERE id = ?1"),
+        [by.0],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )?;
+    tx.execute(
+        "UPDATE batches SET phase = 'refused', idempotency_key = NULL, version = version + 1
+         WHERE id = ?1 AND id <> ?2 AND phase IN ('sending', 'refused')",
+        params![by.0, id.0],
+    )?;
+    tx.execute(
+        "UPDATE batches SET phase = 'sending', idempotency_key = ?2, idempotency_until_ms = ?3, idempotency_until_up_ms = ?4,
+             version = version + 1
+         WHERE id = ?1 AND phase IN ('sending', 'refused')",
+        params![id.0, key, until, until_up],
+    )?;
+    Ok(())
+}
+
 /// Phases go forward only; what was given up without the cluster's word, and came late, may be
 /// bound after all.
 const FORWARD: &str =
@@ -591,6 +612,10 @@ fn list(
 impl Store for SqliteStore {
     fn record(&self, row: NewRow, now: Moment) -> StoreFuture<'_, Recorded> {
         self.write_ids(move |tx| record(tx, &row, now))
+    }
+
+    fn reopen(&self, id: GatewayId, by: GatewayId) -> StoreFuture<'_, ()> {
+        self.write(move |tx| reopen(tx, id, by))
     }
 
     fn by_key(&self, owner: String, key: String) -> StoreFuture<'_, Option<Row>> {

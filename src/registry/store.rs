@@ -116,6 +116,9 @@ pub trait Store: Send + Sync + Debug {
     /// Stores a submission before it is sent, if name and key allow it; lets go of the earlier
     /// attempt that it replaces.
     fn record(&self, row: NewRow, now: Moment) -> StoreFuture<'_, Recorded>;
+    /// Lets an attempt that had given way to another one, `by`, be open again; that one lets go of
+    /// the key, and the first has it back.
+    fn reopen(&self, id: GatewayId, by: GatewayId) -> StoreFuture<'_, ()>;
     /// Finds the row that holds a caller's key.
     fn by_key(&self, owner: String, key: String) -> StoreFuture<'_, Option<Row>>;
     /// Stores that a submission has this upstream id; returns the entries that had it before,

@@ -7,7 +7,7 @@ use livy_dialect::proof::{self, Holder, Proof};
 use livy_dialect::{BatchSpec, FaultKind, LookupPlan, Operation, UpstreamFault};
 use tokio::time::Instant;
 
-use super::look::{self, Looked};
+use super::look::{self, Behind, Looked};
 use super::plan::{self, Plan};
 use super::resolve::{End, Open};
 use super::{Submission, registry_failed};
@@ -58,6 +58,29 @@ enum Attempt {
 struct Withdrawn {
     entry: Arc<Entry>,
     may_arrive: bool,
+    /// Not proven: its cluster does not answer, and another one may have it.
+    is_open: bool,
+}
+
+/// What is known of a submission whose outcome is unclear.
+struct Unclear {
+    fault: UpstreamFault,
+    holder: Holder,
+    /// What is found may be the leftover of a refusal.
+    leftovers: bool,
+    /// The cluster refused it, and can't be asked whether that is all.
+    refused: bool,
+}
+
+impl Unclear {
+    fn new(fault: UpstreamFault, holder: Holder) -> Unclear {
+        Unclear {
+            fault,
+            holder,
+            leftovers: false,
+            refused: false,
+        }
+    }
 }
 
 impl Run {
@@ -91,7 +114,7 @@ impl Run {
             Code::ClusterUnavailable,
             "no cluster took the submission; nothing was submitted",
         );
-        let mut before: Option<Withdrawn> = None;
+        let (mut before, mut open): (Option<Withdrawn>, Option<Arc<Entry>>) = (None, None);
         let count = plans.len();
         for (at, plan) in plans.into_iter().enumerate() {
             let cluster = plan.upstream.config.name.clone();
@@ -103,29 +126,57 @@ impl Run {
                 .with_label_values(&labels)
                 .inc();
             match self.attempt(plan, before.as_ref(), at + 1 < count).await {
-                Attempt::Settled(answer) => return self.let_go(before, answer).await,
+                Attempt::Settled(answer) => return self.let_go(before, open, answer).await,
                 Attempt::Next(error, withdrawn) => {
                     last = error;
-                    if withdrawn.is_some() {
+                    if let Some(withdrawn) = withdrawn {
+                        open = open.or_else(|| withdrawn.is_open.then(|| withdrawn.entry.clone()));
                         // The one before was replaced when this one was recorded.
-                        before = withdrawn;
+                        before = Some(withdrawn);
                     }
                 }
             }
         }
-        self.let_go(before, Err(last)).await
+        self.let_go(before, open, Err(last)).await
     }
 
     /// Stores the last attempt that came to nothing as such; only now key and name are free.
     async fn let_go(
         &self,
         before: Option<Withdrawn>,
+        open: Option<Arc<Entry>>,
         answer: Result<Outcome, ApiError>,
     ) -> Result<Outcome, ApiError> {
-        if let (Some(Withdrawn { entry, may_arrive }), Err(error)) = (before, &answer) {
-            self.refuse(&entry, &error.message, may_arrive).await;
+        let (Some(before), Err(error)) = (before, &answer) else {
+            return answer;
+        };
+        let Some(first) = open else {
+            self.refuse(&before.entry, &error.message, before.may_arrive)
+                .await;
+            return answer;
+        };
+        // Nobody else took it: it is open at the cluster that does not answer, and is asked for as
+        // soon as nobody is on it here.
+        let other = (before.entry.id != first.id).then_some(&before.entry);
+        let registry = &self.gateway.registry;
+        let reopened = registry.reopen(&first, other).await;
+        if let Some(other) = other {
+            self.refuse(other, &error.message, before.may_arrive).await;
         }
-        answer
+        let told = match reopened {
+            Ok(()) => registry.tell_if_open(&first).await,
+            Err(error) => Err(error),
+        };
+        match told {
+            Ok(_) => Ok(Outcome::Created {
+                entry: first,
+                warnings: Vec::new(),
+            }),
+            Err(error) => {
+                tracing::error!(batch = %first.id, %error, "an open submission could not be stored as such");
+                Err(super::unknown(&first))
+            }
+        }
     }
 
     async fn attempt(&self, plan: Plan, before: Option<&Withdrawn>, others: bool) -> Attempt {
@@ -137,7 +188,7 @@ impl Run {
             Ok(name_in_use) => name_in_use,
             Err(error) => return Attempt::Next(error, None),
         };
-        if self.ticket.is_closed() {
+        if !self.ticket.begin_recording() {
             return Attempt::Settled(Err(ApiError::new(
                 Code::Draining,
                 "nothing was submitted: nobody waited any more",
@@ -277,40 +328,53 @@ impl Run {
             )
             .await;
         let last_byte = Instant::now();
-        let (fault, holder, leftovers) = match sent {
+        let unclear = match sent {
             Ok(answer) => {
                 match proof::of_create(upstream.dialect(), &entry.lookup, &answer.as_response()) {
                     Proof::Created(seen) if is_older(&plan, &entry, &seen) => {
                         let message =
                             "the answer to the submission speaks of a batch that was there before"
                                 .to_owned();
-                        (
-                            UpstreamFault {
-                                kind: FaultKind::Unreadable,
-                                status: answer.status,
-                                message,
-                            },
-                            Holder::Nobody,
-                            false,
-                        )
+                        let fault = UpstreamFault {
+                            kind: FaultKind::Unreadable,
+                            status: answer.status,
+                            message,
+                        };
+                        Unclear::new(fault, Holder::Nobody)
                     }
                     Proof::Created(seen) => {
                         self.bind(&plan, &entry, &seen).await;
                         return Attempt::Settled(Ok(self.created(&plan, entry)));
                     }
-                    Proof::NotCreated(fault) => return self.not_created(&plan, entry, fault).await,
+                    Proof::NotCreated(fault) => {
+                        let behind =
+                            look::behind_refusal(upstream, &self.gateway, &entry, &fault).await;
+                        match behind {
+                            Behind::Nothing => {
+                                return self.not_created(&plan, entry, &fault, false).await;
+                            }
+                            Behind::Shows(seen) => {
+                                self.bind(&plan, &entry, &seen).await;
+                                return Attempt::Settled(Ok(self.created(&plan, entry)));
+                            }
+                            Behind::Unanswered => Unclear {
+                                leftovers: fault.kind == FaultKind::Refused,
+                                refused: true,
+                                ..Unclear::new(fault, Holder::Nobody)
+                            },
+                        }
+                    }
                     Proof::Exists(fault) => {
                         upstream.count_fault(Operation::CreateBatch, &fault);
                         self.gateway.registry.arrived(&entry);
-                        (fault, Holder::Nobody, false)
+                        Unclear::new(fault, Holder::Nobody)
                     }
                     Proof::Unclear(fault, holder) => {
                         upstream.count_fault(Operation::CreateBatch, &fault);
-                        (
-                            fault,
-                            holder,
-                            upstream.dialect().may_leave_a_row(&answer.as_response()),
-                        )
+                        Unclear {
+                            leftovers: upstream.dialect().may_leave_a_row(&answer.as_response()),
+                            ..Unclear::new(fault, holder)
+                        }
                     }
                 }
             }
@@ -334,15 +398,16 @@ impl Run {
                     status: 0,
                     message: format!("{reason}: {detail}"),
                 };
-                (fault, Holder::Perhaps, false)
+                Unclear::new(fault, Holder::Perhaps)
             }
         };
         self.count(&plan, "ambiguous");
         upstream.count_retry(Operation::CreateBatch, "unsafe");
-        self.gateway.registry.sent(&entry, holder == Holder::Nobody);
+        let let_go = unclear.holder == Holder::Nobody;
+        self.gateway.registry.sent(&entry, let_go);
         self.ticket.is_unclear();
-        tracing::warn!(cluster = %upstream.config.name, batch = %entry.id, %fault, "the outcome of a submission is unclear; asking the cluster");
-        self.resolve(plan, entry, (fault, leftovers), (began, last_byte), others)
+        tracing::warn!(cluster = %upstream.config.name, batch = %entry.id, fault = %unclear.fault, "the outcome of a submission is unclear; asking the cluster");
+        self.resolve(plan, entry, unclear, (began, last_byte), others)
             .await
     }
 
@@ -350,7 +415,7 @@ impl Run {
         &self,
         plan: Plan,
         entry: Arc<Entry>,
-        (fault, leftovers): (UpstreamFault, bool),
+        unclear: Unclear,
         (began, last_byte): (Instant, Instant),
         others: bool,
     ) -> Attempt {
@@ -362,7 +427,7 @@ impl Run {
             last_byte,
             waited_before: std::time::Duration::ZERO,
             silence: Silence::since_sending(began),
-            leftovers,
+            leftovers: unclear.leftovers,
             gives_way: others && self.route.ambiguous == Ambiguous::Failover,
         };
         match open.settle(Some(plan.encoded.request.clone())).await {
@@ -370,30 +435,32 @@ impl Run {
                 Attempt::Settled(Ok(self.created(&plan, entry)))
             }
             End::Leftover => {
-                let message = format!(
-                    "cluster '{}' refused the batch: {}",
-                    plan.upstream.config.name, fault.message
-                );
-                let error = ApiError::new(Code::UpstreamRejected, message);
+                let error = refused(&plan, &unclear.fault);
                 if self.refuse(&entry, &error.message, false).await {
                     Attempt::Settled(Err(error))
                 } else {
                     Attempt::Settled(Ok(self.created(&plan, entry)))
                 }
             }
-            End::Absent => self.next(&entry, absent(&plan, &fault), true).await,
-            End::NoAnswer => {
+            End::Absent if unclear.refused => {
+                self.not_created(&plan, entry, &unclear.fault, true).await
+            }
+            End::Absent => self.next(&entry, absent(&plan, &unclear.fault), true).await,
+            End::NoAnswer if self.gateway.registry.withdraw(&entry) => {
                 let message = format!(
                     "cluster '{}' does not answer; it is not known whether it created the batch",
                     plan.upstream.config.name
                 );
-                self.next(
-                    &entry,
-                    ApiError::new(Code::ClusterUnavailable, message),
-                    true,
-                )
-                .await
+                let withdrawn = Withdrawn {
+                    entry,
+                    may_arrive: true,
+                    is_open: true,
+                };
+                let error = ApiError::new(Code::ClusterUnavailable, message);
+                Attempt::Next(error, Some(withdrawn))
             }
+            // A client was given its id meanwhile: it is asked for as soon as nobody is on it here.
+            End::NoAnswer => Attempt::Settled(Ok(self.created(&plan, entry))),
         }
     }
 
@@ -406,6 +473,7 @@ impl Run {
                 Some(Withdrawn {
                     entry: entry.clone(),
                     may_arrive,
+                    is_open: false,
                 }),
             );
         }
@@ -448,55 +516,43 @@ impl Run {
     }
 
     /// The cluster's own software refused it, in words that it has for exactly that.
-    async fn not_created(&self, plan: &Plan, entry: Arc<Entry>, fault: UpstreamFault) -> Attempt {
+    async fn not_created(
+        &self,
+        plan: &Plan,
+        entry: Arc<Entry>,
+        fault: &UpstreamFault,
+        may_arrive: bool,
+    ) -> Attempt {
         let cluster = &plan.upstream.config.name;
+        let unauthorized = fault.kind == FaultKind::Unauthorized;
+        self.count(
+            plan,
+            if unauthorized {
+                "failed"
+            } else {
+                "rejected_upstream"
+            },
+        );
         let error = match fault.kind {
             FaultKind::Busy => {
-                self.count(plan, "rejected_upstream");
                 let message = format!(
                     "cluster '{cluster}' takes no more batches now: {}",
                     fault.message
                 );
-                return self
-                    .next(&entry, ApiError::new(Code::ClusterFull, message), false)
-                    .await;
+                let error = ApiError::new(Code::ClusterFull, message);
+                return self.next(&entry, error, may_arrive).await;
             }
             FaultKind::Unauthorized => {
-                self.count(plan, "failed");
-                return self
-                    .next(&entry, credentials_refused(plan, fault.status), false)
-                    .await;
+                let error = credentials_refused(plan, fault.status);
+                return self.next(&entry, error, may_arrive).await;
             }
-            FaultKind::Forbidden => ApiError::new(Code::UpstreamForbidden, fault.message),
+            FaultKind::Forbidden => ApiError::new(Code::UpstreamForbidden, fault.message.clone()),
             FaultKind::DuplicateName => {
                 ApiError::new(Code::DuplicateName, plain_duplicate(&plan.spec))
             }
-            _ => {
-                // Livy registers a batch before it looks at it, and keeps what it refuses; what
-                // runs all the same was no refusal.
-                if let Looked::Shows(seen) =
-                    look::look(&plan.upstream, &entry.lookup, &self.exchange).await
-                    && self
-                        .gateway
-                        .registry
-                        .is_ours(&entry, &seen)
-                        .await
-                        .unwrap_or(false)
-                {
-                    if !plan.upstream.dialect().is_leftover(&seen) {
-                        self.bind(plan, &entry, &seen).await;
-                        return Attempt::Settled(Ok(self.created(plan, entry)));
-                    }
-                    look::remove_leftover(&plan.upstream, &seen, &self.exchange).await;
-                }
-                ApiError::new(
-                    Code::UpstreamRejected,
-                    format!("cluster '{cluster}' refused the batch: {}", fault.message),
-                )
-            }
+            _ => refused(plan, fault),
         };
-        self.count(plan, "rejected_upstream");
-        if self.refuse(&entry, &error.message, false).await {
+        if self.refuse(&entry, &error.message, may_arrive).await {
             Attempt::Settled(Err(error))
         } else {
             Attempt::Settled(Ok(self.created(plan, entry)))
@@ -597,6 +653,14 @@ fn turned_away(plan: &Plan, error: &AskError) -> ApiError {
             )
         }
     }
+}
+
+fn refused(plan: &Plan, fault: &UpstreamFault) -> ApiError {
+    let cluster = &plan.upstream.config.name;
+    ApiError::new(
+        Code::UpstreamRejected,
+        format!("cluster '{cluster}' refused the batch: {}", fault.message),
+    )
 }
 
 fn credentials_refused(plan: &Plan, status: u16) -> ApiError {

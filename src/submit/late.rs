@@ -56,7 +56,9 @@ pub async fn deal_with(
     seen: &Observed,
 ) {
     let ended = matches!(seen.state, StateReading::Known(state) if state.is_terminal());
+    // One that is under way at the next cluster may come back to this one.
     if ended
+        || gateway.board.is_under_way(entry.id)
         || entry.is_open()
         || matches!(entry.phase(), Phase::Bound { .. })
         || !still_runs(upstream, entry, seen).await

@@ -128,7 +128,13 @@ impl Client<'_> {
             Ok(Some(Intention::Same(entry))) => Ok(Some(entry)),
             Ok(Some(_)) => Err(self.conflict()),
             Ok(None) => Ok(None),
-            Err(error) => Err(registry_failed(&error)),
+            Err(error) => {
+                tracing::error!(%error, "the registry failed");
+                Err(ApiError::new(
+                    Code::RegistryUnavailable,
+                    "the gateway's registry can't be read: it is not known what this Idempotency-Key stands for",
+                ))
+            }
         }
     }
 
@@ -202,7 +208,10 @@ impl Client<'_> {
         match self.gateway.registry.tell_if_open(entry).await {
             Ok(true) if ambiguous == Ambiguous::Error => return Some(Err(unknown(entry))),
             Ok(_) => {}
-            Err(error) => return Some(Err(registry_failed(&error))),
+            Err(error) => {
+                tracing::error!(batch = %entry.id, %error, "the registry failed");
+                return Some(Err(unknown(entry)));
+            }
         }
         match entry.phase() {
             Phase::Refused => None,

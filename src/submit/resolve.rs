@@ -16,7 +16,7 @@ use livy_dialect::{
 };
 use tokio::time::Instant;
 
-use super::look::{self, Looked};
+use super::look::{self, Behind, Looked};
 use crate::fleet::Upstream;
 use crate::gateway::Gateway;
 use crate::observe::exchange::Exchange;
@@ -174,7 +174,14 @@ impl Open {
                 News::Found(seen)
                     if self.leftovers && self.upstream.dialect().is_leftover(&seen) =>
                 {
-                    return End::Leftover;
+                    if has_ended(&seen) {
+                        return End::Leftover;
+                    }
+                    // A job looks like that in its first moments.
+                    if waited >= self.terms().held_for {
+                        look::remove_leftover(&self.upstream, &seen, &self.exchange).await;
+                        return End::Leftover;
+                    }
                 }
                 News::Found(seen) => {
                     self.bind(&seen).await;
@@ -195,6 +202,7 @@ impl Open {
                 },
                 News::Unanswered
                     if self.gives_way
+                        && !self.entry.peek(|known| known.told)
                         && asked.saturating_duration_since(answered)
                             >= self.upstream.config.settle =>
                 {
@@ -366,8 +374,21 @@ impl Open {
                 Some(self.counted(End::Found))
             }
             Proof::NotCreated(fault)
-                if fault.kind == FaultKind::Refused || fault.kind == FaultKind::Forbidden =>
+                if matches!(fault.kind, FaultKind::Refused | FaultKind::Forbidden) =>
             {
+                match look::behind_refusal(&self.upstream, &self.gateway, &self.entry, &fault).await
+                {
+                    Behind::Nothing => {}
+                    Behind::Shows(seen) => {
+                        self.bind(&seen).await;
+                        return Some(self.counted(End::Found));
+                    }
+                    Behind::Unanswered => {
+                        self.gateway.registry.sent(&self.entry, true);
+                        self.silence.begins_anew();
+                        return None;
+                    }
+                }
                 let reason = format!(
                     "the cluster refused the submission when it was sent again: {}",
                     fault.message

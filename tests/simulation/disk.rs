@@ -122,6 +122,10 @@ impl Store for Disk {
         self.through(move |store| store.may_arrive(cluster, since))
     }
 
+    fn reopen(&self, id: GatewayId, by: GatewayId) -> StoreFuture<'_, ()> {
+        self.through(move |store| store.reopen(id, by))
+    }
+
     fn bound_ids(&self, cluster: String) -> StoreFuture<'_, (Vec<String>, Option<i64>)> {
         self.through(move |store| store.bound_ids(cluster))
     }
