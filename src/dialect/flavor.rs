@@ -239,6 +239,15 @@ pub enum Deleted {
     Verify,
 }
 
+/// A page of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The batches that can be read.
+    pub batches: Vec<Observed>,
+    /// How many there are, with those that can't be read.
+    pub rows: usize,
+}
+
 /// One flavor's translation.
 pub trait Dialect: Send + Sync {
     /// Returns the flavor.
@@ -366,7 +375,7 @@ pub trait Dialect: Send + Sync {
     ///
     /// # Errors
     /// What the answer proves.
-    fn decode_list(&self, response: &UpstreamResponse<'_>) -> Result<Vec<Observed>, UpstreamFault>;
+    fn decode_list(&self, response: &UpstreamResponse<'_>) -> Result<Listing, UpstreamFault>;
 
     /// Reads the answer to a kill.
     ///

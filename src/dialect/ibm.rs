@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 
 use crate::fault::{FaultKind, UpstreamFault};
 use crate::flavor::{
-    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, LookupPlan, Operation,
-    Settings, Unsupported,
+    BatchRef, Deleted, Dialect, Encoded, Flavor, Listing, LogPart, LogPlan, Lookup, LookupPlan,
+    Operation, Settings, Unsupported,
 };
 use crate::json;
 use crate::livy::{app_info, body_of, decode_sessions, deleted};
@@ -169,7 +169,7 @@ impl Dialect for IbmDialect {
         Err(UpstreamFault::unreadable(response, LOG_LINE))
     }
 
-    fn decode_list(&self, response: &UpstreamResponse<'_>) -> Result<Vec<Observed>, UpstreamFault> {
+    fn decode_list(&self, response: &UpstreamResponse<'_>) -> Result<Listing, UpstreamFault> {
         let map = accept(response, false)?;
         decode_sessions(&map, "sessions", response, observed)
     }
@@ -230,6 +230,8 @@ pub struct Application {
     pub spark_id: Option<String>,
     /// The key of the submission, where the details show it.
     pub key: Option<String>,
+    /// Whether the details show `conf`: they may do so only after a while.
+    pub shows_conf: bool,
 }
 
 /// Reads the list of applications, newest as the service orders them; `None` if it is none.
@@ -269,6 +271,7 @@ fn application(map: &Map<String, Value>) -> Option<Application> {
         id: json::text(map, "id")?,
         spark_id: json::text(map, "spark_application_id"),
         key,
+        shows_conf: conf.is_some_and(Value::is_object),
     })
 }
 

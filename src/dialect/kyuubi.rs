@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use crate::fault::{FaultKind, UpstreamFault};
 use crate::flavor::{
-    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, LookupPlan, Note,
-    NoteAction, Operation, Settings, Unsupported,
+    BatchRef, Deleted, Dialect, Encoded, Flavor, Listing, LogPart, LogPlan, Lookup, LookupPlan,
+    Note, NoteAction, Operation, Settings, Unsupported,
 };
 use crate::json;
 use crate::livy::{app_info, decode_sessions};
@@ -250,7 +250,7 @@ impl Dialect for KyuubiDialect {
         })
     }
 
-    fn decode_list(&self, response: &UpstreamResponse<'_>) -> Result<Vec<Observed>, UpstreamFault> {
+    fn decode_list(&self, response: &UpstreamResponse<'_>) -> Result<Listing, UpstreamFault> {
         let map = accept(response, false)?;
         decode_sessions(&map, "batches", response, observed)
     }
@@ -268,11 +268,16 @@ impl Dialect for KyuubiDialect {
 
     fn is_leftover(&self, observed: &Observed) -> bool {
         // A POST refused late leaves a row that never ran: CANCELED, or ERROR when the execution
-        // pool was full.
-        matches!(
+        // pool was full. What ran has, or had, an application.
+        let shown = |key: &str| observed.app_info.get(key).cloned().flatten();
+        let never_ran = observed.app_id.is_none()
+            && shown("sparkUiUrl").is_none()
+            && shown("kyuubiAppState").is_none_or(|state| is(&Some(state), "UNKNOWN"));
+        let ended = matches!(
             observed.state,
             StateReading::Known(BatchState::Killed | BatchState::Dead)
-        )
+        );
+        ended && never_ran
     }
 }
 
@@ -419,6 +424,16 @@ fn is_from_handler(response: &UpstreamResponse<'_>) -> bool {
     json::object(response.body).is_some_and(|map| map.len() == 1 && map.contains_key("message"))
 }
 
+/// Tells whether the answer is Jackson's sentence about a body that it can't read, as Kyuubi hands
+/// it on: with the place in the body.
+fn is_from_reader(response: &UpstreamResponse<'_>) -> bool {
+    let text = String::from_utf8_lossy(response.body);
+    let plain = response
+        .content_type
+        .is_some_and(|kind| kind.starts_with("text/plain"));
+    plain && text.starts_with("Cannot ") && text.contains("\n at [Source: ")
+}
+
 /// Reads what a refusal proves. Kyuubi's handlers answer exactly `{"message"}`; its login answers
 /// with a Jetty page.
 fn fault_kind(response: &UpstreamResponse<'_>, creating: bool) -> FaultKind {
@@ -431,8 +446,7 @@ fn fault_kind(response: &UpstreamResponse<'_>, creating: bool) -> FaultKind {
         {
             FaultKind::Forbidden
         }
-        // Jackson's own sentence about a body that it can't read.
-        400 if creating && message.starts_with("Cannot ") => FaultKind::Refused,
+        400 if creating && is_from_reader(response) => FaultKind::Refused,
         500 if creating && from_handler => refused_creation(&message),
         _ if creating => FaultKind::Unclear,
         200..=399 | 401 => FaultKind::Unauthorized,
@@ -596,6 +610,32 @@ mod tests {
             "the job may have run and failed by now"
         );
         assert!(!may_leave(502, r#"{"message":"x"}"#));
+    }
+
+    #[test]
+    fn what_ran_is_no_leftover() {
+        let is_leftover = |item: Value| {
+            let body = item.to_string();
+            let response = UpstreamResponse {
+                status: 200,
+                content_type: Some("application/json"),
+                body: body.as_bytes(),
+            };
+            let seen = KyuubiDialect.decode_get(&response).expect("is readable");
+            KyuubiDialect.is_leftover(&seen)
+        };
+        assert!(is_leftover(json!({"id": "x", "state": "ERROR"})));
+        assert!(is_leftover(
+            json!({"id": "x", "state": "CANCELED", "appState": "UNKNOWN"})
+        ));
+        assert!(!is_leftover(json!({"id": "x", "state": "PENDING"})));
+        assert!(!is_leftover(
+            json!({"id": "x", "state": "ERROR", "appId": "application_1"})
+        ));
+        assert!(
+            !is_leftover(json!({"id": "x", "state": "ERROR", "appState": "FAILED"})),
+            "its application is not shown any more"
+        );
     }
 
     #[test]

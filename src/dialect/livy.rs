@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use crate::fault::{FaultKind, UpstreamFault};
 use crate::flavor::{
-    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, LookupPlan, Operation,
-    Settings, Unsupported,
+    BatchRef, Deleted, Dialect, Encoded, Flavor, Listing, LogPart, LogPlan, Lookup, LookupPlan,
+    Operation, Settings, Unsupported,
 };
 use crate::json;
 use crate::model::{AppInfo, BatchSpec, Field, Observed, StateReading};
@@ -232,7 +232,7 @@ impl Dialect for LivyDialect {
         })
     }
 
-    fn decode_list(&self, response: &UpstreamResponse<'_>) -> Result<Vec<Observed>, UpstreamFault> {
+    fn decode_list(&self, response: &UpstreamResponse<'_>) -> Result<Listing, UpstreamFault> {
         let map = self.accept(response, false)?;
         decode_sessions(&map, "sessions", response, observed)
     }
@@ -338,7 +338,7 @@ pub(crate) fn decode_sessions(
     key: &str,
     response: &UpstreamResponse<'_>,
     read: impl Fn(&Map<String, Value>, &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault>,
-) -> Result<Vec<Observed>, UpstreamFault> {
+) -> Result<Listing, UpstreamFault> {
     let Some(Value::Array(items)) = map.get(key) else {
         return Err(UpstreamFault::unreadable(
             response,
@@ -346,11 +346,14 @@ pub(crate) fn decode_sessions(
         ));
     };
     // One row that can't be read must not hide the others.
-    Ok(items
+    let batches = items
         .iter()
         .filter_map(Value::as_object)
-        .filter_map(|item| read(item, response).ok())
-        .collect())
+        .filter_map(|item| read(item, response).ok());
+    Ok(Listing {
+        batches: batches.collect(),
+        rows: items.len(),
+    })
 }
 
 fn state_of(map: &Map<String, Value>) -> StateReading {

@@ -15,7 +15,7 @@
 //! behind it has accepted.
 
 use crate::fault::{FaultKind, UpstreamFault};
-use crate::flavor::{Dialect, Lookup};
+use crate::flavor::{Dialect, Lookup, LookupPlan};
 use crate::livy::NAME_PREFIX;
 use crate::model::Observed;
 use crate::wire::{UpstreamResponse, segment};
@@ -47,7 +47,7 @@ pub enum Holder {
 /// Reads what the answer to a submission proves.
 pub fn of_create(dialect: &dyn Dialect, lookup: &Lookup, response: &UpstreamResponse<'_>) -> Proof {
     match dialect.decode_create(response) {
-        Ok(observed) if contradicts(lookup, &observed) => {
+        Ok(observed) if contradicts(dialect, lookup, &observed) => {
             let fault = UpstreamFault::unreadable(
                 response,
                 "the answer to the submission speaks of another batch",
@@ -81,13 +81,13 @@ pub fn shows(lookup: &Lookup, observed: &Observed) -> bool {
     }
 }
 
-fn contradicts(lookup: &Lookup, observed: &Observed) -> bool {
+fn contradicts(dialect: &dyn Dialect, lookup: &Lookup, observed: &Observed) -> bool {
     match &lookup.sent_name {
         // Livy 0.5 shows no names at all.
         Some(_) if !observed.name_shown => false,
         Some(_) => !shows(lookup, observed),
         // Where the gateway chooses the id, it must come back; IBM gives a number of its own.
-        None => observed.upstream_id.parse::<u64>().is_err() && !shows(lookup, observed),
+        None => dialect.lookup(lookup) != LookupPlan::NewInList && !shows(lookup, observed),
     }
 }
 
@@ -251,6 +251,18 @@ mod tests {
             kyuubi(500, r#"{"message":"java.lang.OutOfMemoryError"}"#),
             "unclear, held"
         );
+        let page = "<html><title>Cannot reach the backend</title></html>";
+        assert_eq!(
+            proof(Flavor::Kyuubi, None, 400, "text/html", page),
+            "unclear, let go",
+            "whoever stands in front"
+        );
+        let jackson =
+            "Cannot construct instance of `java.util.ArrayList`\n at [Source: (x); line: 1]";
+        assert_eq!(
+            proof(Flavor::Kyuubi, None, 400, "text/plain", jackson),
+            "not created"
+        );
         let ibm = |status| {
             proof(
                 Flavor::Ibm,
@@ -322,6 +334,17 @@ mod tests {
                 r#"{"id":"aaaaaaaa-0000-4000-8000-000000000000"}"#
             ),
             "unclear, let go"
+        );
+        assert_eq!(
+            proof(
+                Flavor::Kyuubi,
+                None,
+                200,
+                json,
+                r#"{"id":7,"state":"RUNNING"}"#
+            ),
+            "unclear, let go",
+            "Kyuubi gives the id back that it was sent"
         );
         assert_eq!(
             proof(

@@ -358,6 +358,84 @@ async fn an_outcome_that_nobody_can_know_keeps_the_key() {
     );
 }
 
+/// The second attempt came to nothing: the first, which nobody could ask about, is open as before.
+#[tokio::test]
+async fn what_gave_way_may_be_open_again() {
+    let registry = registry().await;
+    let keyed = || Intent {
+        key: Some(("k".into(), Duration::from_secs(60))),
+        ..intent(None)
+    };
+    let first = new(&registry, keyed()).await;
+    assert!(registry.withdraw(&first));
+    let replaces = Some(Replaced {
+        id: first.id,
+        may_arrive: true,
+    });
+    let second = new(
+        &registry,
+        Intent {
+            replaces,
+            ..keyed()
+        },
+    )
+    .await;
+    assert!(registry.withdraw(&second));
+    registry
+        .reopen(&first, Some(&second))
+        .await
+        .expect("is stored");
+    registry
+        .refuse(&second, "no room", false)
+        .await
+        .expect("is stored");
+    assert!(
+        matches!(registry.by_key("ann", "k", "h").await, Ok(Some(Intention::Same(entry))) if entry.id == first.id)
+    );
+    let pending = registry.pending().await.expect("is read");
+    assert_eq!(
+        pending.iter().map(|entry| entry.id).collect::<Vec<_>>(),
+        [first.id]
+    );
+    registry
+        .bind(&first, &shown(&first, "3", BatchState::Running))
+        .await
+        .expect("is stored");
+    assert_eq!(total(&registry).await, 1);
+}
+
+/// Only a submission during which no other was open can own the one new batch of a list.
+#[tokio::test]
+async fn who_is_open_or_ended_unknown_was_there_too() {
+    let registry = registry().await;
+    let unnamed = || {
+        let mut intent = intent(None);
+        intent.lookup.sent_name = None;
+        intent
+    };
+    let was_alone = async |entry: &Entry| registry.was_alone(entry).await.expect("is read");
+    let alices = new(&registry, unnamed()).await;
+    assert!(was_alone(&alices).await);
+    let bobs = new(&registry, unnamed()).await;
+    assert!(!was_alone(&alices).await && !was_alone(&bobs).await);
+    registry
+        .give_up(&bobs, "nobody knows", true)
+        .await
+        .expect("is stored");
+    assert!(!was_alone(&alices).await, "it may be bob's");
+    let carols = new(&registry, unnamed()).await;
+    registry
+        .is_absent(&carols, "absent")
+        .await
+        .expect("is stored");
+    let later = new(&registry, unnamed()).await;
+    registry
+        .give_up(&alices, "nobody knows", true)
+        .await
+        .expect("is stored");
+    assert!(!was_alone(&later).await);
+}
+
 #[tokio::test]
 async fn a_write_that_saw_less_is_refused_and_learns() {
     let registry = registry().await;

@@ -843,16 +843,28 @@ impl Registry {
             .collect())
     }
 
-    /// Returns the upstream ids of a cluster that are bound, and the highest that it was ever known
-    /// to have given.
+    /// Reads the entries of others at the same cluster that have, or ever had, an upstream id.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn bound_ids(
+    pub async fn had_id(
         &self,
-        cluster: &str,
-    ) -> Result<(Vec<String>, Option<i64>), RegistryError> {
-        self.store.bound_ids(cluster.to_owned()).await
+        entry: &Entry,
+        upstream_id: &str,
+    ) -> Result<Vec<Row>, RegistryError> {
+        let (cluster, upstream_id) = (entry.cluster.clone(), upstream_id.to_owned());
+        self.store.had_id(cluster, upstream_id, entry.id).await
+    }
+
+    /// Tells whether nobody else's submission of the same kind was open at its cluster since this
+    /// one was recorded, except those that are bound or proven absent.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn was_alone(&self, entry: &Entry) -> Result<bool, RegistryError> {
+        self.store
+            .was_alone(entry.cluster.clone(), entry.id, entry.created)
+            .await
     }
 
     /// Removes what ended longer ago than `retain`, by both clocks.

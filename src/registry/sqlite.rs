@@ -710,13 +710,24 @@ impl Store for SqliteStore {
         })
     }
 
-    fn bound_ids(&self, cluster: String) -> StoreFuture<'_, (Vec<String>, Option<i64>)> {
+    fn had_id(
+        &self,
+        cluster: String,
+        upstream_id: String,
+        but: GatewayId,
+    ) -> StoreFuture<'_, Vec<Row>> {
         self.read(move |connection| {
-            let query = "SELECT upstream_id FROM batches WHERE cluster = ?1 AND phase = 'bound'";
-            let ids = connection.prepare_cached(query)?.query_map([&cluster], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
-            let query = "SELECT max(CAST(upstream_id AS INTEGER)) FROM batches WHERE cluster = ?1 AND upstream_id GLOB '[0-9]*'";
-            let highest = connection.prepare_cached(query)?.query_row([&cluster], |row| row.get(0))?;
-            Ok((ids, highest))
+            let filter = "cluster = ?1 AND upstream_id = ?2 AND id <> ?3 AND phase IN ('bound', 'deleted', 'detached')";
+            all(connection, filter, params![cluster, upstream_id, but.0])
+        })
+    }
+
+    fn was_alone(&self, cluster: String, but: GatewayId, since: Moment) -> StoreFuture<'_, bool> {
+        self.read(move |connection| {
+            let filter = "cluster = ?1 AND id <> ?2 AND sent_name IS NULL AND adopted = 0 AND (phase = 'sending'
+                OR (upstream_id IS NULL AND absent = 0 AND phase IN ('detached', 'deleted') AND ended_up_ms >= ?3)) LIMIT 1";
+            let others = all(connection, filter, params![cluster, but.0, since.up_ms])?;
+            Ok(others.is_empty())
         })
     }
 

@@ -159,9 +159,16 @@ pub trait Store: Send + Sync + Debug {
     fn to_kill(&self, cluster: String) -> StoreFuture<'_, Vec<Row>>;
     /// Reads the rows of a cluster that were given up since a moment and may still arrive.
     fn may_arrive(&self, cluster: String, since: Moment) -> StoreFuture<'_, Vec<Row>>;
-    /// Reads the upstream ids of a cluster that are bound to entries, and the highest id that it
-    /// was ever known to have given.
-    fn bound_ids(&self, cluster: String) -> StoreFuture<'_, (Vec<String>, Option<i64>)>;
+    /// Reads the rows of a cluster, but for one, that have or ever had an upstream id.
+    fn had_id(
+        &self,
+        cluster: String,
+        upstream_id: String,
+        but: GatewayId,
+    ) -> StoreFuture<'_, Vec<Row>>;
+    /// Tells whether no other submission without a name is open at a cluster, or ended since a
+    /// moment without anybody knowing how.
+    fn was_alone(&self, cluster: String, but: GatewayId, since: Moment) -> StoreFuture<'_, bool>;
     /// Deletes what ended, or was refused or deleted, before a moment by both clocks.
     fn sweep(&self, before: Moment) -> StoreFuture<'_, usize>;
     /// Reads the uptime.

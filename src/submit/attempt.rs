@@ -17,7 +17,7 @@ use crate::fleet::{AskError, SendError};
 use crate::gateway::Gateway;
 use crate::gateway::board::{Listed, Outcome, Ticket};
 use crate::observe::exchange::Exchange;
-use crate::registry::decide::Silence;
+use crate::registry::decide::{self, Hint, Silence};
 use crate::registry::{Entry, GatewayId, Intent, Intention, Replaced};
 
 pub(super) struct Run {
@@ -303,7 +303,7 @@ impl Run {
             return Ok(false);
         }
         match look::look(&plan.upstream, lookup, &self.exchange).await {
-            Looked::Nothing => Ok(false),
+            Looked::Nothing | Looked::NotAll => Ok(false),
             Looked::Shows(_) => Ok(true),
             // A Livy without names (0.5) can't be asked for one.
             Looked::Unanswered(AskError::Fault(fault)) if fault.kind == FaultKind::Refused => {
@@ -331,7 +331,7 @@ impl Run {
         let unclear = match sent {
             Ok(answer) => {
                 match proof::of_create(upstream.dialect(), &entry.lookup, &answer.as_response()) {
-                    Proof::Created(seen) if is_older(&plan, &entry, &seen) => {
+                    Proof::Created(seen) if self.is_older(&plan, &entry, &seen).await => {
                         let message =
                             "the answer to the submission speaks of a batch that was there before"
                                 .to_owned();
@@ -571,6 +571,35 @@ impl Run {
         }
     }
 
+    /// Tells whether a batch may have stood in the list before the submission was sent: where nothing
+    /// but the id names it, an answer that somebody in front repeats would bind another's. A service
+    /// that began to count again meanwhile doesn't list what it had.
+    async fn is_older(&self, plan: &Plan, entry: &Entry, seen: &livy_dialect::Observed) -> bool {
+        let unnamed = plan.upstream.dialect().lookup(&entry.lookup) == LookupPlan::NewInList;
+        let (Ok(id), Some(above)) = (seen.upstream_id.parse::<i64>(), entry.above) else {
+            return false;
+        };
+        if !unnamed || id > above {
+            return false;
+        }
+        let Ok(list) = look::read_list(&plan.upstream, &self.exchange).await else {
+            return true;
+        };
+        let anew = decide::counts_anew(above, &list);
+        let item = list
+            .iter()
+            .find(|item| item.upstream_id == seen.upstream_id);
+        match (item, anew) {
+            (Some(item), true) => {
+                match self.gateway.registry.had_id(entry, &item.upstream_id).await {
+                    Ok(had) => decide::hint(above, item, anew, &had) != Hint::Likely,
+                    Err(_) => true,
+                }
+            }
+            _ => true,
+        }
+    }
+
     async fn duplicate_name(&self, plan: &Plan, holder: Option<GatewayId>) -> ApiError {
         self.count(plan, "rejected_request");
         let holder = match holder {
@@ -620,14 +649,6 @@ impl Run {
             .with_label_values(&labels)
             .inc();
     }
-}
-
-/// Tells whether a batch stood in the list before the submission was sent: where nothing but the id
-/// names it, an answer that somebody in front repeats would bind another's.
-fn is_older(plan: &Plan, entry: &Entry, seen: &livy_dialect::Observed) -> bool {
-    let unnamed = plan.upstream.dialect().lookup(&entry.lookup) == LookupPlan::NewInList;
-    unnamed
-        && matches!((seen.upstream_id.parse::<i64>(), entry.above), (Ok(id), Some(above)) if id <= above)
 }
 
 /// Says why a cluster that was asked before anything was sent got nothing.

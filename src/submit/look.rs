@@ -23,6 +23,8 @@ pub(super) enum Looked {
     Shows(Box<Observed>),
     /// The cluster itself says that there is none.
     Nothing,
+    /// What could be read of its list shows none.
+    NotAll,
     /// No answer of the cluster's own.
     Unanswered(AskError),
 }
@@ -53,7 +55,7 @@ pub(super) async fn behind_refusal(
     }
     let seen = match look(upstream, &entry.lookup, &exchange).await {
         Looked::Shows(seen) => seen,
-        Looked::Nothing => return Behind::Nothing,
+        Looked::Nothing | Looked::NotAll => return Behind::Nothing,
         // A Livy without names (0.5) can't be asked for one.
         Looked::Unanswered(AskError::Fault(fault)) if fault.kind == FaultKind::Refused => {
             return Behind::Nothing;
@@ -94,23 +96,34 @@ pub(super) async fn look(upstream: &Upstream, lookup: &Lookup, exchange: &Exchan
 }
 
 async fn in_list(upstream: &Upstream, lookup: &Lookup, exchange: &Exchange) -> Looked {
-    match read_list(upstream, exchange).await {
-        Ok(list) => match list.into_iter().find(|seen| proof::shows(lookup, seen)) {
+    match read_whole_list(upstream, exchange).await {
+        Ok((list, whole)) => match list.into_iter().find(|seen| proof::shows(lookup, seen)) {
             Some(seen) => Looked::Shows(Box::new(seen)),
-            None => Looked::Nothing,
+            None if whole => Looked::Nothing,
+            None => Looked::NotAll,
         },
         Err(error) => Looked::Unanswered(error),
     }
 }
 
-/// Reads a cluster's whole list, page by page where it has pages. A page that is too large to be
-/// read is asked for in smaller ones.
+/// Reads a cluster's list as far as it can be read.
 pub(crate) async fn read_list(
     upstream: &Upstream,
     exchange: &Exchange,
 ) -> Result<Vec<Observed>, AskError> {
+    read_whole_list(upstream, exchange)
+        .await
+        .map(|(all, _)| all)
+}
+
+/// Reads a cluster's list, page by page where it has pages; tells whether that was all of it. A
+/// page that is too large to be read is asked for in smaller ones.
+pub(super) async fn read_whole_list(
+    upstream: &Upstream,
+    exchange: &Exchange,
+) -> Result<(Vec<Observed>, bool), AskError> {
     let dialect = upstream.dialect();
-    let mut all = Vec::new();
+    let (mut all, mut rows) = (Vec::new(), 0);
     let (mut from, mut size, mut skipped) = (0, PAGE, 0);
     for _ in 0..MOST_PAGES {
         let request = dialect.list(from, size);
@@ -135,15 +148,17 @@ pub(crate) async fn read_list(
             }
             read => read?,
         };
-        let full = seen.len() >= size;
+        let full = seen.rows >= size;
         from += size;
-        all.extend(seen);
+        rows += seen.rows;
+        all.extend(seen.batches);
         if !full || !dialect.list_is_paged() {
-            return Ok(all);
+            let whole = rows == all.len() && skipped == 0;
+            return Ok((all, whole));
         }
     }
     tracing::warn!(cluster = %upstream.config.name, read = all.len(), "the cluster lists more batches than are read");
-    Ok(all)
+    Ok((all, false))
 }
 
 /// Removes the ghost that Livy keeps of a submission that it refused; its name would be taken for

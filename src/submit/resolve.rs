@@ -6,7 +6,7 @@
 //! serves a lost answer and a crash: how long the silence has lasted is kept in the row, so a
 //! restart does not begin it anew.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use super::look::{self, Behind, Looked};
 use crate::fleet::Upstream;
 use crate::gateway::Gateway;
 use crate::observe::exchange::Exchange;
-use crate::registry::decide::{Absence, Silence, Terms, absence};
+use crate::registry::decide::{self, Absence, Hint, Silence, Terms, absence};
 use crate::registry::{Entry, Phase};
 
 /// The first pause between two look-ups; it doubles up to [`LONGEST_PAUSE`].
@@ -31,11 +31,15 @@ const REPEATS: u32 = 2;
 /// How often what is open and has nobody is taken up.
 pub const TAKE_UP: Duration = Duration::from_secs(5);
 
+/// How often an application whose details lack `conf` is looked at: they may show it later.
+const LOOKS: u32 = 8;
+
 /// What is shown of a batch that nothing but its time of arrival ties to its submission.
 const PRESUMED: &str = "the answer to the submission was lost; this is the only batch that the service has listed since, so it is presumed to be it";
 const NOBODY_KNOWS: &str = "the answer to the submission was lost, and it may have run and been forgotten while nobody could ask; look at the cluster";
 const SEVERAL: &str = "the answer to the submission was lost, and the service lists several batches since, which have all ended; it does not say which is this one";
 const OPEN: &str = "the answer to the submission was lost, and the service lists several batches since; it does not say which is this one";
+const NOT_ALL: &str = "the answer to the submission was lost, and the cluster's list, which alone could show it, can't be read whole";
 const ABSENT: &str = "the submission never reached the cluster; submit it again";
 
 /// An open submission.
@@ -77,6 +81,19 @@ pub enum End {
     Ended,
     /// The gateway goes down: the next one goes on.
     Stopped,
+}
+
+/// How often each application was looked at.
+type Inspected = HashMap<String, u32>;
+
+/// Where the marker of a submission is.
+enum Marked {
+    /// Nowhere so far, or nobody shows it.
+    Nowhere,
+    /// On an application that has no id of Spark's yet.
+    Somewhere,
+    /// On this one.
+    Runs(String),
 }
 
 /// What a look-up of any kind brought.
@@ -150,7 +167,7 @@ impl Open {
     async fn look_until_clear(&mut self) -> End {
         let mut pause = FIRST_PAUSE;
         let mut answered = Instant::now();
-        let mut inspected = HashSet::new();
+        let mut inspected = Inspected::new();
         loop {
             if !self.entry.is_open() {
                 return if matches!(self.entry.phase(), Phase::Bound { .. }) {
@@ -227,7 +244,7 @@ impl Open {
         self.gateway.registry.looked(&self.entry, waited, silence);
     }
 
-    async fn look(&self, inspected: &mut HashSet<String>) -> News {
+    async fn look(&self, inspected: &mut Inspected) -> News {
         let lookup = &self.entry.lookup;
         if self.upstream.dialect().lookup(lookup) == LookupPlan::NewInList {
             return self.look_at_what_is_new(inspected).await;
@@ -242,6 +259,10 @@ impl Open {
                 }
             },
             Looked::Nothing => News::Nothing,
+            Looked::NotAll => {
+                self.gateway.registry.explain(&self.entry, NOT_ALL);
+                News::Unanswered
+            }
             Looked::Unanswered(error) => {
                 tracing::debug!(batch = %self.entry.id, %error, "the look-up brought nothing");
                 News::Unanswered
@@ -249,73 +270,83 @@ impl Open {
         }
     }
 
-    async fn look_at_what_is_new(&self, inspected: &mut HashSet<String>) -> News {
-        let Ok(list) = look::read_list(&self.upstream, &self.exchange).await else {
+    async fn look_at_what_is_new(&self, inspected: &mut Inspected) -> News {
+        let Ok((list, whole)) = look::read_whole_list(&self.upstream, &self.exchange).await else {
             return News::Unanswered;
         };
-        if let Some(spark_id) = self.marked_application(inspected).await {
-            return match list
-                .into_iter()
-                .find(|seen| seen.app_id.as_ref() == Some(&spark_id))
-            {
-                Some(seen) => News::Found(Box::new(seen)),
-                // It is there; the list will show its application in a moment.
-                None => News::Unanswered,
-            };
+        match self.marked_application(inspected).await {
+            Marked::Nowhere => {}
+            Marked::Somewhere => {
+                self.gateway.registry.arrived(&self.entry);
+                return News::Unanswered;
+            }
+            Marked::Runs(spark_id) => {
+                self.gateway.registry.arrived(&self.entry);
+                let found = list
+                    .into_iter()
+                    .find(|seen| seen.app_id.as_ref() == Some(&spark_id));
+                // The list will show its application in a moment.
+                return found.map_or(News::Unanswered, |seen| News::Found(Box::new(seen)));
+            }
         }
-        let (Ok((bound, _)), Ok(pending)) = (
-            self.gateway.registry.bound_ids(&self.entry.cluster).await,
-            self.gateway.registry.pending().await,
-        ) else {
+        let registry = &self.gateway.registry;
+        let Ok(mut alone) = registry.was_alone(&self.entry).await else {
             return News::Unanswered;
         };
         let above = self.entry.above.unwrap_or(-1);
-        let is_new = |seen: &Observed| {
-            seen.upstream_id.parse::<i64>().is_ok_and(|id| id > above)
-                && !bound.contains(&seen.upstream_id)
-        };
-        let hints: Vec<Observed> = list.into_iter().filter(is_new).collect();
-        let alone = !pending
-            .iter()
-            .any(|other| other.id != self.entry.id && other.cluster == self.entry.cluster);
-        if hints.is_empty() {
-            News::Nothing
-        } else {
-            News::Hints(hints, alone)
+        let anew = decide::counts_anew(above, &list);
+        let mut hints = Vec::new();
+        for seen in list {
+            let Ok(had) = registry.had_id(&self.entry, &seen.upstream_id).await else {
+                return News::Unanswered;
+            };
+            match decide::hint(above, &seen, anew, &had) {
+                Hint::No => {}
+                Hint::Perhaps => {
+                    alone = false;
+                    hints.push(seen);
+                }
+                Hint::Likely => hints.push(seen),
+            }
+        }
+        match (hints.is_empty(), whole) {
+            (false, _) => News::Hints(hints, alone && whole),
+            (true, true) => News::Nothing,
+            (true, false) => News::Unanswered,
         }
     }
 
-    /// Looks for the marker that went along in `conf` among the applications of the service;
-    /// returns Spark's id of the one that has it.
-    async fn marked_application(&self, inspected: &mut HashSet<String>) -> Option<String> {
-        let path = self
-            .upstream
-            .dialect()
-            .applications(&self.upstream.config.base.path)?;
-        let answer = self
-            .upstream
-            .read_beside(&path, &self.exchange)
-            .await
-            .ok()?;
-        for application in ibm::read_applications(&answer.as_response())? {
-            if inspected.contains(&application.id) {
+    /// Looks for the marker that went along in `conf` among the applications of the service.
+    async fn marked_application(&self, inspected: &mut Inspected) -> Marked {
+        let base = &self.upstream.config.base.path;
+        let Some(path) = self.upstream.dialect().applications(base) else {
+            return Marked::Nowhere;
+        };
+        let Ok(answer) = self.upstream.read_beside(&path, &self.exchange).await else {
+            return Marked::Nowhere;
+        };
+        for application in ibm::read_applications(&answer.as_response()).unwrap_or_default() {
+            let looks = inspected.entry(application.id.clone()).or_default();
+            if *looks >= LOOKS {
                 continue;
             }
+            *looks += 1;
             let detail = format!("{path}/{}", livy_dialect::wire::segment(&application.id));
-            let answer = self
-                .upstream
-                .read_beside(&detail, &self.exchange)
-                .await
-                .ok()?;
+            let Ok(answer) = self.upstream.read_beside(&detail, &self.exchange).await else {
+                return Marked::Nowhere;
+            };
             let Some(detail) = ibm::read_application(&answer.as_response()) else {
                 continue;
             };
             if detail.key.as_deref() == Some(self.entry.lookup.key.as_str()) {
-                return detail.spark_id;
+                *looks = 0;
+                return detail.spark_id.map_or(Marked::Somewhere, Marked::Runs);
             }
-            inspected.insert(application.id);
+            if detail.shows_conf {
+                *looks = LOOKS;
+            }
         }
-        None
+        Marked::Nowhere
     }
 
     async fn presume(&self, seen: &Observed) -> End {

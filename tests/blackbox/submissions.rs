@@ -143,25 +143,15 @@ fn a_kyuubi_row_that_never_ran_is_a_refusal() {
             .expect("a submission");
         let body: serde_json::Value =
             serde_json::from_str(sent["body"].as_str().expect("a body")).expect("JSON");
-        let path = format!(
-            "/api/v1/batches/{}",
-            body["conf"]["kyuubi.batch.id"].as_str().expect("a key")
-        );
-        let account = (livy_gateway::sandbox::USER, livy_gateway::sandbox::PASSWORD);
-        let cancel = Request {
-            method: "DELETE",
-            ..Request::get(&path)
-        }
-        .basic(account);
-        assert_eq!(
-            exchange(
-                std::net::TcpStream::connect(clusters.address).expect("connects"),
-                &cancel.to_bytes()
-            )
-            .status,
-            200
-        );
+        // What Kyuubi leaves of a refusal: an end without an application.
+        let row = json!({"id": body["conf"]["kyuubi.batch.id"], "state": "ERROR", "appId": null, "appState": null});
+        let answer =
+            json!({"status": 200, "content_type": "application/json", "body": row.to_string()});
         clusters.heal("kyuubi");
+        clusters.fault(
+            "kyuubi",
+            json!({"operation": "get_batch", "times": 1000, "answer": answer}),
+        );
         client
             .join()
             .expect("no panic")

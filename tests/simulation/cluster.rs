@@ -364,6 +364,7 @@ impl Place<'_> {
 
     fn kyuubi_item(&self, job: &Job) -> Value {
         let (state, app_state) = match job.state(self.now) {
+            _ if job.stillborn => ("ERROR", None),
             BatchState::Starting => ("PENDING", None),
             BatchState::Running => ("RUNNING", Some("RUNNING")),
             BatchState::Success => ("FINISHED", Some("FINISHED")),

@@ -126,8 +126,17 @@ impl Store for Disk {
         self.through(move |store| store.reopen(id, by))
     }
 
-    fn bound_ids(&self, cluster: String) -> StoreFuture<'_, (Vec<String>, Option<i64>)> {
-        self.through(move |store| store.bound_ids(cluster))
+    fn had_id(
+        &self,
+        cluster: String,
+        upstream_id: String,
+        but: GatewayId,
+    ) -> StoreFuture<'_, Vec<Row>> {
+        self.through(move |store| store.had_id(cluster, upstream_id, but))
+    }
+
+    fn was_alone(&self, cluster: String, but: GatewayId, since: Moment) -> StoreFuture<'_, bool> {
+        self.through(move |store| store.was_alone(cluster, but, since))
     }
 
     fn sweep(&self, before: Moment) -> StoreFuture<'_, usize> {

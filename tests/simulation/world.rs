@@ -104,7 +104,8 @@ impl Job {
     }
 
     pub(crate) fn shown_app_id(&self, now: Instant) -> Option<&str> {
-        (!self.ghost && now >= self.born + self.starts).then_some(self.app_id.as_str())
+        let has_one = !self.ghost && !self.stillborn;
+        (has_one && now >= self.born + self.starts).then_some(self.app_id.as_str())
     }
 
     fn stop(&mut self, now: Instant, how: Stop) {

@@ -26,7 +26,7 @@ fn decode(
     match (method, parts.as_slice()) {
         ("POST", []) => batch(dialect.decode_create(response)),
         ("GET", []) if path.contains("/batches") => match dialect.decode_list(response) {
-            Ok(list) => Value::Array(list.into_iter().map(|one| batch(Ok(one))).collect()),
+            Ok(list) => Value::Array(list.batches.into_iter().map(|one| batch(Ok(one))).collect()),
             Err(fault) => refusal(&fault),
         },
         ("DELETE", [_]) => match dialect.decode_delete(response) {

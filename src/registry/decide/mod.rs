@@ -8,15 +8,18 @@
 //! - [`claim`]: may a submission begin, or is it one that is here already?
 //! - [`adopt`]: what does a row of a cluster's list mean?
 //! - [`absence`]: have look-ups shown nothing for long enough?
+//! - [`hint`]: what does a list that gives no names back tell of a submission?
 
 mod absence;
 mod adopt;
 mod claim;
+mod hint;
 mod known;
 mod same;
 
 pub use absence::{Absence, Silence, Terms, absence};
 pub use adopt::{Adopt, adopt};
 pub use claim::{Claim, claim};
+pub use hint::{Hint, counts_anew, hint};
 pub use known::{Change, bind, forward, give_up, observe, observe_state, presume};
 pub use same::{Same, ours, same};
