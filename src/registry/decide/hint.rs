@@ -24,6 +24,7 @@ pub fn counts_anew(above: i64, list: &[Observed]) -> bool {
 
 /// Judges a row of a list that went up to `above` before the submission was sent. `had` are the
 /// entries of others that have, or ever had, its id: what was once somebody's is nobody else's.
+/// Where the service counts anew the id alone says nothing of them.
 pub fn hint(above: i64, seen: &Observed, counts_anew: bool, had: &[Row]) -> Hint {
     let is_new = seen
         .upstream_id
@@ -31,6 +32,7 @@ pub fn hint(above: i64, seen: &Observed, counts_anew: bool, had: &[Row]) -> Hint
         .is_ok_and(|id| id > above || counts_anew);
     let theirs = had
         .iter()
+        .filter(|row| !counts_anew || row.known.app_id.is_some())
         .map(|row| same(&row.identity, &row.known, seen))
         .fold(Same::No, |all, one| match (all, one) {
             (Same::Yes, _) | (_, Same::Yes) => Same::Yes,
@@ -102,5 +104,13 @@ mod tests {
         assert!(counts_anew(3, &list) && !counts_anew(1, &list));
         assert!(!counts_anew(-1, &[]) && !counts_anew(3, &[]));
         assert_eq!(hint(3, &list[0], true, &[]), Hint::Likely);
+        let bound = Phase::Bound {
+            upstream_id: "1".into(),
+        };
+        let before = had(bound.clone(), None);
+        assert_eq!(hint(3, &list[0], true, &[before]), Hint::Likely);
+        let still_there = had(bound, Some("a"));
+        let shown = listed("1", Some("a"));
+        assert_eq!(hint(3, &shown, true, &[still_there]), Hint::No);
     }
 }
