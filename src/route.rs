@@ -62,9 +62,25 @@ pub fn choose(
         None => in_order(&route.targets, upstreams),
     };
     if candidates.is_empty() {
+        let why: Vec<String> = route
+            .targets
+            .iter()
+            .filter(|target| pinned.is_none_or(|name| target.cluster == name))
+            .filter_map(|target| upstreams.get(&target.cluster))
+            .map(|upstream| {
+                let health = &upstream.health;
+                format!(
+                    "{} is {}{}",
+                    upstream.config.name,
+                    health.state(),
+                    health.why()
+                )
+            })
+            .collect();
         let message = format!(
-            "no cluster of route '{}' takes batches at the moment",
-            route.name
+            "no cluster of route '{}' takes batches at the moment: {}",
+            route.name,
+            why.join(", ")
         );
         return Err(ApiError::new(Code::ClusterUnavailable, message));
     }

@@ -29,7 +29,7 @@ use crate::flight::Flights;
 use crate::observe::metrics::{Metrics, NO_ROUTE};
 use crate::registry::{Entry, GatewayId, Registry};
 use crate::submit::Board;
-use crate::upstream::{Upstream, tls};
+use crate::upstream::{Upstream, credentials, tls};
 
 /// How often kills that are not confirmed, and jobs that may come late, are looked after.
 const CARE: Duration = Duration::from_secs(2);
@@ -103,10 +103,9 @@ impl Snapshot {
             } else {
                 None
             };
-            upstreams.insert(
-                cluster.name.clone(),
-                Arc::new(Upstream::new(cluster.clone(), tls, metrics.clone())),
-            );
+            let credential = credentials::build(cluster, metrics, &mut problems);
+            let upstream = Upstream::new(cluster.clone(), tls, credential, metrics.clone());
+            upstreams.insert(cluster.name.clone(), Arc::new(upstream));
         }
         if !problems.is_empty() {
             return Err(problems);
@@ -140,6 +139,13 @@ impl Snapshot {
         self.upstreams
             .get(&entry.cluster)
             .filter(|upstream| upstream.health.is_enabled())
+    }
+
+    /// Tells whether some cluster is asked with its callers' own tokens.
+    pub fn passes_tokens_on(&self) -> bool {
+        self.upstreams
+            .values()
+            .any(|upstream| upstream.needs_a_caller())
     }
 
     /// Returns the key sets that are read from outside, with the names of their authenticators.
@@ -364,7 +370,12 @@ impl Gateway {
     }
 
     async fn look_after(&self, upstream: &Upstream) {
-        upstream.health.judge(&upstream.probe().await);
+        let verdict = upstream.probe().await;
+        // That we have no login at the moment is said where it is fetched, and is no fault of the
+        // cluster's: it serves again with the first token.
+        if !upstream.lacks_login() {
+            upstream.health.judge(&verdict);
+        }
         if let Ok(live) = self.registry.live(&upstream.config.name).await {
             self.metrics
                 .cluster_live_batches

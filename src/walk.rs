@@ -25,7 +25,7 @@ use crate::api::error::{ApiError, Code};
 use crate::api::path::{Place, Resource};
 use crate::api::request::{self, Query};
 use crate::api::respond::{self, Body, REQUEST_ID, Reply};
-use crate::auth::Refusal;
+use crate::auth::{self, Refusal};
 use crate::batches::Call;
 use crate::observe::access_log::{self, Line};
 use crate::observe::metrics::NO_ROUTE;
@@ -236,6 +236,11 @@ impl Walk<'_> {
             .await;
         let principal = authenticated.map_err(Failure::Refused)?;
         *self.user.lock().unwrap_or_else(PoisonError::into_inner) = Some(principal.user.clone());
+        if self.snapshot.passes_tokens_on()
+            && let Some(token) = auth::bearer_token(&self.parts.headers)
+        {
+            self.errand.bring_token(token);
+        }
         let place = place?;
         let operation = self.operation(&place)?;
         let call = Call {
@@ -343,6 +348,7 @@ impl Walk<'_> {
             do_as: query.do_as,
             prefix: place.prefix,
             idempotency_key: idempotency_key(headers)?,
+            brings_token: self.errand.caller_token().is_some(),
         };
         submit::submit(
             self.gateway,

@@ -10,6 +10,9 @@ use std::time::Duration;
 use http::StatusCode;
 use serde::Serialize;
 
+use crate::upstream::SendError;
+use crate::upstream::credentials::Unsigned;
+
 /// A code of the error body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the table below says what each means")]
@@ -224,7 +227,7 @@ impl Code {
                 "upstream_credentials",
                 503,
                 true,
-                "the cluster refused the gateway's own login; nothing was submitted",
+                "the gateway's own login can't be had, or the cluster refused it; nothing was submitted",
             ),
             Code::UpstreamForbidden => row(
                 "upstream_forbidden",
@@ -304,6 +307,36 @@ impl ApiError {
             retry_after,
             allow: None,
         }
+    }
+
+    /// Makes the answer where a cluster could not be asked: which, why in words, and what that
+    /// means for the request.
+    pub fn unreachable(cluster: &str, error: &SendError, consequence: &str) -> Self {
+        let why = error.words();
+        match error {
+            SendError::NotSent { .. } | SendError::MaybeSent { .. } => ApiError::new(
+                Code::ClusterUnavailable,
+                format!("cluster '{cluster}' can't be reached ({why}); {consequence}"),
+            ),
+            SendError::Unsigned(Unsigned::NoCaller) => ApiError::no_token_to_pass_on(cluster),
+            SendError::Unsigned(Unsigned::NoToken { retry_after, .. }) => ApiError {
+                retry_after: Some(*retry_after),
+                ..ApiError::new(
+                    Code::UpstreamCredentials,
+                    format!("cluster '{cluster}' can't be asked: {why}; {consequence}"),
+                )
+            },
+        }
+    }
+
+    /// Makes the refusal of a caller without a bearer token, where the cluster is asked with that.
+    pub fn no_token_to_pass_on(cluster: &str) -> Self {
+        ApiError::new(
+            Code::Forbidden,
+            format!(
+                "cluster '{cluster}' is asked with its caller's own bearer token; come with one instead of a password or nothing"
+            ),
+        )
     }
 
     /// Makes Livy's own 404.

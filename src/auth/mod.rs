@@ -1,8 +1,9 @@
 //! Who is calling: the chain of authenticators, and the cache of credentials that were verified a
 //! moment ago.
 //!
-//! Owns `Authorization`: nothing behind this room ever sees it. A file per authenticator; this one
-//! decides which of them a credential is for. Leaves what a principal may do to `access`.
+//! Owns `Authorization`: nothing behind this room ever sees it, but for a bearer token where a
+//! cluster's credentials are `passthrough`. A file per authenticator; this one decides which of
+//! them a credential is for. Leaves what a principal may do to `access`.
 
 pub mod htpasswd;
 pub mod jwks;
@@ -17,6 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use quick_cache::sync::Cache;
+use secrecy::SecretString;
 
 use crate::api::error::Code;
 use crate::observe::metrics::Metrics;
@@ -385,6 +387,15 @@ impl Authenticators {
             message: failed.sentence(),
             challenges,
         }
+    }
+}
+
+/// Returns the bearer token of a request whose caller is proven, for a cluster that is asked with
+/// it.
+pub fn bearer_token(headers: &HeaderMap) -> Option<SecretString> {
+    match read(headers.get(AUTHORIZATION)) {
+        Credential::Bearer(token) => Some(SecretString::from(token.to_owned())),
+        _ => None,
     }
 }
 

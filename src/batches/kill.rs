@@ -39,6 +39,11 @@ impl Call {
         if entry.peek(|known| known.presumed) && !self.snapshot.access.is_admin(&self.principal) {
             return Err(only_presumed(&entry));
         }
+        if let (Some(upstream), Phase::Bound { .. } | Phase::Sending) =
+            (self.snapshot.upstream_of(&entry), entry.phase())
+        {
+            self.check_token(upstream)?;
+        }
         // What was proven to have ended is not killed any more, only forgotten.
         if !entry.phase().is_visible() {
             return Err(ApiError::no_such_batch(&key.to_string()));
@@ -147,8 +152,8 @@ impl Call {
             .await;
         match answer {
             Ok(Deleted::Gone) => Ok(()),
-            Err(AskError::Send(SendError::NotSent { .. })) => {
-                Err(unreachable(upstream, "it can't be reached"))
+            Err(AskError::Send(error @ (SendError::NotSent { .. } | SendError::Unsigned(_)))) => {
+                Err(unreachable(upstream, &AskError::Send(error)))
             }
             // Whoever asked a moment ago may have killed it; whether it is gone is settled by
             // looking again.
@@ -211,13 +216,17 @@ fn not_stored(error: &RegistryError) -> ApiError {
     )
 }
 
-fn unreachable(upstream: &Upstream, why: impl std::fmt::Display) -> ApiError {
+fn unreachable(upstream: &Upstream, why: &AskError) -> ApiError {
     tracing::warn!(cluster = %upstream.config.name, %why, "a kill could not be sent");
-    ApiError::new(
-        Code::ClusterUnavailable,
-        format!(
-            "cluster '{}' can't be reached; the kill is remembered",
-            upstream.config.name
+    let name = &upstream.config.name;
+    match why {
+        AskError::Send(error) => ApiError::unreachable(name, error, "the kill is remembered"),
+        AskError::Fault(fault) => ApiError::new(
+            Code::ClusterUnavailable,
+            format!(
+                "cluster '{name}' gives no answer that can be used ({}); the kill is remembered",
+                fault.message
+            ),
         ),
-    )
+    }
 }

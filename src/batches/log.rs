@@ -13,7 +13,7 @@ use crate::api::error::ApiError;
 use crate::api::path::BatchKey;
 use crate::api::respond::{LogBody, Reply};
 use crate::registry::Entry;
-use crate::upstream::{AskError, Upstream};
+use crate::upstream::{AskError, SendError, Upstream};
 
 /// Pages read of one log where positions are absolute: two million lines.
 const MOST_PAGES: i32 = 200;
@@ -49,7 +49,10 @@ impl Call {
         };
         if !matches!(plan, LogPlan::Nowhere(_)) {
             if !upstream.health.is_alive() {
-                return Err("the cluster does not answer".into());
+                return Err(format!(
+                    "the cluster does not answer{}",
+                    upstream.health.why()
+                ));
             }
             self.make_sure(entry, upstream).await?;
         }
@@ -70,7 +73,7 @@ impl Call {
             AskError::Fault(fault) => {
                 format!("the cluster has no log for it now: {}", fault.message)
             }
-            AskError::Send(_) => "the cluster does not answer".into(),
+            AskError::Send(error) => does_not_answer(&error),
         })
     }
 
@@ -99,7 +102,11 @@ impl Call {
             Err(Nothing::CannotTell) => {
                 Err("the cluster shows a batch under its id that may be another one".into())
             }
-            Err(Nothing::NoAnswer(_)) => Err("the cluster does not answer".into()),
+            Err(Nothing::NoAnswer(AskError::Send(error))) => Err(does_not_answer(&error)),
+            Err(Nothing::NoAnswer(AskError::Fault(fault))) => Err(format!(
+                "the cluster gives no answer that can be used ({})",
+                fault.message
+            )),
         }
     }
 
@@ -138,6 +145,10 @@ impl Call {
         }
         Ok(lines)
     }
+}
+
+fn does_not_answer(error: &SendError) -> String {
+    format!("the cluster does not answer ({})", error.words())
 }
 
 enum LogAnswer {

@@ -25,6 +25,10 @@ fn call(gateway: &Arc<Gateway>) -> Call {
 /// Asks a cluster for the state of each live batch that went through this gateway and was not heard
 /// of for `watch`. A batch that a client polls costs nothing here.
 pub async fn watch(gateway: &Arc<Gateway>, upstream: &Upstream) {
+    // Nobody's token is at hand here.
+    if upstream.needs_a_caller() {
+        return;
+    }
     let silent = match gateway
         .registry
         .silent(&upstream.config.name, upstream.config.watch)
@@ -48,6 +52,9 @@ pub async fn watch(gateway: &Arc<Gateway>, upstream: &Upstream) {
 
 /// Goes on with the kills that were asked for and are not confirmed.
 pub async fn finish_kills(gateway: &Arc<Gateway>, upstream: &Upstream) {
+    if upstream.needs_a_caller() {
+        return;
+    }
     let wanted = match gateway.registry.to_kill(&upstream.config.name).await {
         Ok(wanted) => wanted,
         Err(error) => {

@@ -192,10 +192,51 @@ pub enum Credentials {
         /// User.
         username: String,
         /// Password.
-        password: SecretString,
+        password: Secret,
     },
-    /// A fixed token.
-    Bearer(SecretString),
+    /// A token that somebody else keeps fresh.
+    Bearer(Secret),
+    /// Tokens of IBM Cloud IAM.
+    IbmIam {
+        /// API key.
+        apikey: Secret,
+        /// Where tokens are given.
+        endpoint: TokenEndpoint,
+    },
+    /// Tokens by OAuth 2.0 client credentials.
+    OAuth2(Box<OAuth2>),
+    /// The caller's own token.
+    Passthrough,
+}
+
+/// A secret, and the file where it is read again.
+#[derive(Clone, Debug, Default)]
+pub struct Secret {
+    /// What it was when the configuration was read.
+    pub text: SecretString,
+    /// Where it lies, unless in the environment.
+    pub file: Option<PathBuf>,
+}
+
+/// Where tokens are given.
+#[derive(Clone, Debug)]
+pub struct TokenEndpoint {
+    /// https, or http at a loopback address.
+    pub url: http::Uri,
+    /// The only CAs to trust there.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `credentials.oauth2`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct OAuth2 {
+    pub endpoint: TokenEndpoint,
+    pub client_id: String,
+    pub client_secret: Secret,
+    pub scope: Option<String>,
+    /// Name and secret go in a header instead of the body.
+    pub client_auth_basic: bool,
 }
 
 /// `clusters.NAME.tls`.

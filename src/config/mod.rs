@@ -170,7 +170,7 @@ fn sorted(mut list: Vec<Problem>) -> Vec<Problem> {
 }
 
 /// Keys whose literal value is a secret.
-const SECRET_KEYS: [&str; 3] = ["password", "token", "secret"];
+const SECRET_KEYS: [&str; 5] = ["password", "token", "secret", "apikey", "client_secret"];
 
 fn mask(value: &mut serde_json::Value) {
     match value {

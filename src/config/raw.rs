@@ -305,8 +305,14 @@ pub struct RawCluster {
 pub struct RawCredentials {
     /// HTTP Basic.
     pub basic: Option<RawBasicCredentials>,
-    /// A fixed bearer token.
+    /// A bearer token that somebody else keeps fresh.
     pub bearer: Option<RawBearerCredentials>,
+    /// Tokens of IBM Cloud IAM for an API key.
+    pub ibm_iam: Option<RawIbmIam>,
+    /// Tokens of any OAuth 2.0 token endpoint, by client credentials.
+    pub oauth2: Option<RawOAuth2>,
+    /// `{}`: the caller's own bearer token goes to the cluster.
+    pub passthrough: Option<RawEmpty>,
 }
 
 /// `credentials.basic`.
@@ -328,6 +334,50 @@ pub struct RawBearerCredentials {
     /// Token.
     #[schemars(required)]
     pub token: Option<RawSecret>,
+}
+
+/// `credentials.ibm_iam`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawIbmIam {
+    /// API key; a file is read again when it changes.
+    #[schemars(required)]
+    pub apikey: Option<RawSecret>,
+    /// The token endpoint (`https://iam.cloud.ibm.com/identity/token`).
+    pub url: Option<String>,
+    /// PEM file with the only CAs to trust at the token endpoint (default: the system's).
+    pub ca_file: Option<String>,
+}
+
+/// `credentials.oauth2`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawOAuth2 {
+    /// The token endpoint; https (http only for loopback addresses).
+    #[schemars(required)]
+    pub token_url: Option<String>,
+    /// The client's name there.
+    #[schemars(required)]
+    pub client_id: Option<String>,
+    /// Its secret; a file is read again when it changes.
+    #[schemars(required)]
+    pub client_secret: Option<RawSecret>,
+    /// What is asked for, such as `https://dev.azuresynapse.net/.default` (nothing).
+    pub scope: Option<String>,
+    /// Where name and secret go: `post` (in the body, default) or `basic` (in a header).
+    pub client_auth: Option<RawClientAuth>,
+    /// PEM file with the only CAs to trust at the token endpoint (default: the system's).
+    pub ca_file: Option<String>,
+}
+
+/// `credentials.oauth2.client_auth`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawClientAuth {
+    /// `client_secret_post`: in the form.
+    Post,
+    /// `client_secret_basic`: HTTP Basic.
+    Basic,
 }
 
 /// `clusters.NAME.tls`.

@@ -65,6 +65,8 @@ pub struct Metrics {
     pub cluster_live_batches: IntGaugeVec,
     pub cluster_info: IntGaugeVec,
     pub cluster_insecure_tls: IntGaugeVec,
+    pub credential_refresh_total: IntCounterVec,
+    pub credential_expiry: GaugeVec,
     pub submissions_total: IntCounterVec,
     pub ambiguous_submissions_total: IntCounterVec,
     pub routing_decisions_total: IntCounterVec,
@@ -260,6 +262,16 @@ impl Metrics {
             cluster_insecure_tls: m.gauge(
                 "cluster_insecure_tls",
                 "1 where certificates are not verified.",
+                &["cluster"],
+            ),
+            credential_refresh_total: m.counter(
+                "credential_refresh_total",
+                "Tokens fetched and secrets read again, by outcome.",
+                &["cluster", "kind", "outcome"],
+            ),
+            credential_expiry: m.float(
+                "credential_expiry_timestamp_seconds",
+                "When the token in use for a cluster ends, Unix time.",
                 &["cluster"],
             ),
             submissions_total: m.counter(

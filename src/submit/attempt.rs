@@ -302,19 +302,9 @@ impl Run {
                     }
                 }
             }
-            Err(SendError::NotSent { reason, .. }) => {
+            Err(error @ (SendError::NotSent { .. } | SendError::Unsigned(_))) => {
                 self.count(&plan, "failed");
-                let message = format!(
-                    "cluster '{}' can't be reached ({reason}); nothing was submitted",
-                    upstream.config.name
-                );
-                return self
-                    .next(
-                        &entry,
-                        ApiError::new(Code::ClusterUnavailable, message),
-                        false,
-                    )
-                    .await;
+                return self.next(&entry, not_sent(&plan, &error), false).await;
             }
             Err(SendError::MaybeSent { reason, detail }) => {
                 let fault = UpstreamFault {
@@ -578,17 +568,25 @@ fn turned_away(plan: &Plan, error: &AskError) -> ApiError {
             );
             ApiError::new(Code::ClusterUnavailable, message)
         }
-        AskError::Send(SendError::NotSent { reason, .. } | SendError::MaybeSent { reason, .. }) => {
-            ApiError::new(
-                Code::ClusterUnavailable,
-                format!("cluster '{cluster}' can't be reached ({reason}); nothing was submitted"),
-            )
-        }
+        AskError::Send(error) => not_sent(plan, error),
     }
+}
+
+/// Says why a cluster could not be asked, or nothing was sent to it.
+fn not_sent(plan: &Plan, error: &SendError) -> ApiError {
+    let name = &plan.upstream.config.name;
+    ApiError::unreachable(name, error, "nothing was submitted")
 }
 
 fn credentials_refused(plan: &Plan, status: u16) -> ApiError {
     let cluster = &plan.upstream.config.name;
+    if plan.upstream.needs_a_caller() {
+        // 403 and not 401: the token is good here, and another login here would not help.
+        return ApiError::new(
+            Code::UpstreamForbidden,
+            format!("cluster '{cluster}' refused your own token ({status}); nothing was submitted"),
+        );
+    }
     tracing::error!(%cluster, status, "the cluster refused the gateway's credentials");
     ApiError::new(
         Code::UpstreamCredentials,
@@ -602,6 +600,9 @@ fn absent(plan: &Plan, fault: &UpstreamFault) -> ApiError {
     let cluster = &plan.upstream.config.name;
     let (code, what) = match fault.status {
         429 => (Code::ClusterFull, "takes no more batches now"),
+        401 if plan.upstream.needs_a_caller() => {
+            (Code::UpstreamForbidden, "refused your own token")
+        }
         401 | 407 => (
             Code::UpstreamCredentials,
             "refused the gateway's own credentials",

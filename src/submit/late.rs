@@ -21,6 +21,10 @@ pub const ACTIONS: [&str; 3] = ["killed", "adopted", "failed"];
 
 /// Looks for what was given up and may still arrive.
 pub async fn watch(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>) {
+    // Nobody's token is at hand here.
+    if upstream.needs_a_caller() {
+        return;
+    }
     let lost = match gateway
         .registry
         .may_arrive(&upstream.config.name, WATCHED_FOR)
@@ -61,6 +65,7 @@ pub async fn deal_with(
     if ended
         || entry.is_open()
         || matches!(entry.phase(), Phase::Bound { .. })
+        || upstream.needs_a_caller()
         || !still_runs(upstream, entry, seen).await
     {
         return;

@@ -70,6 +70,8 @@ pub struct Submission {
     pub prefix: String,
     /// `Idempotency-Key`.
     pub idempotency_key: Option<String>,
+    /// Whether its errand has a token of the caller's own to pass on.
+    pub brings_token: bool,
 }
 
 /// Serves `POST /batches`.

@@ -143,6 +143,9 @@ fn plan(
     key: &str,
 ) -> Result<Plan, ApiError> {
     let config = &candidate.upstream.config;
+    if candidate.upstream.needs_a_caller() && !submission.brings_token {
+        return Err(ApiError::no_token_to_pass_on(&config.name));
+    }
     let mut spec = spec.clone();
     let mut notes = Vec::new();
     match snapshot

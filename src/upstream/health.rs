@@ -4,8 +4,8 @@
 //! A cluster counts as alive until probes say otherwise, so that a gateway that has just started
 //! serves at once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::checked::{self, Cluster, ClusterState};
 use crate::observe::metrics::Metrics;
@@ -22,6 +22,8 @@ pub struct Health {
     alive: AtomicBool,
     /// Verdicts in a row that differ from `alive`.
     streak: AtomicU32,
+    /// What the last probe that failed said; empty while the cluster is alive.
+    why: Mutex<String>,
     metrics: Arc<Metrics>,
 }
 
@@ -33,6 +35,7 @@ impl Health {
             thresholds: config.health,
             alive: AtomicBool::new(true),
             streak: AtomicU32::new(0),
+            why: Mutex::default(),
             metrics,
         };
         let labels = [health.name.as_str()];
@@ -65,6 +68,15 @@ impl Health {
         self.alive.load(Ordering::Relaxed)
     }
 
+    /// Returns why the last probe failed, as the end of a sentence; nothing if it did not.
+    pub fn why(&self) -> String {
+        let why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        match why.as_str() {
+            "" => String::new(),
+            why => format!(" ({why})"),
+        }
+    }
+
     /// Tells whether new batches may go there.
     pub fn takes_batches(&self) -> bool {
         self.state() == "serving"
@@ -78,6 +90,8 @@ impl Health {
     /// Takes a probe's verdict.
     pub fn judge(&self, verdict: &Result<(), String>) {
         let up = verdict.is_ok();
+        *self.why.lock().unwrap_or_else(PoisonError::into_inner) =
+            verdict.as_ref().err().cloned().unwrap_or_default();
         self.metrics
             .cluster_up
             .with_label_values(&[self.name.as_str()])

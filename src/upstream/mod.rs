@@ -5,31 +5,35 @@
 //! `submit` and `batches`. A client's own headers never come this far: what is sent is made here
 //! from nothing.
 
+pub mod cause;
 pub mod connect;
+pub mod credentials;
 pub mod fetch;
 pub mod health;
+mod listed;
 pub mod tls;
 pub mod transport;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use http::{Method, Request};
 use http_body_util::Full;
-use livy_dialect::{Flavor, Operation, UpstreamFault, UpstreamRequest, UpstreamResponse, wire};
-use secrecy::ExposeSecret as _;
+use livy_dialect::{
+    Flavor, Operation, UpstreamFault, UpstreamRequest, UpstreamResponse, proof, wire,
+};
+use secrecy::SecretString;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::config::checked::{Cluster, Credentials};
+use crate::config::checked::Cluster;
 use crate::observe::metrics::{ClusterMetrics, Metrics};
 use connect::Connector;
+use credentials::{Credential, Stamp, Unsigned};
 use health::Health;
 use transport::{Http, Transport};
 
@@ -52,7 +56,9 @@ pub struct Upstream {
     highest: AtomicI64,
     /// Whether the last read was refused because of our login.
     refuses_login: AtomicBool,
-    authorization: Option<HeaderValue>,
+    credential: Box<dyn Credential>,
+    /// The last request could not be signed: there is no login.
+    lacks_login: AtomicBool,
     /// Open connections.
     open: Arc<AtomicI64>,
     /// Requests on their way.
@@ -75,6 +81,9 @@ pub struct Errand {
     /// The last status that a cluster answered; 0 if none did.
     pub upstream_status: AtomicU64,
     whereabouts: Mutex<Whereabouts>,
+    /// The caller's own bearer token, in memory for as long as the request is worked on; set only
+    /// where a cluster is asked with it.
+    caller_token: OnceLock<SecretString>,
 }
 
 /// Where a request went, for metrics and the request log.
@@ -95,6 +104,17 @@ impl Errand {
             client: Some(client),
             ..Errand::default()
         }
+    }
+
+    /// Keeps the caller's own bearer token, for clusters that are asked with it.
+    pub fn bring_token(&self, token: SecretString) {
+        // One request has one caller.
+        let _ = self.caller_token.set(token);
+    }
+
+    /// Returns the caller's own bearer token.
+    pub fn caller_token(&self) -> Option<&SecretString> {
+        self.caller_token.get()
     }
 
     /// Notes where the request goes.
@@ -159,9 +179,22 @@ pub enum SendError {
         /// For the log.
         detail: String,
     },
+    /// Nothing was sent: there is nothing to log in with.
+    #[error(transparent)]
+    Unsigned(#[from] Unsigned),
 }
 
 impl SendError {
+    /// Says in words why there was no answer, for a client's message.
+    pub fn words(&self) -> String {
+        match self {
+            SendError::NotSent { detail, .. } | SendError::MaybeSent { detail, .. } => {
+                detail.clone()
+            }
+            SendError::Unsigned(unsigned) => unsigned.to_string(),
+        }
+    }
+
     /// Tells whether the answer was too large to be read.
     pub fn is_too_large(&self) -> bool {
         matches!(
@@ -185,22 +218,40 @@ pub enum AskError {
     Fault(UpstreamFault),
 }
 
+impl AskError {
+    /// Says in words why there is nothing, for a client's message.
+    pub fn words(&self) -> String {
+        match self {
+            AskError::Send(error) => error.words(),
+            AskError::Fault(fault) => fault.message.clone(),
+        }
+    }
+}
+
 impl Upstream {
     /// Makes the pool of a cluster. No connection is opened yet.
-    pub fn new(config: Cluster, tls: Option<tls::ClientTls>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        config: Cluster,
+        tls: Option<tls::ClientTls>,
+        credential: Box<dyn Credential>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let open = Arc::new(AtomicI64::new(0));
         let connector = Connector::new(tls, config.timeouts.connect, open.clone());
-        Upstream::over(Box::new(Http::new(connector)), open, config, metrics)
+        let transport = Box::new(Http::new(connector));
+        Upstream {
+            credential,
+            ..Upstream::over(transport, open, config, metrics)
+        }
     }
 
-    /// Makes a cluster that is reached by a transport of the caller's.
+    /// Makes an open cluster that is reached by a transport of the caller's.
     pub fn over(
         transport: Box<dyn Transport>,
         open: Arc<AtomicI64>,
         config: Cluster,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let authorization = authorization(&config.credentials);
         let handles = ClusterMetrics::new(&metrics, &config.name, config.flavor.as_str());
         let health = Health::new(&config, metrics.clone());
         // An authority is made of visible ASCII.
@@ -211,7 +262,8 @@ impl Upstream {
             highest: AtomicI64::new(UNKNOWN),
             refuses_login: AtomicBool::new(false),
             listed: Mutex::default(),
-            authorization,
+            credential: Box::new(credentials::Open),
+            lacks_login: AtomicBool::new(false),
             open,
             active: Arc::default(),
             host,
@@ -295,17 +347,77 @@ impl Upstream {
         errand: &Errand,
         limit: Duration,
     ) -> Result<Answer, SendError> {
-        self.exchange(
-            operation,
-            self.http_request(
-                &format!("{}{}", self.config.base, request.path),
-                request,
-                errand,
-            )?,
-            errand,
-            limit,
-        )
-        .await
+        let uri = format!("{}{}", self.config.base, request.path);
+        self.send_signed(operation, &uri, request, errand, limit)
+            .await
+    }
+
+    /// Signs and sends. A login that the cluster refuses is renewed, and what may be asked again is
+    /// asked once more with the new one.
+    async fn send_signed(
+        &self,
+        operation: Operation,
+        uri: &str,
+        request: &UpstreamRequest,
+        errand: &Errand,
+        limit: Duration,
+    ) -> Result<Answer, SendError> {
+        let (answer, stamp) = self
+            .send_once(operation, uri, request, errand, limit)
+            .await?;
+        if answer.status != 401 {
+            return Ok(answer);
+        }
+        self.credential.refused(stamp);
+        if !self.may_ask_again(operation, &answer) || !self.credential.renewed(stamp).await {
+            return Ok(answer);
+        }
+        let again = self.send_once(operation, uri, request, errand, limit).await;
+        let accepted = matches!(&again, Ok((answer, _)) if answer.status != 401);
+        let outcome = if accepted { "recovered" } else { "exhausted" };
+        self.count_retry(operation, outcome);
+        Ok(again?.0)
+    }
+
+    /// Tells whether what was answered with 401 may be sent again: a submission only if the
+    /// cluster's own software says that it did not take it.
+    fn may_ask_again(&self, operation: Operation, answer: &Answer) -> bool {
+        operation != Operation::CreateBatch
+            || proof::refuses_login(self.dialect(), &answer.as_response())
+    }
+
+    async fn send_once(
+        &self,
+        operation: Operation,
+        uri: &str,
+        request: &UpstreamRequest,
+        errand: &Errand,
+        limit: Duration,
+    ) -> Result<(Answer, Stamp), SendError> {
+        let mut request = self.http_request(uri, request, errand)?;
+        let signed = self.credential.sign(&mut request, errand).await;
+        let lacks_login = matches!(signed, Err(Unsigned::NoToken { .. }));
+        self.lacks_login.store(lacks_login, Ordering::Relaxed);
+        let stamp = match signed {
+            Ok(stamp) => stamp,
+            Err(unsigned) => {
+                tracing::debug!(cluster = %self.config.name, operation = operation.as_str(), %unsigned, "nothing was sent to the cluster");
+                return Err(unsigned.into());
+            }
+        };
+        let answer = self.exchange(operation, request, errand, limit).await?;
+        Ok((answer, stamp))
+    }
+
+    /// Tells whether requests go out in their callers' names, and none can without one.
+    pub fn needs_a_caller(&self) -> bool {
+        self.credential.needs_a_caller()
+    }
+
+    /// Tells whether the gateway's own login could not be had the last time: that says nothing
+    /// about the cluster.
+    pub fn lacks_login(&self) -> bool {
+        self.lacks_login.load(Ordering::Relaxed)
     }
 
     async fn exchange(
@@ -362,10 +474,10 @@ impl Upstream {
             if base.https { "https" } else { "http" },
             base.authority
         );
-        let request = self.http_request(&uri, &UpstreamRequest::get(path), errand)?;
-        self.exchange(
+        self.send_signed(
             Operation::Other,
-            request,
+            &uri,
+            &UpstreamRequest::get(path),
             errand,
             self.config.timeouts.response,
         )
@@ -397,9 +509,6 @@ impl Upstream {
             builder = builder
                 .header("x-requested-by", "livy-gateway")
                 .header("x-xsrf-header", "livy-gateway");
-        }
-        if let Some(authorization) = &self.authorization {
-            builder = builder.header(AUTHORIZATION, authorization);
         }
         if !errand.request_id.is_empty() {
             builder = builder.header("x-request-id", &errand.request_id);
@@ -501,28 +610,41 @@ impl Upstream {
         }
     }
 
-    /// Asks whether the cluster is alive.
+    /// Asks whether the cluster is alive. One that is asked with its callers' tokens is asked
+    /// without any, and what it says to that, 401 or 403, is a sign of life.
     ///
     /// # Errors
     /// Why not, in a sentence.
     pub async fn probe(&self) -> Result<(), String> {
         let errand = Errand::default();
         let request = self.dialect().probe();
-        match self
-            .send_within(
-                Operation::Other,
-                &request,
-                &errand,
-                self.config.health.timeout,
-            )
-            .await
-        {
+        let limit = self.config.health.timeout;
+        let asked = if self.needs_a_caller() {
+            self.probe_unsigned(&request, &errand, limit).await
+        } else {
+            self.send_within(Operation::Other, &request, &errand, limit)
+                .await
+        };
+        match asked {
+            Ok(answer) if self.needs_a_caller() && matches!(answer.status, 401 | 403) => Ok(()),
             Ok(answer) if answer.as_response().is_success() && !answer.as_response().is_html() => {
                 Ok(())
             }
             Ok(answer) => Err(format!("it answered {}", answer.status)),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.words()),
         }
+    }
+
+    async fn probe_unsigned(
+        &self,
+        request: &UpstreamRequest,
+        errand: &Errand,
+        limit: Duration,
+    ) -> Result<Answer, SendError> {
+        let uri = format!("{}{}", self.config.base, request.path);
+        let request = self.http_request(&uri, request, errand)?;
+        self.exchange(Operation::Other, request, errand, limit)
+            .await
     }
 }
 
@@ -541,22 +663,6 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-fn authorization(credentials: &Credentials) -> Option<HeaderValue> {
-    let text = match credentials {
-        Credentials::None => return None,
-        Credentials::Basic { username, password } => {
-            format!(
-                "Basic {}",
-                STANDARD.encode(format!("{username}:{}", password.expose_secret()))
-            )
-        }
-        Credentials::Bearer(token) => format!("Bearer {}", token.expose_secret().trim()),
-    };
-    let mut value = HeaderValue::from_str(&text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 /// Writes an error with all its causes.

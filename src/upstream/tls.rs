@@ -9,6 +9,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
+use super::listed::ListedOrSigned;
 use crate::config::BuildProblem;
 use crate::config::checked::ClusterTls;
 
@@ -67,26 +68,22 @@ pub fn client(
         builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AcceptAnything(provider())))
+    } else if let Some(file) = &config.ca_file {
+        match certificates(file).and_then(ListedOrSigned::new) {
+            Ok(verifier) => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier)),
+            Err(why) => {
+                problems.push(BuildProblem::new(
+                    &at("ca_file"),
+                    why,
+                    "name a PEM file with the CA's certificate, or the server's own",
+                ));
+                return None;
+            }
+        }
     } else {
-        let roots = match &config.ca_file {
-            None => system_roots(),
-            Some(file) => match certificates(file) {
-                Ok(list) => {
-                    let mut store = RootCertStore::empty();
-                    store.add_parsable_certificates(list);
-                    Arc::new(store)
-                }
-                Err(why) => {
-                    problems.push(BuildProblem::new(
-                        &at("ca_file"),
-                        why,
-                        "name a PEM file with the CA's certificate",
-                    ));
-                    return None;
-                }
-            },
-        };
-        builder.with_root_certificates(roots)
+        builder.with_root_certificates(system_roots())
     };
     let mut tls = match &config.client_cert {
         None => builder.with_no_client_auth(),

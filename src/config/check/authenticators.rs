@@ -147,7 +147,9 @@ impl Checker<'_> {
     pub(super) fn jwks(&mut self, raw: RawJwks) -> JwtKeys {
         let refresh = self.timeout("refresh", raw.refresh, Duration::from_secs(600));
         match (raw.url, raw.file) {
-            (Some(url), None) => match self.within("url", |c| c.key_set_url(&url)) {
+            (Some(url), None) => match self.within("url", |c| {
+                c.guarded_url(&url, "keys fetched without TLS can be replaced on the way")
+            }) {
                 Some(uri) => JwtKeys::Url(uri, refresh),
                 None => JwtKeys::Secret(SecretString::default()),
             },
@@ -160,24 +162,5 @@ impl Checker<'_> {
                 JwtKeys::Secret(SecretString::default())
             }
         }
-    }
-
-    pub(super) fn key_set_url(&mut self, text: &str) -> Option<http::Uri> {
-        let uri: Option<http::Uri> = text.parse().ok();
-        let uri = uri.filter(|uri| uri.host().is_some());
-        let Some(uri) = uri else {
-            self.report(format!("{text:?} is no URL"), "write `https://host/path`");
-            return None;
-        };
-        let loopback = uri
-            .host()
-            .is_some_and(|host| ["127.0.0.1", "localhost", "[::1]"].contains(&host));
-        if uri.scheme_str() != Some("https") && !loopback {
-            self.report(
-                "keys fetched without TLS can be replaced on the way",
-                "use https",
-            );
-        }
-        Some(uri)
     }
 }

@@ -156,58 +156,6 @@ impl Checker<'_> {
         })
     }
 
-    pub(super) fn credentials(
-        &mut self,
-        raw: Option<RawCredentials>,
-        flavor: Flavor,
-    ) -> Credentials {
-        let Some(raw) = raw else {
-            // The other three can stand open inside a cluster; these two never do.
-            if matches!(flavor, Flavor::Ibm) {
-                self.report(
-                    "ibm can't work without credentials",
-                    "add `credentials: {bearer: {token: {file: ...}}}`",
-                );
-            }
-            return Credentials::None;
-        };
-        match (raw.basic, raw.bearer) {
-            (Some(_), None) if flavor == Flavor::Ibm => {
-                self.report(
-                    "ibm takes no basic credentials",
-                    "use `bearer: {token: {file: ...}}`",
-                );
-                Credentials::None
-            }
-            (Some(basic), None) => self.within("basic", |c| {
-                let username = basic.username.unwrap_or_default();
-                if username.contains(':') {
-                    c.within("username", |c| {
-                        c.report(
-                            "a user name can't hold a colon",
-                            "RFC 7617: the first colon ends the name",
-                        )
-                    });
-                }
-                Credentials::Basic {
-                    username,
-                    password: c.secret("password", basic.password),
-                }
-            }),
-            (None, Some(bearer)) => self.within("bearer", |c| {
-                Credentials::Bearer(c.secret("token", bearer.token))
-            }),
-            (None, None) if !self.keys_in_file().is_empty() => Credentials::None,
-            _ => {
-                self.report(
-                    "credentials are exactly one kind",
-                    "keep one of `basic` and `bearer`",
-                );
-                Credentials::None
-            }
-        }
-    }
-
     pub(super) fn cluster_tls(&mut self, raw: RawClusterTls, base: Option<&BaseUrl>) -> ClusterTls {
         let given = raw.ca_file.is_some() || raw.cert_file.is_some() || raw.server_name.is_some();
         if given && base.is_some_and(|base| !base.https) {

@@ -6,6 +6,7 @@
 
 mod authenticators;
 mod clusters;
+mod credentials;
 mod routes;
 mod server;
 
@@ -53,6 +54,7 @@ pub(crate) fn check(
         c.authenticators(raw.authenticators.unwrap_or_default())
     });
     let clusters = c.within("clusters", |c| c.clusters(raw.clusters.unwrap_or_default()));
+    c.passthrough_needs_tokens(&clusters, &authenticators);
     Config {
         server: c.within("server", |c| c.server(raw.server.unwrap_or_default())),
         admin_listen: c.within("admin", |c| c.admin(raw.admin.unwrap_or_default())),
@@ -198,6 +200,51 @@ impl Checker<'_> {
                 SecretString::default()
             }
         })
+    }
+
+    /// Reads a secret that is read again when its file changes.
+    fn kept_secret(&mut self, key: &str, raw: Option<RawSecret>) -> Secret {
+        let file = match &raw {
+            Some(RawSecret::Reference(SecretReference {
+                file: Some(path),
+                env: None,
+            })) => Some(self.file(path)),
+            _ => None,
+        };
+        let given = raw.is_some();
+        let known = self.problems.len();
+        let text = self.secret(key, raw);
+        let is_empty = secrecy::ExposeSecret::expose_secret(&text)
+            .trim()
+            .is_empty();
+        if given && is_empty && self.problems.len() == known {
+            self.within(key, |c| {
+                c.report("the secret is empty", "put it where this key says it is")
+            });
+        }
+        Secret { text, file }
+    }
+
+    /// Reads the URL of something that is told secrets, or believed.
+    fn guarded_url(&mut self, text: &str, why: &str) -> Option<http::Uri> {
+        let uri: Option<http::Uri> = text.parse().ok();
+        let uri = uri.filter(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri
+                    .authority()
+                    .is_some_and(|authority| !authority.as_str().contains('@'))
+        });
+        let Some(uri) = uri else {
+            self.report(format!("{text:?} is no URL"), "write `https://host/path`");
+            return None;
+        };
+        let loopback = uri
+            .host()
+            .is_some_and(|host| ["127.0.0.1", "localhost", "[::1]"].contains(&host));
+        if uri.scheme_str() != Some("https") && !loopback {
+            self.report(why, "use https");
+        }
+        Some(uri)
     }
 
     fn positive(&mut self, key: &str, value: Option<u32>, default: u32) -> u32 {
