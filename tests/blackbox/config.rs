@@ -23,7 +23,14 @@ fn problems(file: &str) -> String {
 
 #[test]
 fn every_problem_of_a_file_is_told_at_once() {
-    for file in ["typos", "values", "not-yet", "syntax", "empty"] {
+    for file in [
+        "typos",
+        "values",
+        "credentials",
+        "not-yet",
+        "syntax",
+        "empty",
+    ] {
         insta::assert_snapshot!(file, problems(&format!("{file}.yaml")));
     }
     let (status, _, told) = run(&["check", "-c", "nosuch.yaml"], &fixtures());
@@ -46,10 +53,11 @@ fn files_that_the_file_names_are_opened() {
     for name in ["not-a-key.pem", "not-keys.json", "plain.htpasswd"] {
         std::fs::copy(fixtures().join(name), folder.path().join(name)).expect("copies");
     }
+    std::fs::write(folder.path().join("a.token"), "t\n").expect("is writable");
     let text = std::fs::read_to_string(fixtures().join("files.yaml")).expect("is there");
     std::fs::write(
         folder.path().join("routes.yaml"),
-        text.replace("nosuch.token", "not-keys.json"),
+        text.replace("nosuch.token", "a.token"),
     )
     .expect("is writable");
     let (status, _, told) = run(&["check"], folder.path());

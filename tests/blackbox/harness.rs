@@ -34,7 +34,8 @@ pub(crate) const ROOT: (&str, &str) = ("root", "roots-password");
 pub(crate) const CONF_SECRET: &str = "conf-secret-key-value";
 
 /// What must never be seen outside a request that brought it.
-const SECRETS: [&str; 8] = [
+const SECRETS: [&str; 9] = [
+    crate::issuer::SECRET,
     PASSWORD,
     TOKEN,
     JWT_SECRET,

@@ -2,12 +2,15 @@
 
 mod api;
 mod auth;
+mod causes;
 mod certify;
 #[expect(dead_code, reason = "shared with the other suites, which draw more")]
 #[path = "../support/chance.rs"]
 mod chance;
 mod clients;
+
 mod config;
+mod credentials;
 mod docs;
 mod doubles;
 mod errors;
@@ -15,6 +18,8 @@ mod errors;
 mod fault_proxy;
 mod fault_proxy_tests;
 mod harness;
+#[path = "../support/issuer.rs"]
+mod issuer;
 mod knobs;
 mod listener;
 mod logs;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use prometheus::IntCounter;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
@@ -57,7 +58,7 @@ impl Kept {
         kind: &'static str,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        Kept {
+        let kept = Kept {
             file: secret.file.clone(),
             cluster: cluster.to_owned(),
             kind,
@@ -71,7 +72,13 @@ impl Kept {
                 looked: Instant::now(),
                 trouble: None,
             }),
+        };
+        if kept.file.is_some() && kept.is_counted() {
+            for outcome in ["ok", "error"] {
+                kept.counter(outcome);
+            }
         }
+        kept
     }
 
     /// Takes only texts that can be used.
@@ -126,13 +133,22 @@ impl Kept {
         }
     }
 
+    /// Tells whether readings are counted: where a token is fetched, the exchanges are.
+    fn is_counted(&self) -> bool {
+        matches!(self.kind, "basic" | "bearer")
+    }
+
+    fn counter(&self, outcome: &str) -> IntCounter {
+        self.metrics.credential_refresh_total.with_label_values(&[
+            self.cluster.as_str(),
+            self.kind,
+            outcome,
+        ])
+    }
+
     fn count(&self, outcome: &str) {
-        // Where a token is fetched, the exchanges are what is counted.
-        if matches!(self.kind, "basic" | "bearer") {
-            self.metrics
-                .credential_refresh_total
-                .with_label_values(&[self.cluster.as_str(), self.kind, outcome])
-                .inc();
+        if self.is_counted() {
+            self.counter(outcome).inc();
         }
     }
 }
