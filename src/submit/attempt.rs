@@ -242,10 +242,13 @@ impl Run {
 
     /// Tells whether the cluster shows a batch of this name before anything is sent: then it is not
     /// this submission. A cluster that does not answer this gets nothing sent. So is one asked that
-    /// has just refused our login: what it says to a submission would prove nothing.
+    /// has just refused our login, or is asked with a token that it may not take: what it says to a
+    /// submission would prove nothing.
     async fn look_for_the_name(&self, plan: &Plan) -> Result<bool, ApiError> {
         let (dialect, lookup) = (plan.upstream.dialect(), &plan.encoded.lookup);
-        let needed = dialect.asks_first(lookup) || plan.upstream.refuses_login();
+        let needed = dialect.asks_first(lookup)
+            || plan.upstream.refuses_login()
+            || plan.upstream.needs_a_caller();
         if !needed || dialect.lookup(lookup) == LookupPlan::NewInList {
             return Ok(false);
         }

@@ -127,7 +127,7 @@ fn certificate_words(why: &CertificateError) -> String {
         Cert::Revoked => "its certificate was revoked".to_owned(),
         Cert::BadEncoding => "its certificate can't be read".to_owned(),
         other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-            "its certificate is that of a CA; it is only accepted where tls.ca_file holds that very certificate"
+            "its certificate is that of an unknown CA; it is accepted only where tls.ca_file holds that very certificate"
                 .to_owned()
         }
         other => format!("its certificate is not accepted: {other}"),

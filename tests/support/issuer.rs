@@ -40,9 +40,11 @@ struct Book {
     asked: Vec<(String, String)>,
     /// Tokens that the front lets in, and until when.
     good: HashMap<String, Instant>,
+    /// The next submission is turned away.
+    refuses_a_post: bool,
     /// Requests to the front: method, whether it was let in.
     seen: Vec<(String, bool)>,
-    /// The front lets in whoever has any token at all, and adds it to `seen_tokens`.
+    /// Every token that the front saw.
     seen_tokens: Vec<String>,
 }
 
@@ -63,6 +65,7 @@ impl Issuer {
             takes: Duration::ZERO,
             asked: Vec::new(),
             good: HashMap::new(),
+            refuses_a_post: false,
             seen: Vec::new(),
             seen_tokens: Vec::new(),
         }));
@@ -111,6 +114,11 @@ impl Issuer {
     /// No token that was given so far is let in any more.
     pub(crate) fn revoke(&self) {
         self.book().good.clear();
+    }
+
+    /// The next submission is turned away, and so is everybody with its token.
+    pub(crate) fn refuse_a_post(&self) {
+        self.book().refuses_a_post = true;
     }
 
     /// How many requests of a method the front let in, or turned away.
@@ -232,6 +240,9 @@ fn let_in(book: &Mutex<Book>, behind: SocketAddr, mut stream: TcpStream) {
     let token = login.strip_prefix("Bearer ").unwrap_or_default();
     let good = {
         let mut book = book.lock().expect("no panic holds it");
+        if method == "POST" && std::mem::take(&mut book.refuses_a_post) {
+            book.good.remove(token);
+        }
         let good = book
             .good
             .get(token)

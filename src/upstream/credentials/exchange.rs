@@ -149,13 +149,14 @@ impl HttpEndpoint {
             let words = format!("no answer within {} s (timed out)", LIMIT.as_secs());
             Err(Failure::trouble(words))
         });
-        let granted = told.and_then(|answer| read(&answer, unix_now()));
+        let granted = told.and_then(|answer| {
+            read(&answer, unix_now()).map_err(|failure| Failure {
+                words: without(&secrets, &failure.words),
+                ..failure
+            })
+        });
         granted.map_err(|failure| Failure {
-            words: format!(
-                "token endpoint {}: {}",
-                self.place(),
-                without(&secrets, &failure.words)
-            ),
+            words: format!("token endpoint {}: {}", self.place(), failure.words),
             ..failure
         })
     }

@@ -29,6 +29,12 @@ const BETWEEN_REFUSALS: Duration = Duration::from_secs(60);
 /// How often it is looked, while the endpoint refuses, whether its secret was changed.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// A token counts as ended this long before it does: a request takes its time to arrive.
+const ON_THE_WAY: Duration = Duration::from_secs(1);
+
+/// No token is believed for longer.
+const LONGEST_LIFE: Duration = Duration::from_secs(366 * 86_400);
+
 /// The `outcome` values of `credential_refresh_total`.
 const OUTCOMES: [&str; 3] = ["ok", "refused", "error"];
 
@@ -201,10 +207,12 @@ async fn keep_fresh(shared: Arc<Shared>) {
     let mut failures = 0;
     loop {
         let version = shared.endpoint.secret_version();
+        // A life that is told begins when the token is made, which is after this.
+        let began = Instant::now();
         let until = match shared.endpoint.ask().await {
             Ok(granted) => {
                 failures = 0;
-                shared.accept(granted)
+                shared.accept(granted, began)
             }
             Err(failure) => {
                 failures += 1;
@@ -225,9 +233,11 @@ async fn keep_fresh(shared: Arc<Shared>) {
 
 impl Shared {
     /// Takes a token into use; returns when to replace it.
-    fn accept(&self, granted: Granted) -> Instant {
-        let now = Instant::now();
+    fn accept(&self, granted: Granted, began: Instant) -> Instant {
         let Granted { login, life } = granted;
+        // One of ages would overflow the clock.
+        let life = life.min(LONGEST_LIFE);
+        let usable = life.saturating_sub(ON_THE_WAY.min(life / 10));
         let labels = [self.cluster.as_str()];
         self.metrics
             .credential_expiry
@@ -242,13 +252,12 @@ impl Shared {
             state.wanted = false;
             state.token = Some(Token {
                 login,
-                // A life of ages would overflow the clock.
-                until: now.checked_add(life).unwrap_or(now + Duration::from_secs(86_400)),
+                until: began + usable,
                 stamp: Stamp(state.exchanges),
             });
         });
         tracing::debug!(cluster = %self.cluster, kind = self.kind, life_s = life.as_secs(), "a token was fetched");
-        now + refresh_after(life, chance()).min(Duration::from_secs(86_400))
+        began + refresh_after(life, chance())
     }
 
     /// Says what went wrong; returns when to try again.
