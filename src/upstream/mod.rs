@@ -365,7 +365,7 @@ impl Upstream {
         let (answer, stamp) = self
             .send_once(operation, uri, request, errand, limit)
             .await?;
-        if answer.status != 401 {
+        if !self.refuses_this_login(&answer) {
             return Ok(answer);
         }
         self.credential.refused(stamp);
@@ -373,13 +373,21 @@ impl Upstream {
             return Ok(answer);
         }
         let again = self.send_once(operation, uri, request, errand, limit).await;
-        let accepted = matches!(&again, Ok((answer, _)) if answer.status != 401);
+        let accepted = matches!(&again, Ok((answer, _)) if !self.refuses_this_login(answer));
         let outcome = if accepted { "recovered" } else { "exhausted" };
         self.count_retry(operation, outcome);
         Ok(again?.0)
     }
 
-    /// Tells whether what was answered with 401 may be sent again: a submission only if the
+    /// Tells whether an answer is about our login: 401, and of Kyuubi, which has no 401 for a token
+    /// that it does not take, the 403 page of its login filter.
+    fn refuses_this_login(&self, answer: &Answer) -> bool {
+        let is_kyuubi = self.config.flavor == Flavor::Kyuubi;
+        answer.status == 401
+            || (is_kyuubi && answer.status == 403 && answer.as_response().is_html())
+    }
+
+    /// Tells whether what was answered so may be sent again: a submission only if the
     /// cluster's own software says that it did not take it.
     fn may_ask_again(&self, operation: Operation, answer: &Answer) -> bool {
         operation != Operation::CreateBatch

@@ -207,7 +207,7 @@ fn a_token_endpoint_has_a_ca_of_its_own() {
         ),
     ] {
         scene.clusters = format!(
-            "  far: {{flavor: livy, url: \"http://{}\", credentials: {{ibm_iam: {{apikey: k, url: \"https://localhost:{port}\"{ca}}}}}}}\n",
+            "  far: {{flavor: livy, url: \"http://{}\", credentials: {{ibm_iam: {{apikey: issued-secret-key, url: \"https://localhost:{port}\"{ca}}}}}}}\n",
             clusters.address
         );
         let line = probed(&scene);

@@ -74,7 +74,9 @@ fn tokens_are_replaced_ahead_of_their_end() {
         assert!(is_fresh(&gateway, id));
     }
     assert_eq!(issuer.seen("GET", false), 0, "no token was used to its end");
-    assert!(refreshes(&gateway, "ibm_iam", "ok") >= 4.0);
+    gateway.wait_until("the last one is counted", |gateway| {
+        refreshes(gateway, "ibm_iam", "ok") >= 4.0
+    });
     let ends = gateway.metric(r#"livy_gateway_credential_expiry_timestamp_seconds{cluster="far"}"#);
     assert!(ends > 1.7e9, "{ends}");
     let (_, form) = issuer.last_form();
