@@ -13,7 +13,7 @@ use crate::api::error::{ApiError, Code};
 use crate::auth::Principal;
 use crate::config::checked::{Match, Route, Target};
 use crate::config::glob::{self, Glob};
-use crate::upstream::Upstream;
+use crate::fleet::Upstream;
 
 /// A cluster to try.
 #[derive(Clone, Debug)]

@@ -10,9 +10,6 @@ use std::time::Duration;
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::upstream::SendError;
-use crate::upstream::credentials::Unsigned;
-
 /// A code of the error body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the table below says what each means")]
@@ -306,26 +303,6 @@ impl ApiError {
             message: message.into(),
             retry_after,
             allow: None,
-        }
-    }
-
-    /// Makes the answer where a cluster could not be asked: which, why in words, and what that
-    /// means for the request.
-    pub fn unreachable(cluster: &str, error: &SendError, consequence: &str) -> Self {
-        let why = error.words();
-        match error {
-            SendError::NotSent { .. } | SendError::MaybeSent { .. } => ApiError::new(
-                Code::ClusterUnavailable,
-                format!("cluster '{cluster}' can't be reached ({why}); {consequence}"),
-            ),
-            SendError::Unsigned(Unsigned::NoCaller) => ApiError::no_token_to_pass_on(cluster),
-            SendError::Unsigned(Unsigned::NoToken { retry_after, .. }) => ApiError {
-                retry_after: Some(*retry_after),
-                ..ApiError::new(
-                    Code::UpstreamCredentials,
-                    format!("cluster '{cluster}' can't be asked: {why}; {consequence}"),
-                )
-            },
         }
     }
 

@@ -12,12 +12,12 @@ use livy_dialect::{Deleted, Operation, StateReading};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Call, Nothing};
+use super::{Call, Nothing, Reader};
 use crate::api::error::{ApiError, Code};
 use crate::api::path::BatchKey;
 use crate::api::respond::Reply;
+use crate::fleet::{AskError, SendError, Upstream};
 use crate::registry::{Entry, Phase, RegistryError};
-use crate::upstream::{AskError, SendError, Upstream};
 
 /// How long a kill waits for a submission that is still on its way.
 const WAIT_FOR_SUBMISSION: Duration = Duration::from_secs(20);
@@ -49,9 +49,10 @@ impl Call {
             return Err(ApiError::no_such_batch(&key.to_string()));
         }
         let upstream_id = entry.upstream_id();
+        let is_admin = self.snapshot.access.is_admin(&self.principal);
         let work = || {
-            let (call, entry) = (self.clone(), entry.clone());
-            async move { call.kill_to_the_end(&entry).await }
+            let (reader, entry) = (self.reader.clone(), entry.clone());
+            async move { reader.kill_to_the_end(&entry, is_admin).await }
         };
         let limit = self.deadline(&entry);
         let killed = tokio::select! {
@@ -74,7 +75,9 @@ impl Call {
             upstream_id.as_deref(),
         ))
     }
+}
 
+impl Reader {
     fn deadline(&self, entry: &Entry) -> Duration {
         let timeouts = self
             .snapshot
@@ -89,9 +92,13 @@ impl Call {
 
     /// Carries a kill out. Also for one that an earlier request, or an earlier process, was asked
     /// for.
-    pub(super) async fn kill_to_the_end(&self, entry: &Arc<Entry>) -> Result<(), ApiError> {
+    pub(super) async fn kill_to_the_end(
+        &self,
+        entry: &Arc<Entry>,
+        may_kill_presumed: bool,
+    ) -> Result<(), ApiError> {
         self.registry()
-            .ask_kill(entry, self.snapshot.access.is_admin(&self.principal))
+            .ask_kill(entry, may_kill_presumed)
             .await
             .map_err(|error| not_stored(&error))?;
         // What is on its way can't be killed before it is known where it is; the result is looked
@@ -146,9 +153,12 @@ impl Call {
             return Ok(());
         };
         let answer = upstream
-            .ask(Operation::DeleteBatch, &request, &self.errand, |response| {
-                dialect.decode_delete(response)
-            })
+            .ask(
+                Operation::DeleteBatch,
+                &request,
+                &self.exchange,
+                |response| dialect.decode_delete(response),
+            )
             .await;
         match answer {
             Ok(Deleted::Gone) => Ok(()),
@@ -220,7 +230,7 @@ fn unreachable(upstream: &Upstream, why: &AskError) -> ApiError {
     tracing::warn!(cluster = %upstream.config.name, %why, "a kill could not be sent");
     let name = &upstream.config.name;
     match why {
-        AskError::Send(error) => ApiError::unreachable(name, error, "the kill is remembered"),
+        AskError::Send(error) => crate::submit::unreachable(name, error, "the kill is remembered"),
         AskError::Fault(fault) => ApiError::new(
             Code::ClusterUnavailable,
             format!(

@@ -5,6 +5,8 @@
 //! by whomever, and when descriptors have run out.
 
 use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,9 +50,10 @@ const CROWDED: Patience = Patience {
 const LAST: Duration = Duration::from_secs(2);
 
 /// Serves until the gateway stops.
-pub(crate) async fn serve_plain<H>(mut listener: Listener, stop: CancellationToken, handler: H)
+pub(crate) async fn serve_plain<H, F>(mut listener: Listener, stop: CancellationToken, handler: H)
 where
-    H: Fn(&Request<Incoming>) -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
+    H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Full<Bytes>>> + Send,
 {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
@@ -59,7 +62,7 @@ where
             arrival = listener.accept() => arrival,
         };
         match arrival {
-            Arrival::Usual(tcp, _) => {
+            Arrival::Usual(tcp, peer) => {
                 // Closed at once if there is no room, as at the clients' listeners.
                 let Ok(place) = room.clone().try_acquire_owned() else {
                     continue;
@@ -73,27 +76,29 @@ where
                             PATIENCE
                         }
                     };
-                    connection(tcp, patience, &stop, &handler, true).await;
+                    connection(tcp, peer, patience, &stop, &handler, true).await;
                     drop(place);
                 });
             }
-            Arrival::Last(tcp) => drop(
-                tokio::time::timeout(LAST, connection(tcp, || CROWDED, &stop, &handler, false))
-                    .await,
-            ),
+            Arrival::Last(tcp, peer) => {
+                let served = connection(tcp, peer, || CROWDED, &stop, &handler, false);
+                let _ = tokio::time::timeout(LAST, served).await;
+            }
         }
     }
 }
 
-async fn connection<I, H>(
+async fn connection<I, H, F>(
     io: I,
+    peer: SocketAddr,
     patience: impl Fn() -> Patience,
     stop: &CancellationToken,
     handler: &H,
     keep_alive: bool,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(&Request<Incoming>) -> Response<Full<Bytes>>,
+    H: Fn(Request<Incoming>, SocketAddr) -> F,
+    F: Future<Output = Response<Full<Bytes>>>,
 {
     let activity = Arc::new(Activity::new());
     let io = Watched {
@@ -102,9 +107,13 @@ async fn connection<I, H>(
         heads: true,
     };
     let service = service_fn(|request| {
-        let _busy = Busy::new(activity.clone());
-        let response = handler(&request);
-        async move { Ok::<_, Infallible>(response) }
+        let busy = Busy::new(activity.clone());
+        let response = handler(request, peer);
+        async move {
+            let response = response.await;
+            drop(busy);
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -139,9 +148,12 @@ mod tests {
     fn served(patience: Patience) -> (DuplexStream, impl Future<Output = ()>) {
         let (client, server) = tokio::io::duplex(1024);
         let task = tokio::spawn(async move {
-            let handler = |_: &Request<Incoming>| Response::new(Full::from(vec![b'x'; 1 << 20]));
+            let handler =
+                |_: Request<Incoming>, _| async { Response::new(Full::from(vec![b'x'; 1 << 20])) };
+            let peer = SocketAddr::from(([127, 0, 0, 1], 9));
             connection(
                 server,
+                peer,
                 || patience,
                 &CancellationToken::new(),
                 &handler,

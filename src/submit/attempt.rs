@@ -10,18 +10,19 @@ use tokio::time::Instant;
 use super::look::{self, Looked};
 use super::plan::{self, Plan};
 use super::resolve::{End, Open};
-use super::ticket::{Listed, Outcome, Ticket};
 use super::{Submission, registry_failed};
 use crate::api::error::{ApiError, Code};
 use crate::config::checked::{Ambiguous, Route};
+use crate::fleet::{AskError, SendError};
+use crate::gateway::Gateway;
+use crate::gateway::board::{Listed, Outcome, Ticket};
+use crate::observe::exchange::Exchange;
 use crate::registry::{Entry, GatewayId, Intent, Intention, Replaced};
-use crate::runtime::Gateway;
-use crate::upstream::{AskError, Errand, SendError};
 
 pub(super) struct Run {
     gateway: Arc<Gateway>,
     route: Arc<Route>,
-    errand: Arc<Errand>,
+    exchange: Arc<Exchange>,
     submission: Arc<Submission>,
     ticket: Arc<Ticket>,
     body_hash: String,
@@ -62,7 +63,7 @@ impl Run {
     pub(super) fn new(
         gateway: &Arc<Gateway>,
         route: Arc<Route>,
-        errand: Arc<Errand>,
+        exchange: Arc<Exchange>,
         submission: Arc<Submission>,
         ticket: Arc<Ticket>,
     ) -> Run {
@@ -70,7 +71,7 @@ impl Run {
         Run {
             gateway: gateway.clone(),
             route,
-            errand,
+            exchange,
             submission,
             ticket,
             body_hash,
@@ -93,7 +94,7 @@ impl Run {
         let count = plans.len();
         for (at, plan) in plans.into_iter().enumerate() {
             let cluster = plan.upstream.config.name.clone();
-            self.errand.goes_to(&self.route.name, &cluster);
+            self.exchange.goes_to(&self.route.name, &cluster);
             let labels = [self.route.name.as_str(), cluster.as_str(), plan.reason];
             self.gateway
                 .metrics
@@ -171,7 +172,7 @@ impl Run {
             // Once for each process: which ids a client's own name can be told by if it comes late.
             if dialect.asks_first(lookup)
                 && upstream.highest_id().is_none()
-                && let Ok(list) = look::read_list(upstream, &self.errand).await
+                && let Ok(list) = look::read_list(upstream, &self.exchange).await
             {
                 upstream.listed_up_to(
                     list.iter()
@@ -182,7 +183,7 @@ impl Run {
             }
             return Ok(upstream.highest_id());
         }
-        match look::read_list(upstream, &self.errand).await {
+        match look::read_list(upstream, &self.exchange).await {
             // What the list shows now, and nothing that is remembered: the service may have begun
             // to count again.
             Ok(list) => Ok(Some(
@@ -252,7 +253,7 @@ impl Run {
         if !needed || dialect.lookup(lookup) == LookupPlan::NewInList {
             return Ok(false);
         }
-        match look::look(&plan.upstream, lookup, &self.errand).await {
+        match look::look(&plan.upstream, lookup, &self.exchange).await {
             Looked::Nothing => Ok(false),
             Looked::Shows(_) => Ok(true),
             // A Livy without names (0.5) can't be asked for one.
@@ -270,7 +271,11 @@ impl Run {
     async fn send(&self, plan: Plan, entry: Arc<Entry>, others: bool) -> Attempt {
         let upstream = &plan.upstream;
         let sent = upstream
-            .send(Operation::CreateBatch, &plan.encoded.request, &self.errand)
+            .send(
+                Operation::CreateBatch,
+                &plan.encoded.request,
+                &self.exchange,
+            )
             .await;
         let last_byte = Instant::now();
         let (fault, holder, leftovers) = match sent {
@@ -339,7 +344,7 @@ impl Run {
             gateway: self.gateway.clone(),
             upstream: plan.upstream.clone(),
             entry: entry.clone(),
-            errand: self.errand.clone(),
+            exchange: self.exchange.clone(),
             last_byte,
             quiet_before: std::time::Duration::ZERO,
             longest_gap: std::time::Duration::ZERO,
@@ -456,7 +461,7 @@ impl Run {
                 // Livy registers a batch before it looks at it, and keeps what it refuses; what
                 // runs all the same was no refusal.
                 if let Looked::Shows(seen) =
-                    look::look(&plan.upstream, &entry.lookup, &self.errand).await
+                    look::look(&plan.upstream, &entry.lookup, &self.exchange).await
                     && self
                         .gateway
                         .registry
@@ -468,7 +473,7 @@ impl Run {
                         self.bind(plan, &entry, &seen).await;
                         return Attempt::Settled(Ok(self.created(plan, entry)));
                     }
-                    look::remove_leftover(&plan.upstream, &seen, &self.errand).await;
+                    look::remove_leftover(&plan.upstream, &seen, &self.exchange).await;
                 }
                 ApiError::new(
                     Code::UpstreamRejected,
@@ -578,7 +583,7 @@ fn turned_away(plan: &Plan, error: &AskError) -> ApiError {
 /// Says why a cluster could not be asked, or nothing was sent to it.
 fn not_sent(plan: &Plan, error: &SendError) -> ApiError {
     let name = &plan.upstream.config.name;
-    ApiError::unreachable(name, error, "nothing was submitted")
+    super::unreachable(name, error, "nothing was submitted")
 }
 
 fn credentials_refused(plan: &Plan, status: u16) -> ApiError {

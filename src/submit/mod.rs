@@ -13,7 +13,6 @@ pub mod late;
 mod look;
 mod plan;
 pub mod resolve;
-mod ticket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,23 +25,13 @@ use crate::api::error::{ApiError, Code};
 use crate::api::respond::Reply;
 use crate::auth::Principal;
 use crate::config::checked::Ambiguous;
+use crate::fleet::SendError;
+use crate::fleet::credentials::Unsigned;
+use crate::gateway::board::{Outcome, Ticket};
+use crate::gateway::{Gateway, Snapshot};
+use crate::observe::exchange::Exchange;
 use crate::registry::{Entry, Intention, Phase, RegistryError};
-use crate::runtime::{Gateway, Snapshot};
-use crate::upstream::Errand;
 pub(crate) use look::read_list;
-pub use ticket::Board;
-use ticket::{Outcome, Ticket};
-
-/// The `outcome` values of `submissions_total`.
-pub const OUTCOMES: [&str; 7] = [
-    "accepted",
-    "rejected_request",
-    "rejected_policy",
-    "rejected_upstream",
-    "ambiguous",
-    "deduplicated",
-    "failed",
-];
 
 /// How long a client waits, after an answer was lost, for the matter to become clear, before it
 /// gets its 201 with `starting`.
@@ -70,7 +59,7 @@ pub struct Submission {
     pub prefix: String,
     /// `Idempotency-Key`.
     pub idempotency_key: Option<String>,
-    /// Whether its errand has a token of the caller's own to pass on.
+    /// Whether its exchange has a token of the caller's own to pass on.
     pub brings_token: bool,
 }
 
@@ -83,7 +72,7 @@ pub async fn submit(
     snapshot: &Arc<Snapshot>,
     submission: Submission,
     headers: &HeaderMap,
-    errand: Arc<Errand>,
+    exchange: Arc<Exchange>,
 ) -> Result<Reply, ApiError> {
     if gateway.is_draining() {
         return Err(ApiError::new(
@@ -95,7 +84,7 @@ pub async fn submit(
         gateway,
         snapshot,
         submission: Arc::new(submission),
-        errand,
+        exchange,
         began: Instant::now(),
     };
     for _ in 0..JOINS {
@@ -123,7 +112,7 @@ struct Client<'a> {
     gateway: &'a Arc<Gateway>,
     snapshot: &'a Arc<Snapshot>,
     submission: Arc<Submission>,
-    errand: Arc<Errand>,
+    exchange: Arc<Exchange>,
     began: Instant,
 }
 
@@ -172,7 +161,7 @@ impl Client<'_> {
         let run = attempt::Run::new(
             self.gateway,
             route,
-            self.errand.clone(),
+            self.exchange.clone(),
             self.submission.clone(),
             ticket.clone(),
         );
@@ -336,6 +325,26 @@ fn unknown(entry: &Entry) -> ApiError {
         entry.cluster, entry.id
     );
     ApiError::new(Code::SubmissionUnknown, message)
+}
+
+/// Makes the answer where a cluster could not be asked: which, why in words, and what that means
+/// for the request.
+pub(crate) fn unreachable(cluster: &str, error: &SendError, consequence: &str) -> ApiError {
+    let why = error.words();
+    match error {
+        SendError::NotSent { .. } | SendError::MaybeSent { .. } => ApiError::new(
+            Code::ClusterUnavailable,
+            format!("cluster '{cluster}' can't be reached ({why}); {consequence}"),
+        ),
+        SendError::Unsigned(Unsigned::NoCaller) => ApiError::no_token_to_pass_on(cluster),
+        SendError::Unsigned(Unsigned::NoToken { retry_after, .. }) => ApiError {
+            retry_after: Some(*retry_after),
+            ..ApiError::new(
+                Code::UpstreamCredentials,
+                format!("cluster '{cluster}' can't be asked: {why}; {consequence}"),
+            )
+        },
+    }
 }
 
 /// Makes the answer to a failure of the registry before anything was sent.

@@ -10,11 +10,11 @@ use super::Submission;
 use crate::access::{self, RunAs};
 use crate::api::error::{ApiError, Code};
 use crate::config::checked::Route;
+use crate::fleet::Upstream;
+use crate::gateway::{Gateway, Snapshot};
 use crate::observe::metrics::Metrics;
 use crate::registry::Entry;
 use crate::route::{self, Candidate};
-use crate::runtime::{Gateway, Snapshot};
-use crate::upstream::Upstream;
 
 /// One cluster to try, with what it would get.
 #[derive(Debug)]

@@ -12,7 +12,7 @@
 
 mod basic;
 mod bearer;
-mod exchange;
+mod grant;
 mod ibm_iam;
 mod kept;
 mod oauth2;
@@ -31,11 +31,12 @@ use http::header::{AUTHORIZATION, HeaderValue};
 use http_body_util::Full;
 use thiserror::Error;
 
-use super::Errand;
 use crate::config::BuildProblem;
-use crate::config::checked::{Cluster, Credentials, Secret, TokenEndpoint};
+use crate::config::checked::{Cluster, Credentials, TokenEndpoint};
+use crate::live::Living;
+use crate::observe::exchange::Exchange;
 use crate::observe::metrics::Metrics;
-use exchange::{Exchange, HttpEndpoint};
+use grant::{Grant, HttpEndpoint};
 use kept::Kept;
 use renewing::Renewing;
 
@@ -52,8 +53,11 @@ pub type Renewal<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 /// Logs in to one cluster.
 pub trait Credential: Send + Sync + Debug {
     /// Signs a request that is otherwise complete.
-    fn sign<'a>(&'a self, request: &'a mut Request<Full<Bytes>>, errand: &'a Errand)
-    -> Signing<'a>;
+    fn sign<'a>(
+        &'a self,
+        request: &'a mut Request<Full<Bytes>>,
+        exchange: &'a Exchange,
+    ) -> Signing<'a>;
 
     /// Takes note that the cluster answered 401 to this login, and begins to look for another.
     /// Returns at once.
@@ -63,6 +67,14 @@ pub trait Credential: Send + Sync + Debug {
     fn renewed(&self, _: Stamp) -> Renewal<'_> {
         Box::pin(std::future::ready(false))
     }
+
+    /// Returns what is read again when it changes.
+    fn living(&self) -> Vec<Arc<dyn Living>> {
+        Vec::new()
+    }
+
+    /// Creates its series, once it is in force.
+    fn create_series(&self, _: &Metrics) {}
 
     /// Tells whether each request goes out in its caller's name, so that without a caller none can.
     fn needs_a_caller(&self) -> bool {
@@ -93,55 +105,70 @@ pub enum Unsigned {
 pub(super) struct Open;
 
 impl Credential for Open {
-    fn sign<'a>(&'a self, _: &'a mut Request<Full<Bytes>>, _: &'a Errand) -> Signing<'a> {
+    fn sign<'a>(&'a self, _: &'a mut Request<Full<Bytes>>, _: &'a Exchange) -> Signing<'a> {
         Box::pin(std::future::ready(Ok(Stamp::default())))
     }
 }
 
-/// Makes the credential of a cluster. Nothing is fetched before the first request.
+/// Opens the credential of a cluster: whatever of it can fail. Nothing is fetched before the first
+/// request. What has a problem is reported, and open in the meantime: it is never put in force.
 pub fn build(
     cluster: &Cluster,
     metrics: &Arc<Metrics>,
     problems: &mut Vec<BuildProblem>,
 ) -> Box<dyn Credential> {
+    open(cluster, metrics, problems).unwrap_or(Box::new(Open))
+}
+
+fn open(
+    cluster: &Cluster,
+    metrics: &Arc<Metrics>,
+    problems: &mut Vec<BuildProblem>,
+) -> Option<Box<dyn Credential>> {
     let name = cluster.name.as_str();
-    let path = |kind| ["clusters", name, "credentials", kind];
-    let keep = |kind: &'static str, secret: &Secret| Kept::new(secret, name, kind, metrics);
-    match &cluster.credentials {
+    let path = |kind, key| ["clusters", name, "credentials", kind, key];
+    let anything = |_: &str| true;
+    Some(match &cluster.credentials {
         Credentials::None => Box::new(Open),
         Credentials::Basic { username, password } => {
-            Box::new(basic::Basic::new(username.clone(), keep("basic", password)))
+            let password = Kept::open(password, &path("basic", "password"), anything, problems)?;
+            Box::new(basic::Basic::new(username.clone(), password))
         }
-        Credentials::Bearer(token) => Box::new(bearer::Bearer::new(keep("bearer", token))),
+        Credentials::Bearer(token) => {
+            let fits = |text: &str| bearer_value(text).is_some();
+            let token = Kept::open(token, &path("bearer", "token"), fits, problems)?;
+            Box::new(bearer::Bearer::new(token))
+        }
         Credentials::IbmIam { apikey, endpoint } => {
-            let exchange = ibm_iam::IbmIam::new(keep("ibm_iam", apikey));
-            let path = path(exchange.kind());
-            fetched(Box::new(exchange), endpoint, name, &path, metrics, problems)
+            let apikey = Kept::open(apikey, &path("ibm_iam", "apikey"), anything, problems)?;
+            let grant = Box::new(ibm_iam::IbmIam::new(apikey));
+            fetched(grant, endpoint, name, metrics, problems)?
         }
         Credentials::OAuth2(oauth2) => {
-            let exchange = oauth2::OAuth2::new(oauth2, keep("oauth2", &oauth2.client_secret));
-            let path = path(exchange.kind());
-            let endpoint = &oauth2.endpoint;
-            fetched(Box::new(exchange), endpoint, name, &path, metrics, problems)
+            let path = path("oauth2", "client_secret");
+            let secret = Kept::open(&oauth2.client_secret, &path, anything, problems)?;
+            let grant = Box::new(oauth2::OAuth2::new(oauth2, secret));
+            fetched(grant, &oauth2.endpoint, name, metrics, problems)?
         }
         Credentials::Passthrough => Box::new(passthrough::Passthrough),
-    }
+    })
 }
 
 fn fetched(
-    exchange: Box<dyn Exchange>,
+    grant: Box<dyn Grant>,
     endpoint: &TokenEndpoint,
     cluster: &str,
-    path: &[&str],
     metrics: &Arc<Metrics>,
     problems: &mut Vec<BuildProblem>,
-) -> Box<dyn Credential> {
-    let kind = exchange.kind();
-    match HttpEndpoint::new(exchange, endpoint, path, problems) {
-        Some(endpoint) => Box::new(Renewing::new(Box::new(endpoint), cluster, kind, metrics)),
-        // Its problem was reported; what is built beside it is thrown away.
-        None => Box::new(Open),
-    }
+) -> Option<Box<dyn Credential>> {
+    let kind = grant.kind();
+    let endpoint = HttpEndpoint::new(grant, endpoint, cluster, problems)?;
+    Some(Box::new(Renewing::new(
+        Box::new(endpoint),
+        cluster,
+        kind,
+        metrics,
+    )))
 }
 
 /// Puts a login into a request, marked so that nothing that prints headers prints it.

@@ -1,5 +1,7 @@
 //! `basic`: HTTP Basic (RFC 7617), sent with every request; Kyuubi never asks for it.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -10,7 +12,8 @@ use secrecy::ExposeSecret as _;
 
 use super::kept::Kept;
 use super::{Credential, Renewal, Signing, Stamp, Unsigned, authorize};
-use crate::upstream::Errand;
+use crate::live::Living;
+use crate::observe::exchange::Exchange;
 
 #[derive(Debug)]
 pub(super) struct Basic {
@@ -35,7 +38,7 @@ impl Basic {
 }
 
 impl Credential for Basic {
-    fn sign<'a>(&'a self, request: &'a mut Request<Full<Bytes>>, _: &'a Errand) -> Signing<'a> {
+    fn sign<'a>(&'a self, request: &'a mut Request<Full<Bytes>>, _: &'a Exchange) -> Signing<'a> {
         Box::pin(std::future::ready(self.put_into(request)))
     }
 
@@ -45,5 +48,9 @@ impl Credential for Basic {
 
     fn renewed(&self, stamp: Stamp) -> Renewal<'_> {
         Box::pin(std::future::ready(self.password.current().1 > stamp))
+    }
+
+    fn living(&self) -> Vec<Arc<dyn Living>> {
+        self.password.living().into_iter().collect()
     }
 }

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::HeaderValue;
 use secrecy::ExposeSecret as _;
 
-use super::exchange::{Exchange, Form, escaped};
+use super::grant::{Form, Grant, escaped};
 use super::kept::Kept;
 use crate::config::checked;
 
@@ -29,7 +29,7 @@ impl OAuth2 {
     }
 }
 
-impl Exchange for OAuth2 {
+impl Grant for OAuth2 {
     fn kind(&self) -> &'static str {
         "oauth2"
     }
@@ -58,18 +58,15 @@ impl Exchange for OAuth2 {
         }
     }
 
-    fn secret_version(&self) -> u64 {
-        self.client_secret.current().1.0
+    fn secret(&self) -> &Kept {
+        &self.client_secret
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::config::checked::{Secret, TokenEndpoint};
-    use crate::observe::metrics::Metrics;
 
     fn form(client_auth_basic: bool) -> Form {
         let secret = Secret {
@@ -86,8 +83,7 @@ mod tests {
             scope: Some("all".into()),
             client_auth_basic,
         };
-        let kept = Kept::new(&secret, "a", "oauth2", &Arc::new(Metrics::new()));
-        OAuth2::new(&config, kept).form()
+        OAuth2::new(&config, Kept::Fixed(secret.text)).form()
     }
 
     #[test]

@@ -5,18 +5,12 @@
 //! `submit` and `batches`. A client's own headers never come this far: what is sent is made here
 //! from nothing.
 
-pub mod cause;
-pub mod connect;
 pub mod credentials;
-pub mod fetch;
 pub mod health;
-mod listed;
-pub mod tls;
 pub mod transport;
 
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,13 +20,16 @@ use http_body_util::Full;
 use livy_dialect::{
     Flavor, Operation, UpstreamFault, UpstreamRequest, UpstreamResponse, proof, wire,
 };
-use secrecy::SecretString;
 use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::config::checked::Cluster;
+use crate::live::Living;
+use crate::net::Held;
+use crate::net::connect::Connector;
+use crate::net::tls::ClientTls;
+use crate::observe::exchange::Exchange;
 use crate::observe::metrics::{ClusterMetrics, Metrics};
-use connect::Connector;
 use credentials::{Credential, Stamp, Unsigned};
 use health::Health;
 use transport::{Http, Transport};
@@ -51,6 +48,7 @@ pub struct Upstream {
     /// When its list was last read.
     pub listed: Mutex<Option<Instant>>,
     transport: Box<dyn Transport>,
+    tls: Option<ClientTls>,
     /// The highest id that the cluster was seen to have given, -1 before its first one; [`UNKNOWN`]
     /// if that is not known.
     highest: AtomicI64,
@@ -65,77 +63,6 @@ pub struct Upstream {
     active: Arc<AtomicI64>,
     host: HeaderValue,
     metrics: Arc<Metrics>,
-}
-
-/// What goes with a request besides the request: for the cluster's log, and for ours.
-#[derive(Debug, Default)]
-pub struct Errand {
-    /// `X-Request-Id`.
-    pub request_id: String,
-    /// W3C trace context, as the client sent it.
-    pub traceparent: Option<HeaderValue>,
-    /// Who asked; Kyuubi counts its limits by it.
-    pub client: Option<IpAddr>,
-    /// Time spent waiting for clusters, in microseconds.
-    pub waited_us: AtomicU64,
-    /// The last status that a cluster answered; 0 if none did.
-    pub upstream_status: AtomicU64,
-    whereabouts: Mutex<Whereabouts>,
-    /// The caller's own bearer token, in memory for as long as the request is worked on; set only
-    /// where a cluster is asked with it.
-    caller_token: OnceLock<SecretString>,
-}
-
-/// Where a request went, for metrics and the request log.
-#[derive(Debug, Default, Clone)]
-pub struct Whereabouts {
-    /// Route.
-    pub route: Option<String>,
-    /// Cluster.
-    pub cluster: Option<String>,
-}
-
-impl Errand {
-    /// Makes the errand of a client's request.
-    pub fn new(request_id: String, traceparent: Option<HeaderValue>, client: IpAddr) -> Self {
-        Errand {
-            request_id,
-            traceparent,
-            client: Some(client),
-            ..Errand::default()
-        }
-    }
-
-    /// Keeps the caller's own bearer token, for clusters that are asked with it.
-    pub fn bring_token(&self, token: SecretString) {
-        // One request has one caller.
-        let _ = self.caller_token.set(token);
-    }
-
-    /// Returns the caller's own bearer token.
-    pub fn caller_token(&self) -> Option<&SecretString> {
-        self.caller_token.get()
-    }
-
-    /// Notes where the request goes.
-    pub fn goes_to(&self, route: &str, cluster: &str) {
-        let mut whereabouts = self
-            .whereabouts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *whereabouts = Whereabouts {
-            route: Some(route.to_owned()),
-            cluster: Some(cluster.to_owned()),
-        };
-    }
-
-    /// Returns where the request went.
-    pub fn whereabouts(&self) -> Whereabouts {
-        self.whereabouts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
 }
 
 /// A complete answer.
@@ -232,14 +159,16 @@ impl Upstream {
     /// Makes the pool of a cluster. No connection is opened yet.
     pub fn new(
         config: Cluster,
-        tls: Option<tls::ClientTls>,
+        tls: Option<ClientTls>,
         credential: Box<dyn Credential>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let open = Arc::new(AtomicI64::new(0));
-        let connector = Connector::new(tls, config.timeouts.connect, open.clone());
+        let connector = Connector::new(tls.clone(), config.timeouts.connect, open.clone());
         let transport = Box::new(Http::new(connector));
+        credential.create_series(&metrics);
         Upstream {
+            tls,
             credential,
             ..Upstream::over(transport, open, config, metrics)
         }
@@ -259,6 +188,7 @@ impl Upstream {
             .unwrap_or(HeaderValue::from_static("localhost"));
         Upstream {
             transport,
+            tls: None,
             highest: AtomicI64::new(UNKNOWN),
             refuses_login: AtomicBool::new(false),
             listed: Mutex::default(),
@@ -272,6 +202,12 @@ impl Upstream {
             metrics,
             config,
         }
+    }
+
+    /// Returns what is read again when it changes.
+    pub fn living(&self) -> Vec<Arc<dyn Living>> {
+        let tls = self.tls.as_ref().and_then(ClientTls::living);
+        tls.into_iter().chain(self.credential.living()).collect()
     }
 
     /// Notes that the cluster just gave an id, if it counts: the newest is the highest, also when
@@ -325,7 +261,7 @@ impl Upstream {
         &self,
         operation: Operation,
         request: &UpstreamRequest,
-        errand: &Errand,
+        exchange: &Exchange,
     ) -> Result<Answer, SendError> {
         let limit = match operation {
             Operation::CreateBatch if request.body.is_some() => self.config.timeouts.create_batch,
@@ -337,18 +273,18 @@ impl Upstream {
                 .max(self.config.timeouts.response),
             _ => self.config.timeouts.response,
         };
-        self.send_within(operation, request, errand, limit).await
+        self.send_within(operation, request, exchange, limit).await
     }
 
     async fn send_within(
         &self,
         operation: Operation,
         request: &UpstreamRequest,
-        errand: &Errand,
+        exchange: &Exchange,
         limit: Duration,
     ) -> Result<Answer, SendError> {
         let uri = format!("{}{}", self.config.base, request.path);
-        self.send_signed(operation, &uri, request, errand, limit)
+        self.send_signed(operation, &uri, request, exchange, limit)
             .await
     }
 
@@ -359,11 +295,11 @@ impl Upstream {
         operation: Operation,
         uri: &str,
         request: &UpstreamRequest,
-        errand: &Errand,
+        exchange: &Exchange,
         limit: Duration,
     ) -> Result<Answer, SendError> {
         let (answer, stamp) = self
-            .send_once(operation, uri, request, errand, limit)
+            .send_once(operation, uri, request, exchange, limit)
             .await?;
         if !self.refuses_this_login(&answer) {
             return Ok(answer);
@@ -372,7 +308,9 @@ impl Upstream {
         if !self.may_ask_again(operation, &answer) || !self.credential.renewed(stamp).await {
             return Ok(answer);
         }
-        let again = self.send_once(operation, uri, request, errand, limit).await;
+        let again = self
+            .send_once(operation, uri, request, exchange, limit)
+            .await;
         let accepted = matches!(&again, Ok((answer, _)) if !self.refuses_this_login(answer));
         let outcome = if accepted { "recovered" } else { "exhausted" };
         self.count_retry(operation, outcome);
@@ -399,11 +337,11 @@ impl Upstream {
         operation: Operation,
         uri: &str,
         request: &UpstreamRequest,
-        errand: &Errand,
+        exchange: &Exchange,
         limit: Duration,
     ) -> Result<(Answer, Stamp), SendError> {
-        let mut request = self.http_request(uri, request, errand)?;
-        let signed = self.credential.sign(&mut request, errand).await;
+        let mut request = self.http_request(uri, request, exchange)?;
+        let signed = self.credential.sign(&mut request, exchange).await;
         let lacks_login = matches!(signed, Err(Unsigned::NoToken { .. }));
         self.lacks_login.store(lacks_login, Ordering::Relaxed);
         let stamp = match signed {
@@ -413,7 +351,7 @@ impl Upstream {
                 return Err(unsigned.into());
             }
         };
-        let answer = self.exchange(operation, request, errand, limit).await?;
+        let answer = self.carry(operation, request, exchange, limit).await?;
         Ok((answer, stamp))
     }
 
@@ -428,19 +366,19 @@ impl Upstream {
         self.lacks_login.load(Ordering::Relaxed)
     }
 
-    async fn exchange(
+    async fn carry(
         &self,
         operation: Operation,
         request: Request<Full<Bytes>>,
-        errand: &Errand,
+        exchange: &Exchange,
         limit: Duration,
     ) -> Result<Answer, SendError> {
         let started = Instant::now();
-        let exchange = self
+        let carried = self
             .transport
-            .exchange(request, operation == Operation::CreateBatch);
+            .carry(request, operation == Operation::CreateBatch);
         let _active = Held::new(&self.active);
-        let result = match tokio::time::timeout(limit, exchange).await {
+        let result = match tokio::time::timeout(limit, carried).await {
             Ok(result) => result,
             Err(_) => Err(SendError::MaybeSent {
                 reason: "timeout_response",
@@ -451,16 +389,10 @@ impl Upstream {
             self.note_login(operation, answer);
         }
         let waited = started.elapsed();
-        errand.waited_us.fetch_add(
-            u64::try_from(waited.as_micros()).unwrap_or(0),
-            Ordering::Relaxed,
-        );
         let code = result.as_ref().ok().map(|answer| answer.status);
         self.handles
             .answered(&self.metrics, operation, code, waited.as_secs_f64());
-        errand
-            .upstream_status
-            .store(code.unwrap_or(0).into(), Ordering::Relaxed);
+        exchange.waited(waited, code);
         if let Err(
             SendError::NotSent { reason, detail } | SendError::MaybeSent { reason, detail },
         ) = &result
@@ -475,7 +407,7 @@ impl Upstream {
     ///
     /// # Errors
     /// How far the request got.
-    pub async fn read_beside(&self, path: &str, errand: &Errand) -> Result<Answer, SendError> {
+    pub async fn read_beside(&self, path: &str, exchange: &Exchange) -> Result<Answer, SendError> {
         let base = &self.config.base;
         let uri = format!(
             "{}://{}{path}",
@@ -486,7 +418,7 @@ impl Upstream {
             Operation::Other,
             &uri,
             &UpstreamRequest::get(path),
-            errand,
+            exchange,
             self.config.timeouts.response,
         )
         .await
@@ -496,7 +428,7 @@ impl Upstream {
         &self,
         uri: &str,
         request: &UpstreamRequest,
-        errand: &Errand,
+        exchange: &Exchange,
     ) -> Result<Request<Full<Bytes>>, SendError> {
         let method = match request.method {
             wire::Method::Get => Method::GET,
@@ -518,13 +450,13 @@ impl Upstream {
                 .header("x-requested-by", "livy-gateway")
                 .header("x-xsrf-header", "livy-gateway");
         }
-        if !errand.request_id.is_empty() {
-            builder = builder.header("x-request-id", &errand.request_id);
+        if !exchange.request_id.is_empty() {
+            builder = builder.header("x-request-id", &exchange.request_id);
         }
-        if let Some(traceparent) = &errand.traceparent {
+        if let Some(traceparent) = &exchange.traceparent {
             builder = builder.header("traceparent", traceparent);
         }
-        if let (Flavor::Kyuubi, Some(client)) = (self.config.flavor, errand.client) {
+        if let (Flavor::Kyuubi, Some(client)) = (self.config.flavor, exchange.peer) {
             builder = builder.header("x-real-ip", client.to_string());
         }
         let body = match &request.body {
@@ -550,10 +482,10 @@ impl Upstream {
         &self,
         operation: Operation,
         request: &UpstreamRequest,
-        errand: &Errand,
+        exchange: &Exchange,
         read: impl Fn(&UpstreamResponse<'_>) -> Result<T, UpstreamFault>,
     ) -> Result<T, AskError> {
-        let mut answer = self.send(operation, request, errand).await;
+        let mut answer = self.send(operation, request, exchange).await;
         if matches!(
             answer,
             Err(SendError::MaybeSent {
@@ -564,7 +496,7 @@ impl Upstream {
                 ..
             })
         ) {
-            answer = self.send(operation, request, errand).await;
+            answer = self.send(operation, request, exchange).await;
             self.count_retry(
                 operation,
                 if answer.is_ok() {
@@ -624,13 +556,13 @@ impl Upstream {
     /// # Errors
     /// Why not, in a sentence.
     pub async fn probe(&self) -> Result<(), String> {
-        let errand = Errand::default();
+        let exchange = Exchange::default();
         let request = self.dialect().probe();
         let limit = self.config.health.timeout;
         let asked = if self.needs_a_caller() {
-            self.probe_unsigned(&request, &errand, limit).await
+            self.probe_unsigned(&request, &exchange, limit).await
         } else {
-            self.send_within(Operation::Other, &request, &errand, limit)
+            self.send_within(Operation::Other, &request, &exchange, limit)
                 .await
         };
         match asked {
@@ -646,40 +578,11 @@ impl Upstream {
     async fn probe_unsigned(
         &self,
         request: &UpstreamRequest,
-        errand: &Errand,
+        exchange: &Exchange,
         limit: Duration,
     ) -> Result<Answer, SendError> {
         let uri = format!("{}{}", self.config.base, request.path);
-        let request = self.http_request(&uri, request, errand)?;
-        self.exchange(Operation::Other, request, errand, limit)
-            .await
+        let request = self.http_request(&uri, request, exchange)?;
+        self.carry(Operation::Other, request, exchange, limit).await
     }
-}
-
-/// One more of something, for as long as it lives.
-#[derive(Debug)]
-pub(crate) struct Held(Arc<AtomicI64>);
-
-impl Held {
-    pub(crate) fn new(counter: &Arc<AtomicI64>) -> Held {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Held(counter.clone())
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Writes an error with all its causes.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(&format!(": {cause}"));
-        next = cause.source();
-    }
-    text
 }

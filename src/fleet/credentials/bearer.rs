@@ -1,5 +1,7 @@
 //! `bearer`: a token that somebody else keeps fresh, such as a sidecar that writes it into a file.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
@@ -7,7 +9,8 @@ use secrecy::ExposeSecret as _;
 
 use super::kept::Kept;
 use super::{Credential, Renewal, Signing, Stamp, Unsigned, authorize, bearer_value};
-use crate::upstream::Errand;
+use crate::live::Living;
+use crate::observe::exchange::Exchange;
 
 #[derive(Debug)]
 pub(super) struct Bearer {
@@ -16,9 +19,7 @@ pub(super) struct Bearer {
 
 impl Bearer {
     pub(super) fn new(token: Kept) -> Self {
-        Bearer {
-            token: token.that(|text| bearer_value(text).is_some()),
-        }
+        Bearer { token }
     }
 
     fn put_into(&self, request: &mut Request<Full<Bytes>>) -> Result<Stamp, Unsigned> {
@@ -32,7 +33,7 @@ impl Bearer {
 }
 
 impl Credential for Bearer {
-    fn sign<'a>(&'a self, request: &'a mut Request<Full<Bytes>>, _: &'a Errand) -> Signing<'a> {
+    fn sign<'a>(&'a self, request: &'a mut Request<Full<Bytes>>, _: &'a Exchange) -> Signing<'a> {
         Box::pin(std::future::ready(self.put_into(request)))
     }
 
@@ -42,5 +43,9 @@ impl Credential for Bearer {
 
     fn renewed(&self, stamp: Stamp) -> Renewal<'_> {
         Box::pin(std::future::ready(self.token.current().1 > stamp))
+    }
+
+    fn living(&self) -> Vec<Arc<dyn Living>> {
+        self.token.living().into_iter().collect()
     }
 }

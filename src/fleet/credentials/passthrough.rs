@@ -10,13 +10,13 @@ use http_body_util::Full;
 use secrecy::ExposeSecret as _;
 
 use super::{Credential, Signing, Stamp, Unsigned, authorize, bearer_value};
-use crate::upstream::Errand;
+use crate::observe::exchange::Exchange;
 
 #[derive(Debug)]
 pub(super) struct Passthrough;
 
-fn put_into(request: &mut Request<Full<Bytes>>, errand: &Errand) -> Result<Stamp, Unsigned> {
-    let token = errand.caller_token().ok_or(Unsigned::NoCaller)?;
+fn put_into(request: &mut Request<Full<Bytes>>, exchange: &Exchange) -> Result<Stamp, Unsigned> {
+    let token = exchange.caller_token().ok_or(Unsigned::NoCaller)?;
     let value = bearer_value(token.expose_secret()).ok_or(Unsigned::NoCaller)?;
     authorize(request, value);
     Ok(Stamp::default())
@@ -26,9 +26,9 @@ impl Credential for Passthrough {
     fn sign<'a>(
         &'a self,
         request: &'a mut Request<Full<Bytes>>,
-        errand: &'a Errand,
+        exchange: &'a Exchange,
     ) -> Signing<'a> {
-        Box::pin(std::future::ready(put_into(request, errand)))
+        Box::pin(std::future::ready(put_into(request, exchange)))
     }
 
     fn needs_a_caller(&self) -> bool {

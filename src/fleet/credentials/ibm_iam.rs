@@ -3,7 +3,7 @@
 
 use secrecy::ExposeSecret as _;
 
-use super::exchange::{Exchange, Form};
+use super::grant::{Form, Grant};
 use super::kept::Kept;
 
 #[derive(Debug)]
@@ -17,7 +17,7 @@ impl IbmIam {
     }
 }
 
-impl Exchange for IbmIam {
+impl Grant for IbmIam {
     fn kind(&self) -> &'static str {
         "ibm_iam"
     }
@@ -37,7 +37,7 @@ impl Exchange for IbmIam {
         }
     }
 
-    fn secret_version(&self) -> u64 {
-        self.apikey.current().1.0
+    fn secret(&self) -> &Kept {
+        &self.apikey
     }
 }

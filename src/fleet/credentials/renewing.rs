@@ -16,11 +16,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::exchange::{Endpoint, Failure, Granted, LIMIT};
+use super::grant::{Endpoint, Failure, Granted, LIMIT};
 use super::schedule::{Kind, pause_after, refresh_after};
 use super::{Credential, Renewal, Signing, Stamp, Unsigned, authorize};
+use crate::live::Living;
+use crate::observe::exchange::Exchange;
 use crate::observe::metrics::{Metrics, unix_now};
-use crate::upstream::Errand;
 
 /// A cluster's 401 makes the gateway ask for another token at most this often. A login service
 /// behind the cluster that is down looks the same as a token that was revoked.
@@ -94,12 +95,6 @@ impl Renewing {
         kind: &'static str,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        for outcome in OUTCOMES {
-            metrics
-                .credential_refresh_total
-                .with_label_values(&[cluster, kind, outcome]);
-        }
-        metrics.credential_expiry.with_label_values(&[cluster]);
         let shared = Arc::new(Shared {
             cluster: cluster.to_owned(),
             kind,
@@ -162,7 +157,20 @@ impl Drop for Renewing {
 }
 
 impl Credential for Renewing {
-    fn sign<'a>(&'a self, request: &'a mut Request<Full<Bytes>>, _: &'a Errand) -> Signing<'a> {
+    fn living(&self) -> Vec<Arc<dyn Living>> {
+        self.shared.endpoint.living()
+    }
+
+    fn create_series(&self, metrics: &Metrics) {
+        let (cluster, kind) = (self.shared.cluster.as_str(), self.shared.kind);
+        for outcome in OUTCOMES {
+            let labels = [cluster, kind, outcome];
+            metrics.credential_refresh_total.with_label_values(&labels);
+        }
+        metrics.credential_expiry.with_label_values(&[cluster]);
+    }
+
+    fn sign<'a>(&'a self, request: &'a mut Request<Full<Bytes>>, _: &'a Exchange) -> Signing<'a> {
         Box::pin(async move {
             let token = self.token().await?;
             authorize(request, token.login);
@@ -321,7 +329,7 @@ fn chance() -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::exchange::Asking;
+    use super::super::grant::Asking;
     use super::*;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -364,6 +372,10 @@ mod tests {
         fn secret_version(&self) -> u64 {
             self.version.load(Ordering::SeqCst)
         }
+
+        fn living(&self) -> Vec<Arc<dyn Living>> {
+            Vec::new()
+        }
     }
 
     fn made(life: u64) -> (Arc<Script>, Arc<Renewing>) {
@@ -377,7 +389,7 @@ mod tests {
 
     async fn signed(renewing: &Renewing) -> Result<(String, Stamp), Unsigned> {
         let mut request = Request::new(Full::default());
-        let stamp = renewing.sign(&mut request, &Errand::default()).await?;
+        let stamp = renewing.sign(&mut request, &Exchange::default()).await?;
         let login = request.headers()[http::header::AUTHORIZATION].to_str();
         Ok((login.expect("text").to_owned(), stamp))
     }

@@ -17,11 +17,14 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
 use super::bearer_value;
+use super::kept::Kept;
 use super::schedule::Kind;
 use crate::config::BuildProblem;
 use crate::config::checked::{ClusterTls, TokenEndpoint};
-use crate::upstream::connect::Connector;
-use crate::upstream::{cause, tls};
+use crate::live::Living;
+use crate::net::cause;
+use crate::net::connect::Connector;
+use crate::net::tls::{self, ClientTls};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// Of a whole exchange.
@@ -81,6 +84,8 @@ pub(super) trait Endpoint: Send + Sync + Debug {
     fn ask(&self) -> Asking<'_>;
     /// A number that changes when the secret does.
     fn secret_version(&self) -> u64;
+    /// Returns what is read again when it changes.
+    fn living(&self) -> Vec<Arc<dyn Living>>;
 }
 
 /// What is sent for a token.
@@ -92,42 +97,39 @@ pub(super) struct Form {
 }
 
 /// A kind of exchange: what is sent.
-pub(super) trait Exchange: Send + Sync + Debug {
+pub(super) trait Grant: Send + Sync + Debug {
     /// Its key below `credentials`; the `kind` of the metric.
     fn kind(&self) -> &'static str;
     /// Makes the form, with the secret as it is now.
     fn form(&self) -> Form;
-    /// A number that changes when the secret does.
-    fn secret_version(&self) -> u64;
+    /// The secret.
+    fn secret(&self) -> &Kept;
 }
 
 /// A token endpoint.
 #[derive(Debug)]
 pub(super) struct HttpEndpoint {
-    exchange: Box<dyn Exchange>,
+    grant: Box<dyn Grant>,
     url: Uri,
+    tls: ClientTls,
     client: Client<Connector, Full<Bytes>>,
 }
 
 impl HttpEndpoint {
-    /// Makes it; `path` is where its keys stand in the file.
+    /// Makes it for a cluster.
     pub(super) fn new(
-        exchange: Box<dyn Exchange>,
+        grant: Box<dyn Grant>,
         endpoint: &TokenEndpoint,
-        path: &[&str],
+        cluster: &str,
         problems: &mut Vec<BuildProblem>,
     ) -> Option<Self> {
         let trust = ClusterTls {
             ca_file: endpoint.ca_file.clone(),
             ..ClusterTls::default()
         };
-        let mut found = Vec::new();
-        let tls = tls::client(&trust, &[], &mut found);
-        for problem in found {
-            let at = [path, &["ca_file"]].concat();
-            problems.push(BuildProblem::new(&at, problem.what, problem.remedy));
-        }
-        let connector = Connector::new(Some(tls?), CONNECT_LIMIT, Arc::default());
+        let path = ["clusters", cluster, "credentials", grant.kind()];
+        let tls = tls::open("credential_tls", cluster, &trust, &path, problems)?;
+        let connector = Connector::new(Some(tls.clone()), CONNECT_LIMIT, Arc::default());
         let client = Client::builder(TokioExecutor::new())
             // Asked once an hour: a kept connection would be closed by then, and found so only when
             // the secret is on its way.
@@ -135,14 +137,15 @@ impl HttpEndpoint {
             .retry_canceled_requests(false)
             .build(connector);
         Some(HttpEndpoint {
-            exchange,
+            grant,
+            tls,
             url: endpoint.url.clone(),
             client,
         })
     }
 
     async fn exchange(&self) -> Result<Granted, Failure> {
-        let form = self.exchange.form();
+        let form = self.grant.form();
         let secrets = form.secrets.clone();
         let told = tokio::time::timeout(LIMIT, self.send(form)).await;
         let told = told.unwrap_or_else(|_| {
@@ -205,7 +208,12 @@ impl Endpoint for HttpEndpoint {
     }
 
     fn secret_version(&self) -> u64 {
-        self.exchange.secret_version()
+        self.grant.secret().current().1.0
+    }
+
+    fn living(&self) -> Vec<Arc<dyn Living>> {
+        let secret = self.grant.secret().living();
+        secret.into_iter().chain(self.tls.living()).collect()
     }
 }
 
