@@ -18,7 +18,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use http::{Method, Request};
 use http_body_util::Full;
 use livy_dialect::{
-    Flavor, Operation, UpstreamFault, UpstreamRequest, UpstreamResponse, proof, wire,
+    FaultKind, Flavor, Operation, UpstreamFault, UpstreamRequest, UpstreamResponse, proof, wire,
 };
 use thiserror::Error;
 use tokio::time::Instant;
@@ -317,12 +317,13 @@ impl Upstream {
         Ok(again?.0)
     }
 
-    /// Tells whether an answer is about our login: 401, and of Kyuubi, which has no 401 for a token
-    /// that it does not take, the 403 page of its login filter.
+    /// Tells whether an answer is about our login: 401, and of Kyuubi, which has no 401 for a login
+    /// that it does not take, the 403 of its filter.
     fn refuses_this_login(&self, answer: &Answer) -> bool {
-        let is_kyuubi = self.config.flavor == Flavor::Kyuubi;
+        let as_a_list = || self.dialect().decode_list(&answer.as_response());
         answer.status == 401
-            || (is_kyuubi && answer.status == 403 && answer.as_response().is_html())
+            || (answer.status == 403
+                && matches!(as_a_list(), Err(fault) if fault.kind == FaultKind::Unauthorized))
     }
 
     /// Tells whether what was answered so may be sent again: a submission only if the

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use livy_gateway::sandbox::{PASSWORD, USER};
 use serde_json::json;
 
 use crate::harness::*;
@@ -345,6 +346,32 @@ fn a_bearer_token_in_a_file_may_change_at_any_time() {
     assert!(is_fresh(&gateway, id));
     let reads = r#"livy_gateway_file_reads_total{kind="credential",name="far",outcome="error"}"#;
     assert_eq!(gateway.metric(reads), 1.0);
+}
+
+#[test]
+fn a_password_in_a_file_may_change_at_any_time() {
+    let clusters = Clusters::start();
+    // Knox says 401 to a wrong one, Kyuubi 403 with a page.
+    for flavor in ["knox", "kyuubi"] {
+        let mut scene =
+            Scene::new(&clusters).with_routes("  - {name: all, targets: [{cluster: far}]}\n");
+        let file = scene.folder.path().join("password");
+        std::fs::write(&file, format!("{SECRET}-wrong\n")).expect("is writable");
+        scene.clusters = format!(
+            "  far: {{flavor: {flavor}, url: \"http://{}\", freshness: 0s, health: {{interval: 1h}}, \
+             credentials: {{basic: {{username: {USER}, password: {{file: password}}}}}}}}\n",
+            clusters.address
+        );
+        let gateway = scene.start();
+        let is_stale = || {
+            let list = gateway.get("/batches");
+            assert_eq!(list.status, 200);
+            list.header("x-livy-gateway-stale").is_some()
+        };
+        assert!(is_stale(), "{flavor}");
+        std::fs::write(&file, format!("{PASSWORD}\n")).expect("is writable");
+        assert!(!is_stale(), "{flavor}: read again because it was refused");
+    }
 }
 
 #[test]

@@ -24,7 +24,9 @@ pub(super) fn refresh_after(life: Duration, chance: f64) -> Duration {
     // end.
     let before_the_end = life.saturating_sub(BEFORE_THE_END).max(life / 2);
     let latest = life.mul_f64(0.8).min(before_the_end);
-    latest.mul_f64(1.0 - chance.clamp(0.0, 1.0) / 10.0)
+    let early = latest.mul_f64(1.0 - chance.clamp(0.0, 1.0) / 10.0);
+    // However short lives are, an endpoint is not asked more often than this.
+    early.max(FIRST_PAUSE)
 }
 
 /// What kind of failure it was.
@@ -73,7 +75,8 @@ mod tests {
             (600, 300),
             (300, 150),
             (60, 30),
-            (0, 0),
+            (1, 1),
+            (0, 1),
         ] {
             assert_eq!(refresh_after(secs(life), 0.0).as_secs(), after, "{life}");
             let early = refresh_after(secs(life), 1.0);
