@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
@@ -16,10 +16,17 @@ use tokio_util::sync::CancellationToken;
 use crate::gateway::Gateway;
 use crate::gateway::reload::Verdict;
 use crate::listen::{Listener, serve_plain};
+use crate::net::certificate::ServerCertificate;
 
 /// Serves until the gateway stops.
 pub async fn serve(gateway: Arc<Gateway>, listener: Listener, end: CancellationToken) {
-    serve_plain(listener, end, move |request, peer| {
+    let shown = gateway.clone();
+    let acceptor = move || {
+        let snapshot = shown.snapshot.load();
+        let certificate = snapshot.admin_certificate.as_ref();
+        certificate.map(ServerCertificate::acceptor)
+    };
+    serve_plain(listener, end, acceptor, move |request, peer| {
         let gateway = gateway.clone();
         async move { answer(&gateway, &request, peer).await }
     })
@@ -31,10 +38,60 @@ async fn answer<B>(
     request: &Request<B>,
     peer: SocketAddr,
 ) -> Response<Full<Bytes>> {
+    if !PROBES.contains(&request.uri().path())
+        && let Err(refusal) = may(gateway, request, peer).await
+    {
+        return refusal;
+    }
     if request.uri().path() == "/reload" {
         return reload(gateway, request, peer).await;
     }
     look(gateway, request)
+}
+
+/// What a kubelet asks, which has no login.
+const PROBES: [&str; 2] = ["/livez", "/readyz"];
+
+/// Decides who may ask. Without authenticators the address itself is the guard; what changes
+/// something is then for this machine only.
+async fn may<B>(
+    gateway: &Gateway,
+    request: &Request<B>,
+    peer: SocketAddr,
+) -> Result<(), Response<Full<Bytes>>> {
+    let snapshot = gateway.snapshot.load_full();
+    let changes = request.method() == Method::POST;
+    let allowed = &snapshot.config.admin.authenticators;
+    if allowed.is_empty() {
+        return match changes && !peer.ip().to_canonical().is_loopback() {
+            true => Err(text(
+                StatusCode::FORBIDDEN,
+                "what changes something is asked from this machine, or with `admin.authenticators`\n",
+            )),
+            false => Ok(()),
+        };
+    }
+    let authenticated = snapshot
+        .authenticators
+        .authenticate(request.headers(), &gateway.metrics);
+    let principal = authenticated.await.map_err(|refusal| {
+        let status = StatusCode::from_u16(refusal.code.row().status);
+        let status = status.unwrap_or(StatusCode::UNAUTHORIZED);
+        let mut response = text(status, &format!("{}\n", refusal.message));
+        for challenge in refusal.challenges {
+            response.headers_mut().append(WWW_AUTHENTICATE, challenge);
+        }
+        response
+    })?;
+    if !allowed.contains(&principal.authenticator) {
+        let told = "this login is not for the admin listener\n";
+        return Err(text(StatusCode::FORBIDDEN, told));
+    }
+    if changes && !snapshot.access.is_admin(&principal) {
+        let told = "what changes something is for administrators (`admin_users`, `admin_groups`)\n";
+        return Err(text(StatusCode::FORBIDDEN, told));
+    }
+    Ok(())
 }
 
 /// Reads the file again; `?force` also if clusters with live batches go away.
