@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::Format;
+use super::shared::{self, Format};
 use crate::config::{self, BuildProblem, Config, Problems, checked};
 use crate::engine::build;
 use crate::gateway::Snapshot;
 use crate::observe::metrics::Metrics;
 
 pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String> {
-    let runtime = super::runtime()?;
+    let runtime = shared::runtime()?;
     let checked = runtime.block_on(async { build(path) });
     let problems = checked
         .as_ref()
@@ -22,11 +22,11 @@ pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String
         .map(|problems| problems.list.as_slice())
         .unwrap_or_default();
     match format {
-        Format::Json => super::say(&format!(
+        Format::Json => shared::say(&format!(
             "{}\n",
             json!({"file": path, "ok": problems.is_empty(), "problems": problems})
         ))?,
-        Format::Text if problems.is_empty() => super::say(&format!("{}: ok\n", path.display()))?,
+        Format::Text if problems.is_empty() => shared::say(&format!("{}: ok\n", path.display()))?,
         Format::Text => {}
     }
     match checked {
@@ -115,7 +115,7 @@ async fn ask_all(snapshot: &Snapshot, format: Format) -> Result<(), String> {
             failed.push(line.clone());
         }
         if format == Format::Text {
-            super::say(&format!("{line}\n"))
+            shared::say(&format!("{line}\n"))
         } else {
             Ok(())
         }
