@@ -10,8 +10,6 @@ mod credentials;
 mod routes;
 mod server;
 
-pub(crate) use authenticators::long_enough;
-
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -260,6 +258,23 @@ impl Checker<'_> {
         Definition(hash)
     }
 
+    /// Makes a pattern; what was meant as a regular expression would silently fit nothing.
+    fn glob(&mut self, pattern: String) -> Glob {
+        if let Some(why) = Glob::looks_like_regex(&pattern) {
+            let what = format!("{pattern:?} looks like a regular expression: {why}");
+            self.report(
+                what,
+                "write a glob: `*` stands for any text, `?` for one character",
+            );
+        }
+        Glob::new(pattern)
+    }
+
+    fn globs(&mut self, key: &str, patterns: Vec<String>) -> Vec<Glob> {
+        let glob = |pattern| self.within(key, |c| c.glob(pattern));
+        patterns.into_iter().map(glob).collect()
+    }
+
     fn positive(&mut self, key: &str, value: Option<u32>, default: u32) -> u32 {
         if value == Some(0) {
             self.within(key, |c| {
@@ -317,6 +332,18 @@ fn is_label(name: &str) -> bool {
         && name
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+/// Tells whether a shared secret is long enough: as long as the hash, or longer (RFC 7518 section
+/// 3.2).
+///
+/// # Errors
+/// It is not, in a sentence.
+pub(crate) fn long_enough(length: usize) -> Result<(), String> {
+    if length < 32 {
+        return Err(format!("{length} bytes are too few for HS256"));
+    }
+    Ok(())
 }
 
 /// Reads `500ms`, `30s`, `10m`, `24h`, `30d` and sums of them (`1h30m`).
