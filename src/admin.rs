@@ -3,13 +3,16 @@
 //!
 //! No answer here holds a secret; `/config` is the file with every secret masked.
 
+mod clusters;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::listen::{Listener, serve_plain};
 use crate::runtime::Gateway;
@@ -20,14 +23,23 @@ pub async fn serve(gateway: Arc<Gateway>, listener: Listener, masked_config: Val
         .unwrap_or_default()
         .into();
     let stop = gateway.stop.clone();
-    serve_plain(listener, stop, move |request| {
-        answer(&gateway, &masked_config, request)
+    serve_plain(listener, stop, move |request, peer| {
+        let (gateway, masked_config) = (gateway.clone(), masked_config.clone());
+        async move { answer(&gateway, &masked_config, &request, peer).await }
     })
     .await;
 }
 
-fn answer<B>(gateway: &Gateway, config: &str, request: &Request<B>) -> Response<Full<Bytes>> {
+async fn answer<B>(
+    gateway: &Arc<Gateway>,
+    config: &str,
+    request: &Request<B>,
+    peer: Option<SocketAddr>,
+) -> Response<Full<Bytes>> {
     let path = request.uri().path();
+    if let Some((cluster, verb)) = clusters::order_of(path) {
+        return clusters::order(gateway, cluster, verb, request, peer).await;
+    }
     let known = ["/livez", "/readyz", "/metrics", "/clusters", "/config"];
     if !known.contains(&path) {
         return text(
@@ -60,12 +72,7 @@ fn answer<B>(gateway: &Gateway, config: &str, request: &Request<B>) -> Response<
         }
         "/readyz" => text(StatusCode::OK, "ok\n"),
         "/metrics" => {
-            gateway
-                .snapshot
-                .load()
-                .upstreams
-                .values()
-                .for_each(|upstream| upstream.show_connections());
+            clusters::refresh(gateway).await;
             with_type(
                 StatusCode::OK,
                 "text/plain; version=0.0.4",
@@ -75,7 +82,7 @@ fn answer<B>(gateway: &Gateway, config: &str, request: &Request<B>) -> Response<
         "/clusters" => with_type(
             StatusCode::OK,
             "application/json",
-            clusters(gateway).to_string().into_bytes(),
+            clusters::all(gateway).await.to_string().into_bytes(),
         ),
         _ => with_type(
             StatusCode::OK,
@@ -83,18 +90,6 @@ fn answer<B>(gateway: &Gateway, config: &str, request: &Request<B>) -> Response<
             config.as_bytes().to_vec(),
         ),
     }
-}
-
-fn clusters(gateway: &Gateway) -> Value {
-    let snapshot = gateway.snapshot.load();
-    let all = snapshot.upstreams.values().map(|upstream| {
-        let config = &upstream.config;
-        json!({
-            "name": config.name, "flavor": config.flavor.as_str(), "url": config.base.to_string(),
-            "state": upstream.health.state(), "up": upstream.health.is_alive(),
-        })
-    });
-    Value::Array(all.collect())
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {

@@ -27,7 +27,7 @@ use crate::config::checked::{AuthenticatorKind, Jwt, JwtKeys, Route};
 use crate::config::{BuildProblem, Config};
 use crate::flight::Flights;
 use crate::observe::metrics::{Metrics, NO_ROUTE};
-use crate::registry::{Entry, GatewayId, Registry};
+use crate::registry::{Entry, GatewayId, Registry, RegistryError};
 use crate::submit::Board;
 use crate::upstream::{Upstream, tls};
 
@@ -296,27 +296,25 @@ impl Gateway {
                 async move { drop(set.refresh().await) }
             });
         }
-        for upstream in snapshot
-            .upstreams
-            .values()
-            .filter(|upstream| upstream.health.is_enabled())
-        {
-            let upstream = upstream.clone();
-            self.every(upstream.config.health.interval, move |gateway| {
-                let upstream = upstream.clone();
-                async move { gateway.look_after(&upstream).await }
-            });
+        for upstream in snapshot.upstreams.values() {
+            self.every_for(
+                upstream,
+                upstream.config.health.interval,
+                |_, upstream| async move { upstream.health.judge(&upstream.probe().await) },
+            );
         }
         for upstream in snapshot
             .upstreams
             .values()
-            .filter(|upstream| upstream.health.is_enabled() && !upstream.config.watch.is_zero())
+            .filter(|upstream| !upstream.config.watch.is_zero())
         {
-            let upstream = upstream.clone();
-            self.every(upstream.config.watch, move |gateway| {
-                let upstream = upstream.clone();
-                async move { crate::batches::watch::watch(&gateway, &upstream).await }
-            });
+            self.every_for(
+                upstream,
+                upstream.config.watch,
+                |gateway, upstream| async move {
+                    crate::batches::watch::watch(&gateway, &upstream).await
+                },
+            );
         }
         let retain = snapshot.config.retain;
         self.every(SWEEP, move |gateway| async move {
@@ -324,18 +322,10 @@ impl Gateway {
                 tracing::warn!(%error, "old batches could not be removed");
             }
         });
-        for upstream in snapshot
-            .upstreams
-            .values()
-            .filter(|upstream| upstream.health.is_enabled())
-        {
-            let upstream = upstream.clone();
-            self.every(CARE, move |gateway| {
-                let upstream = upstream.clone();
-                async move {
-                    crate::batches::watch::finish_kills(&gateway, &upstream).await;
-                    crate::submit::late::watch(&gateway, &upstream).await;
-                }
+        for upstream in snapshot.upstreams.values() {
+            self.every_for(upstream, CARE, |gateway, upstream| async move {
+                crate::batches::watch::finish_kills(&gateway, &upstream).await;
+                crate::submit::late::watch(&gateway, &upstream).await;
             });
         }
         self.every(crate::submit::resolve::TAKE_UP, |gateway| async move {
@@ -363,14 +353,55 @@ impl Gateway {
         }
     }
 
-    async fn look_after(&self, upstream: &Upstream) {
-        upstream.health.judge(&upstream.probe().await);
-        if let Ok(live) = self.registry.live(&upstream.config.name).await {
-            self.metrics
-                .cluster_live_batches
-                .with_label_values(&[upstream.config.name.as_str()])
-                .set(live);
+    /// Counts the live batches of a cluster, and shows the number in its metric. `None` if the
+    /// registry does not say.
+    pub async fn count_live(&self, cluster: &str) -> Option<i64> {
+        let live = self.registry.live(cluster).await.ok()?;
+        self.metrics
+            .cluster_live_batches
+            .with_label_values(&[cluster])
+            .set(live);
+        Some(live)
+    }
+
+    /// Makes clusters obey what administrators said in earlier processes.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn recall_orders(&self) -> Result<(), RegistryError> {
+        let snapshot = self.snapshot.load();
+        for order in self.registry.orders().await? {
+            match snapshot.upstreams.get(&order.cluster) {
+                Some(upstream) => {
+                    tracing::warn!(cluster = %order.cluster, order = order.wish.as_str(), by = %order.by, "an administrator's order still holds");
+                    upstream.health.obey(order.wish, Some(order));
+                }
+                None => {
+                    tracing::info!(cluster = %order.cluster, order = order.wish.as_str(), "an administrator's order is for a cluster that is not configured");
+                }
+            }
         }
+        Ok(())
+    }
+
+    /// Runs something for a cluster now and then, while that may be asked anything.
+    fn every_for<F>(
+        self: &Arc<Self>,
+        upstream: &Arc<Upstream>,
+        period: Duration,
+        work: impl Fn(Arc<Gateway>, Arc<Upstream>) -> F + Send + Copy + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let upstream = upstream.clone();
+        self.every(period, move |gateway| {
+            let upstream = upstream.clone();
+            async move {
+                if upstream.health.is_enabled() {
+                    work(gateway, upstream).await;
+                }
+            }
+        });
     }
 
     /// Runs something now and then, until the shutdown.

@@ -65,15 +65,15 @@ impl Call {
 
     /// Reads a cluster's list, or joins whoever is reading it. Returns whether it answered.
     async fn refresh_list(&self, upstream: &Arc<Upstream>) -> bool {
-        if !upstream.health.is_alive() {
-            return false;
-        }
         let last = *upstream
             .listed
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if last.is_some_and(|at| at.elapsed() < upstream.config.freshness) {
             return true;
+        }
+        if !upstream.health.may_ask() {
+            return false;
         }
         let work = || {
             let (call, upstream) = (self.clone(), upstream.clone());

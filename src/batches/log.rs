@@ -48,7 +48,7 @@ impl Call {
             return Err("the cluster no longer has this batch".into());
         };
         if !matches!(plan, LogPlan::Nowhere(_)) {
-            if !upstream.health.is_alive() {
+            if !upstream.health.may_ask() {
                 return Err("the cluster does not answer".into());
             }
             self.make_sure(entry, upstream).await?;

@@ -66,6 +66,10 @@ impl Running {
         metrics.config_last_reload_timestamp.set(unix_now());
         let admin_listen = snapshot.config.admin_listen;
         let gateway = Gateway::new(snapshot, registry, metrics);
+        gateway
+            .recall_orders()
+            .await
+            .map_err(|error| format!("registry: {error}"))?;
         let mut listeners = Vec::new();
         for address in &server_config.listen {
             listeners.push(

@@ -5,6 +5,7 @@
 //! by whomever, and when descriptors have run out.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,9 +49,10 @@ const CROWDED: Patience = Patience {
 const LAST: Duration = Duration::from_secs(2);
 
 /// Serves until the gateway stops.
-pub(crate) async fn serve_plain<H>(mut listener: Listener, stop: CancellationToken, handler: H)
+pub(crate) async fn serve_plain<H, F>(mut listener: Listener, stop: CancellationToken, handler: H)
 where
-    H: Fn(&Request<Incoming>) -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
+    H: Fn(Request<Incoming>, Option<SocketAddr>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
 {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
@@ -59,7 +61,7 @@ where
             arrival = listener.accept() => arrival,
         };
         match arrival {
-            Arrival::Usual(tcp, _) => {
+            Arrival::Usual(tcp, peer) => {
                 // Closed at once if there is no room, as at the clients' listeners.
                 let Ok(place) = room.clone().try_acquire_owned() else {
                     continue;
@@ -73,19 +75,22 @@ where
                             PATIENCE
                         }
                     };
+                    let handler = |request| handler(request, Some(peer));
                     connection(tcp, patience, &stop, &handler, true).await;
                     drop(place);
                 });
             }
-            Arrival::Last(tcp) => drop(
-                tokio::time::timeout(LAST, connection(tcp, || CROWDED, &stop, &handler, false))
-                    .await,
-            ),
+            Arrival::Last(tcp) => {
+                let peer = tcp.peer_addr().ok();
+                let handler = |request| handler(request, peer);
+                let last = connection(tcp, || CROWDED, &stop, &handler, false);
+                drop(tokio::time::timeout(LAST, last).await);
+            }
         }
     }
 }
 
-async fn connection<I, H>(
+async fn connection<I, H, F>(
     io: I,
     patience: impl Fn() -> Patience,
     stop: &CancellationToken,
@@ -93,7 +98,8 @@ async fn connection<I, H>(
     keep_alive: bool,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(&Request<Incoming>) -> Response<Full<Bytes>>,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Full<Bytes>>>,
 {
     let activity = Arc::new(Activity::new());
     let io = Watched {
@@ -102,9 +108,13 @@ async fn connection<I, H>(
         heads: true,
     };
     let service = service_fn(|request| {
-        let _busy = Busy::new(activity.clone());
-        let response = handler(&request);
-        async move { Ok::<_, Infallible>(response) }
+        let busy = Busy::new(activity.clone());
+        let response = handler(request);
+        async move {
+            let response = response.await;
+            drop(busy);
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -139,7 +149,8 @@ mod tests {
     fn served(patience: Patience) -> (DuplexStream, impl Future<Output = ()>) {
         let (client, server) = tokio::io::duplex(1024);
         let task = tokio::spawn(async move {
-            let handler = |_: &Request<Incoming>| Response::new(Full::from(vec![b'x'; 1 << 20]));
+            let handler =
+                |_: Request<Incoming>| async { Response::new(Full::from(vec![b'x'; 1 << 20])) };
             connection(
                 server,
                 || patience,

@@ -126,7 +126,13 @@ impl Run {
         answer
     }
 
-    async fn attempt(&self, plan: Plan, before: Option<&Withdrawn>, others: bool) -> Attempt {
+    async fn attempt(&self, mut plan: Plan, before: Option<&Withdrawn>, others: bool) -> Attempt {
+        // Before anything is stored or sent: what is turned away has left no trace anywhere.
+        plan.slot = plan.upstream.place(Operation::CreateBatch);
+        if plan.slot.is_none() {
+            self.count(&plan, "failed");
+            return Attempt::Next(shed(&plan), None);
+        }
         let above = match self.look_before_recording(&plan).await {
             Ok(above) => above,
             Err(error) => return Attempt::Next(error, None),
@@ -264,12 +270,14 @@ impl Run {
     }
 
     /// Sends once, and reads what the answer proves.
-    async fn send(&self, plan: Plan, entry: Arc<Entry>, others: bool) -> Attempt {
+    async fn send(&self, mut plan: Plan, entry: Arc<Entry>, others: bool) -> Attempt {
+        let slot = plan.slot.take();
         let upstream = &plan.upstream;
         let sent = upstream
             .send(Operation::CreateBatch, &plan.encoded.request, &self.errand)
             .await;
         let last_byte = Instant::now();
+        drop(slot);
         let (fault, holder, leftovers) = match sent {
             Ok(answer) => {
                 match proof::of_create(upstream.dialect(), &entry.lookup, &answer.as_response()) {
@@ -578,6 +586,7 @@ fn turned_away(plan: &Plan, error: &AskError) -> ApiError {
             );
             ApiError::new(Code::ClusterUnavailable, message)
         }
+        AskError::Send(error) if error.is_shed() => shed(plan),
         AskError::Send(SendError::NotSent { reason, .. } | SendError::MaybeSent { reason, .. }) => {
             ApiError::new(
                 Code::ClusterUnavailable,
@@ -585,6 +594,15 @@ fn turned_away(plan: &Plan, error: &AskError) -> ApiError {
             )
         }
     }
+}
+
+/// Says that a cluster got nothing because enough is on its way there.
+fn shed(plan: &Plan) -> ApiError {
+    let cluster = &plan.upstream.config.name;
+    let message = format!(
+        "as many requests as may be are on their way to cluster '{cluster}'; nothing was submitted"
+    );
+    ApiError::new(Code::ClusterBusy, message)
 }
 
 fn credentials_refused(plan: &Plan, status: u16) -> ApiError {

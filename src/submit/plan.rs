@@ -15,6 +15,7 @@ use crate::registry::Entry;
 use crate::route::{self, Candidate};
 use crate::runtime::{Gateway, Snapshot};
 use crate::upstream::Upstream;
+use crate::upstream::slots::Slot;
 
 /// One cluster to try, with what it would get.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(super) struct Plan {
     /// The submission after everything was decided.
     pub(super) spec: BatchSpec,
     pub(super) encoded: Encoded,
+    /// Its place among the requests on their way, while it is on its way.
+    pub(super) slot: Option<Slot>,
     notes: Vec<Note>,
 }
 
@@ -172,6 +175,7 @@ fn plan(
         upstream: candidate.upstream.clone(),
         spec,
         encoded,
+        slot: None,
         notes,
     })
 }

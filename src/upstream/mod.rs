@@ -5,11 +5,16 @@
 //! `submit` and `batches`. A client's own headers never come this far: what is sent is made here
 //! from nothing.
 
+pub mod breaker;
+pub mod budget;
 pub mod connect;
 pub mod fetch;
 pub mod health;
+mod repeat;
+pub mod slots;
 pub mod tls;
 pub mod transport;
+pub mod verdict;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -27,11 +32,14 @@ use secrecy::ExposeSecret as _;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::config::checked::{Cluster, Credentials};
+use crate::config::checked::{Cluster, Credentials, MaxInFlight};
 use crate::observe::metrics::{ClusterMetrics, Metrics};
 use connect::Connector;
-use health::Health;
+use health::{Health, State};
+use repeat::Repeats;
+use slots::{Slot, Slots};
 use transport::{Http, Transport};
+use verdict::Verdict;
 
 const UNKNOWN: i64 = i64::MIN;
 
@@ -42,8 +50,12 @@ pub struct Upstream {
     pub config: Cluster,
     /// Its handles in the metrics.
     pub handles: ClusterMetrics,
-    /// Whether it is alive.
+    /// What it is used for, and whether it answers.
     pub health: Health,
+    slots: Slots,
+    repeats: Repeats,
+    /// A batch that it is known to have, for a probe that costs less than a list.
+    known_batch: Mutex<Option<String>>,
     /// When its list was last read.
     pub listed: Mutex<Option<Instant>>,
     transport: Box<dyn Transport>,
@@ -161,7 +173,22 @@ pub enum SendError {
     },
 }
 
+/// The `reason` of a request that was not sent because as many as may are on their way.
+const SHED: &str = "max_in_flight";
+
 impl SendError {
+    fn not_sent(reason: &'static str, detail: impl Into<String>) -> SendError {
+        SendError::NotSent {
+            reason,
+            detail: detail.into(),
+        }
+    }
+
+    /// Tells whether it was turned away here, because as many as may are on their way.
+    pub fn is_shed(&self) -> bool {
+        matches!(self, SendError::NotSent { reason: SHED, .. })
+    }
+
     /// Tells whether the answer was too large to be read.
     pub fn is_too_large(&self) -> bool {
         matches!(
@@ -208,6 +235,9 @@ impl Upstream {
             .unwrap_or(HeaderValue::from_static("localhost"));
         Upstream {
             transport,
+            slots: Slots::new(most_in_flight(&config.max_in_flight)),
+            repeats: Repeats::new(&config),
+            known_batch: Mutex::default(),
             highest: AtomicI64::new(UNKNOWN),
             refuses_login: AtomicBool::new(false),
             listed: Mutex::default(),
@@ -225,9 +255,17 @@ impl Upstream {
     /// Notes that the cluster just gave an id, if it counts: the newest is the highest, also when
     /// it has begun to count again.
     pub fn gave_id(&self, upstream_id: &str) {
+        self.know_batch(Some(upstream_id));
         if let Ok(id) = upstream_id.parse() {
             self.highest.store(id, Ordering::Relaxed);
         }
+    }
+
+    fn know_batch(&self, upstream_id: Option<&str>) {
+        *self
+            .known_batch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = upstream_id.map(str::to_owned);
     }
 
     /// Notes the highest id of the cluster's whole list.
@@ -275,17 +313,52 @@ impl Upstream {
         request: &UpstreamRequest,
         errand: &Errand,
     ) -> Result<Answer, SendError> {
-        let limit = match operation {
-            Operation::CreateBatch if request.body.is_some() => self.config.timeouts.create_batch,
-            // A Livy on YARN may wait two minutes for an application id before it kills.
-            Operation::DeleteBatch => self
-                .config
-                .timeouts
-                .create_batch
-                .max(self.config.timeouts.response),
-            _ => self.config.timeouts.response,
-        };
+        let limit = self.limit(operation);
         self.send_within(operation, request, errand, limit).await
+    }
+
+    /// Returns how long an answer may take.
+    fn limit(&self, operation: Operation) -> Duration {
+        let timeouts = &self.config.timeouts;
+        match operation {
+            Operation::CreateBatch => timeouts.create_batch,
+            // A Livy on YARN may wait two minutes for an application id before it kills.
+            Operation::DeleteBatch => timeouts.create_batch.max(timeouts.response),
+            _ => timeouts.response,
+        }
+    }
+
+    /// Takes a place for one more request; `None` if as many as may are on their way. What sends a
+    /// submission takes its place before anything is stored.
+    pub fn place(&self, operation: Operation) -> Option<Slot> {
+        let slot = self.slots.take(operation);
+        if slot.is_none() {
+            let labels = [self.config.name.as_str(), operation.as_str()];
+            self.metrics
+                .upstream_shed_total
+                .with_label_values(&labels)
+                .inc();
+        }
+        slot
+    }
+
+    /// What is asked nothing gets nothing, whoever still holds it; one that takes no new batches
+    /// gets none either.
+    fn admit(&self, operation: Operation) -> Result<Option<Slot>, SendError> {
+        match (self.health.state(), operation) {
+            (State::Disabled, _) => return Err(SendError::not_sent("disabled", "it is disabled")),
+            (State::Draining, Operation::CreateBatch) => {
+                return Err(SendError::not_sent("draining", "it takes no new batches"));
+            }
+            _ => {}
+        }
+        // Probes must get through when everything is taken; a submission has its place already.
+        if matches!(operation, Operation::Other | Operation::CreateBatch) {
+            return Ok(None);
+        }
+        let slot = self.place(operation);
+        let full = || SendError::not_sent(SHED, "as many requests as may be are on their way");
+        slot.map(Some).ok_or_else(full)
     }
 
     async fn send_within(
@@ -315,7 +388,9 @@ impl Upstream {
         errand: &Errand,
         limit: Duration,
     ) -> Result<Answer, SendError> {
+        let _slot = self.admit(operation)?;
         let started = Instant::now();
+        let mut unheard = Unheard::new(self, operation, limit);
         let exchange = self
             .transport
             .exchange(request, operation == Operation::CreateBatch);
@@ -330,6 +405,7 @@ impl Upstream {
         if let Ok(answer) = &result {
             self.note_login(operation, answer);
         }
+        unheard.heard(&result);
         let waited = started.elapsed();
         errand.waited_us.fetch_add(
             u64::try_from(waited.as_micros()).unwrap_or(0),
@@ -424,8 +500,8 @@ impl Upstream {
         })
     }
 
-    /// Asks something that may be asked twice, and reads the answer. A connection that was lost on
-    /// the way costs one more try.
+    /// Asks something that may be asked twice, and reads the answer. Where that can help, and the
+    /// cluster's budget allows it, it is asked twice.
     ///
     /// # Errors
     /// No answer, or one that is a refusal.
@@ -436,28 +512,7 @@ impl Upstream {
         errand: &Errand,
         read: impl Fn(&UpstreamResponse<'_>) -> Result<T, UpstreamFault>,
     ) -> Result<T, AskError> {
-        let mut answer = self.send(operation, request, errand).await;
-        if matches!(
-            answer,
-            Err(SendError::MaybeSent {
-                reason: "reset",
-                ..
-            } | SendError::NotSent {
-                reason: "reset",
-                ..
-            })
-        ) {
-            answer = self.send(operation, request, errand).await;
-            self.count_retry(
-                operation,
-                if answer.is_ok() {
-                    "recovered"
-                } else {
-                    "exhausted"
-                },
-            );
-        }
-        let answer = answer?;
+        let answer = self.send_or_repeat(operation, request, errand).await?;
         read(&answer.as_response()).map_err(|fault| {
             self.count_fault(operation, &fault);
             AskError::Fault(fault)
@@ -506,23 +561,99 @@ impl Upstream {
     /// # Errors
     /// Why not, in a sentence.
     pub async fn probe(&self) -> Result<(), String> {
-        let errand = Errand::default();
-        let request = self.dialect().probe();
-        match self
-            .send_within(
-                Operation::Other,
-                &request,
-                &errand,
-                self.config.health.timeout,
-            )
-            .await
-        {
-            Ok(answer) if answer.as_response().is_success() && !answer.as_response().is_html() => {
-                Ok(())
+        let known = self
+            .known_batch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(request) = known.and_then(|id| self.dialect().probe_by(&id)) {
+            match self.send_probe(&request).await? {
+                answer if works(&answer) => return Ok(()),
+                // That batch is gone, or the whole instance: the list will tell.
+                answer if answer.status == 404 => self.know_batch(None),
+                answer => return Err(format!("it answered {}", answer.status)),
             }
-            Ok(answer) => Err(format!("it answered {}", answer.status)),
-            Err(error) => Err(error.to_string()),
         }
+        let answer = self.send_probe(&self.dialect().probe()).await?;
+        if !works(&answer) {
+            return Err(format!("it answered {}", answer.status));
+        }
+        if let Ok(list) = self.dialect().decode_list(&answer.as_response())
+            && let Some(last) = list.last()
+        {
+            self.know_batch(Some(&last.upstream_id));
+        }
+        Ok(())
+    }
+
+    async fn send_probe(&self, request: &UpstreamRequest) -> Result<Answer, String> {
+        let (errand, limit) = (Errand::default(), self.config.health.timeout);
+        self.send_within(Operation::Other, request, &errand, limit)
+            .await
+            .map_err(|error| error.to_string())
+    }
+}
+
+fn works(answer: &Answer) -> bool {
+    answer.as_response().is_success() && !answer.as_response().is_html()
+}
+
+fn most_in_flight(most: &MaxInFlight) -> [u32; Operation::ALL.len()] {
+    Operation::ALL.map(|operation| match operation {
+        Operation::CreateBatch => most.create_batch,
+        Operation::ListBatches => most.list_batches,
+        Operation::GetBatch => most.get_batch,
+        Operation::GetState => most.get_state,
+        Operation::GetLog => most.get_log,
+        Operation::DeleteBatch => most.delete_batch,
+        Operation::Other => u32::MAX,
+    })
+}
+
+/// A request whose end the cluster's health has not heard of. One that nobody waits for any more
+/// has failed as well, if it was given its time.
+struct Unheard<'a> {
+    upstream: &'a Upstream,
+    operation: Operation,
+    began: Instant,
+    limit: Duration,
+    is_heard: bool,
+}
+
+impl<'a> Unheard<'a> {
+    fn new(upstream: &'a Upstream, operation: Operation, limit: Duration) -> Self {
+        Unheard {
+            upstream,
+            operation,
+            began: Instant::now(),
+            limit,
+            // A probe's verdict is its own; what lies beside the batch API may be missing.
+            is_heard: operation == Operation::Other,
+        }
+    }
+
+    fn heard(&mut self, result: &Result<Answer, SendError>) {
+        if std::mem::replace(&mut self.is_heard, true) {
+            return;
+        }
+        let verdict = verdict::of(result, self.upstream.dialect());
+        let what = match result {
+            Ok(answer) => format!("it answered {}", answer.status),
+            Err(error) => error.to_string(),
+        };
+        let what = format!("{}: {what}", self.operation.as_str());
+        self.upstream.health.heard(verdict, self.began, what);
+    }
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        // Whoever waits has the same deadline, and began to count a moment earlier.
+        if self.is_heard || self.began.elapsed() < self.limit.mul_f32(0.9) {
+            return;
+        }
+        let what = format!("{}: no answer in time", self.operation.as_str());
+        self.upstream.health.heard(Verdict::Bad, self.began, what);
     }
 }
 

@@ -15,6 +15,7 @@ mod errors;
 mod fault_proxy;
 mod fault_proxy_tests;
 mod harness;
+mod health;
 mod knobs;
 mod listener;
 mod logs;
