@@ -312,10 +312,15 @@ impl Run {
             }
             Err(SendError::NotSent { reason, .. }) => {
                 self.count(&plan, "failed");
-                let message = format!(
-                    "cluster '{}' can't be reached ({reason}); nothing was submitted",
-                    upstream.config.name
-                );
+                let cluster = &upstream.config.name;
+                let message = match reason {
+                    "draining" | "disabled" => format!(
+                        "cluster '{cluster}' was taken out of service ({reason}); nothing was submitted"
+                    ),
+                    _ => format!(
+                        "cluster '{cluster}' can't be reached ({reason}); nothing was submitted"
+                    ),
+                };
                 return self
                     .next(
                         &entry,

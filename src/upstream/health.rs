@@ -222,17 +222,19 @@ impl Health {
 
     /// Takes in how a real request ended that began at `began`, and in words for an administrator.
     pub(super) fn heard(&self, verdict: Verdict, began: Instant, what: String) {
-        if verdict == Verdict::Neither {
-            return;
-        }
         let mut inner = self.lock();
-        let bad = verdict == Verdict::Bad;
-        if bad {
+        if verdict != Verdict::Good {
             inner.last_error = Some((what, now_ms()));
         }
-        let began = began.saturating_duration_since(self.began);
-        let change = inner.breaker.heard(!bad, began, self.began.elapsed());
-        self.changed(&mut inner, change);
+        if verdict != Verdict::Neither {
+            let (began, now) = (
+                began.saturating_duration_since(self.began),
+                self.began.elapsed(),
+            );
+            let good = verdict == Verdict::Good;
+            let change = inner.breaker.heard(good, began, now);
+            self.changed(&mut inner, change);
+        }
     }
 
     /// Takes an administrator's order, or takes it back.

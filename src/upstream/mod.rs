@@ -639,10 +639,11 @@ impl<'a> Unheard<'a> {
         }
         let verdict = verdict::of(result, self.upstream.dialect());
         let what = match result {
-            Ok(answer) => format!("it answered {}", answer.status),
-            Err(error) => error.to_string(),
+            // Nobody reads of it.
+            _ if verdict == Verdict::Good => String::new(),
+            Ok(answer) => format!("{}: it answered {}", self.operation.as_str(), answer.status),
+            Err(error) => format!("{}: {error}", self.operation.as_str()),
         };
-        let what = format!("{}: {what}", self.operation.as_str());
         self.upstream.health.heard(verdict, self.began, what);
     }
 }

@@ -90,7 +90,7 @@ impl Upstream {
             return false;
         }
         sleep(pause).await;
-        true
+        !self.health.is_ejected()
     }
 
     /// Counts what a repeat brought.

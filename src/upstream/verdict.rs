@@ -12,7 +12,8 @@ pub enum Verdict {
     Good,
     /// Nobody answered, or whoever stands in front said that the cluster does not.
     Bad,
-    /// Somebody in front answered something else: a login page, a limit, a redirection.
+    /// Somebody in front answered something else: a login page, a limit, a redirection. Or the
+    /// request never came so far.
     Neither,
 }
 
@@ -21,6 +22,10 @@ pub fn of(result: &Result<Answer, SendError>, dialect: &dyn Dialect) -> Verdict 
     match result {
         // It answered, and more than is read.
         Err(error) if error.is_too_large() => Verdict::Good,
+        // A kept connection that had been closed meanwhile: a cluster may do that at any time.
+        Err(SendError::NotSent {
+            reason: "reset", ..
+        }) => Verdict::Neither,
         Err(_) => Verdict::Bad,
         Ok(answer) if is_fronts_fault(answer, dialect) => Verdict::Bad,
         Ok(answer) if answer.as_response().is_html() => Verdict::Neither,
