@@ -13,8 +13,8 @@ use crate::api::error::{ApiError, Code};
 use crate::auth::Principal;
 use crate::config::checked::{Match, Route, Target};
 use crate::config::glob::{self, Glob};
-use crate::upstream::Upstream;
-use crate::upstream::health::Health;
+use crate::fleet::Upstream;
+use crate::fleet::health::Health;
 
 /// A cluster to try.
 #[derive(Clone, Debug)]

@@ -10,8 +10,7 @@
 //! ends in [`serve`]: one answer, one log line, one count.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -26,12 +25,12 @@ use crate::api::path::{Place, Resource};
 use crate::api::request::{self, Query};
 use crate::api::respond::{self, Body, REQUEST_ID, Reply};
 use crate::auth::Refusal;
-use crate::batches::Call;
+use crate::batches::{Call, Reader};
+use crate::gateway::{Gateway, Snapshot};
 use crate::observe::access_log::{self, Line};
+use crate::observe::exchange::Exchange;
 use crate::observe::metrics::NO_ROUTE;
-use crate::runtime::{Gateway, Snapshot};
 use crate::submit::{self, Submission};
-use crate::upstream::Errand;
 
 /// Longest request id that is taken from a client; ours are 36 characters.
 const LONGEST_REQUEST_ID: usize = 128;
@@ -63,23 +62,26 @@ where
         .get("traceparent")
         .filter(|value| value.len() <= 128)
         .cloned();
-    let errand = Arc::new(Errand::new(request_id.clone(), traceparent, peer.ip()));
+    let exchange = Arc::new(Exchange::new(request_id.clone(), traceparent, peer.ip()));
     let walk = Walk {
         gateway: &gateway,
         snapshot: &snapshot,
         parts: &parts,
-        errand,
+        exchange,
         peer,
         operation,
         started,
-        user: Mutex::new(None),
     };
     let mut ending = Ending::new(&walk);
     let mut response = match walk.run(place, body).await {
         Ok(reply) => reply.into_response(),
-        Err(Failure::Api(error)) => respond::error(&error, &[], &request_id),
+        Err(Failure::Api(error)) => {
+            walk.exchange.failed(error.code.row().code);
+            respond::error(&error, &[], &request_id)
+        }
         Err(Failure::Refused(refusal)) => {
             let error = ApiError::new(refusal.code, refusal.message);
+            walk.exchange.failed(error.code.row().code);
             respond::error(&error, &refusal.challenges, &request_id)
         }
     };
@@ -133,12 +135,11 @@ impl Drop for Ending<'_> {
             self.status = Code::Internal.row().status;
         }
         let metrics = &walk.gateway.metrics;
-        let seen = walk.errand.whereabouts();
+        let seen = walk.exchange.notes();
         let route = seen.route.as_deref().unwrap_or(NO_ROUTE);
         let operation = walk.operation.as_str();
         let total = walk.started.elapsed();
-        let waited =
-            std::time::Duration::from_micros(walk.errand.waited_us.load(Ordering::Relaxed));
+        let waited = walk.exchange.time_waited();
         metrics
             .requests_in_flight
             .with_label_values(&[operation])
@@ -163,22 +164,15 @@ impl Drop for Ending<'_> {
             .response_body_bytes
             .with_label_values(&[operation])
             .observe(self.size as f64);
-        let user = walk
-            .user
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
         let (method, path) = (&walk.parts.method, walk.parts.uri.path());
         let line = Line {
             method,
             path,
             peer: walk.peer,
             operation: walk.operation,
-            user,
-            seen,
-            errand: &walk.errand,
+            exchange: &walk.exchange,
         };
-        access_log::write(&line, self.status, total, waited, self.size);
+        access_log::write(&line, self.status, total, self.size);
     }
 }
 
@@ -214,11 +208,10 @@ struct Walk<'a> {
     gateway: &'a Arc<Gateway>,
     snapshot: &'a Arc<Snapshot>,
     parts: &'a http::request::Parts,
-    errand: Arc<Errand>,
+    exchange: Arc<Exchange>,
     peer: SocketAddr,
     operation: Operation,
     started: Instant,
-    user: Mutex<Option<String>>,
 }
 
 impl Walk<'_> {
@@ -235,14 +228,17 @@ impl Walk<'_> {
             .authenticate(&self.parts.headers, &self.gateway.metrics)
             .await;
         let principal = authenticated.map_err(Failure::Refused)?;
-        *self.user.lock().unwrap_or_else(PoisonError::into_inner) = Some(principal.user.clone());
+        self.exchange.asked_by(&principal.user);
         let place = place?;
         let operation = self.operation(&place)?;
-        let call = Call {
+        let reader = Reader {
             gateway: self.gateway.clone(),
             snapshot: self.snapshot.clone(),
+            exchange: self.exchange.clone(),
+        };
+        let call = Call {
+            reader,
             principal,
-            errand: self.errand.clone(),
             pinned: place.cluster.clone(),
         };
         Ok(self.operate(operation, place, call, body).await?)
@@ -349,7 +345,7 @@ impl Walk<'_> {
             self.snapshot,
             submission,
             headers,
-            self.errand.clone(),
+            self.exchange.clone(),
         )
         .await
     }

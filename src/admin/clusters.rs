@@ -19,10 +19,10 @@ use tokio::time::timeout;
 use super::with_type;
 use crate::api::error::{ApiError, Code};
 use crate::config::checked::ClusterState;
+use crate::fleet::Upstream;
+use crate::fleet::health::{Report, State, rfc3339};
+use crate::gateway::Gateway;
 use crate::registry::{RegistryError, Wish};
-use crate::runtime::Gateway;
-use crate::upstream::Upstream;
-use crate::upstream::health::{Report, State, rfc3339};
 
 /// How long the registry may take. Probes and scrapes must be answered whatever the disk does.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -63,10 +63,12 @@ pub(super) async fn all(gateway: &Gateway) -> Value {
 }
 
 async fn live(gateway: &Gateway, upstream: &Upstream) -> Option<i64> {
-    timeout(PATIENCE, gateway.count_live(&upstream.config.name))
-        .await
-        .ok()
-        .flatten()
+    let name = upstream.config.name.as_str();
+    let counted = timeout(PATIENCE, gateway.registry.live(name)).await;
+    let live = counted.ok()?.ok()?;
+    let gauge = &gateway.metrics.cluster_live_batches;
+    gauge.with_label_values(&[name]).set(live);
+    Some(live)
 }
 
 fn describe(upstream: &Upstream, report: &Report, live: Option<i64>) -> Value {
@@ -115,32 +117,38 @@ pub(super) async fn order<B>(
     cluster: &str,
     verb: &str,
     request: &Request<B>,
-    peer: Option<SocketAddr>,
+    peer: SocketAddr,
 ) -> Response<Full<Bytes>> {
     let snapshot = gateway.snapshot.load_full();
     let Some((_, wish, lifts)) = VERBS.iter().find(|(known, ..)| *known == verb) else {
         let message = "a cluster can be told to drain, undrain, disable or enable";
         return refusal(&ApiError::new(Code::UnknownPath, message));
     };
-    let Some(upstream) = snapshot.upstreams.get(cluster) else {
+    if !snapshot.upstreams.contains_key(cluster) {
         let message = format!("there is no cluster '{cluster}'");
         return refusal(&ApiError::new(Code::UnknownPath, message));
-    };
+    }
     if let Err(error) = may_order(request, peer) {
         return refusal(&error);
     }
-    let by = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string());
-    let work = carry_out(gateway.clone(), upstream.clone(), *wish, *lifts, by.clone());
+    let by = peer.ip().to_string();
+    let work = carry_out(
+        gateway.clone(),
+        cluster.to_owned(),
+        *wish,
+        *lifts,
+        by.clone(),
+    );
     // A task of its own: what is stored is obeyed, also if nobody waits for it any more.
     let why = match timeout(PATIENCE, tokio::spawn(work)).await {
-        Ok(Ok(Ok(()))) => {
+        Ok(Ok(Ok(upstream))) => {
             tracing::warn!(%cluster, order = verb, peer = %by, "an administrator gave an order");
             let report = upstream.health.report();
-            let told = describe(upstream, &report, live(gateway, upstream).await);
+            let told = describe(&upstream, &report, live(gateway, &upstream).await);
             let body = told.to_string().into_bytes();
             return with_type(StatusCode::OK, "application/json", body);
         }
-        Ok(Ok(Err(error))) => error.to_string(),
+        Ok(Ok(Err(error))) => error,
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it takes too long".to_owned(),
     };
@@ -151,30 +159,36 @@ pub(super) async fn order<B>(
 
 async fn carry_out(
     gateway: Arc<Gateway>,
-    upstream: Arc<Upstream>,
+    cluster: String,
     wish: Wish,
     lifts: bool,
     by: String,
-) -> Result<(), RegistryError> {
-    let cluster = &upstream.config.name;
-    let _turn = upstream.health.orders.lock().await;
+) -> Result<Arc<Upstream>, String> {
+    // A reload holds it as well: the cluster is the one in force.
+    let _turn = gateway.orders.lock().await;
+    let snapshot = gateway.snapshot.load_full();
+    let gone = || "the cluster is not configured any more".to_owned();
+    let upstream = snapshot.upstreams.get(&cluster).ok_or_else(gone)?;
+    let in_words = |error: RegistryError| error.to_string();
     let order = if lifts {
-        gateway.registry.lift_order(cluster, wish).await?;
+        let lifted = gateway.registry.lift_order(&cluster, wish).await;
+        lifted.map_err(in_words)?;
         None
     } else {
-        Some(gateway.registry.give_order(cluster, wish, &by).await?)
+        let given = gateway.registry.give_order(&cluster, wish, &by).await;
+        Some(given.map_err(in_words)?)
     };
     upstream.health.obey(wish, order);
-    Ok(())
+    Ok(upstream.clone())
 }
 
-fn may_order<B>(request: &Request<B>, peer: Option<SocketAddr>) -> Result<(), ApiError> {
+fn may_order<B>(request: &Request<B>, peer: SocketAddr) -> Result<(), ApiError> {
     if request.method() != Method::POST {
         let mut error = ApiError::new(Code::MethodNotAllowed, "an order is a POST");
         error.allow = Some("POST");
         return Err(error);
     }
-    if !peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
+    if !peer.ip().to_canonical().is_loopback() {
         let message = "orders are taken from this machine only";
         return Err(ApiError::new(Code::Forbidden, message));
     }

@@ -257,6 +257,9 @@ impl Htpasswd {
                 }
             }
         }
+        if faults.is_empty() && file.users.is_empty() {
+            faults.push("there is no user in it".to_owned());
+        }
         if faults.is_empty() {
             Ok(file)
         } else {

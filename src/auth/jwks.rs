@@ -4,8 +4,8 @@
 //! A reading that fails keeps the keys that are there. A key that nobody knows asks for one extra
 //! reading at most every `UNKNOWN_KEY_PAUSE`, so that forged tokens can't hammer the issuer.
 
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -14,19 +14,27 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use tokio::sync::Mutex;
 
 use super::Outcome;
+use crate::live::{Living, Source};
+use crate::net::fetch::Fetcher;
 use crate::observe::metrics::{Metrics, unix_now};
-use crate::upstream::fetch::Fetcher;
 
 /// The shortest time between two readings because of unknown keys.
 const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(10);
 
 /// Where the set is.
 #[derive(Debug)]
-pub enum Source {
-    /// A file.
-    File(PathBuf),
-    /// A URL.
-    Url(http::Uri, Box<Fetcher>),
+pub enum Place {
+    /// A file, which is read again when it changes.
+    File(Arc<Source<JwkSet>>),
+    /// A URL, which is read again now and then.
+    Url {
+        /// Where.
+        uri: http::Uri,
+        /// By what.
+        fetcher: Box<Fetcher>,
+        /// How often.
+        every: Duration,
+    },
 }
 
 /// A key set.
@@ -36,29 +44,68 @@ pub struct KeySet(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     name: String,
-    source: Source,
+    place: Place,
     keys: ArcSwapOption<JwkSet>,
+    version: AtomicU64,
     last_try: Mutex<Option<Instant>>,
     metrics: Arc<Metrics>,
 }
 
 impl KeySet {
-    /// Makes an empty set; [`KeySet::refresh`] fills it.
-    pub fn new(name: &str, source: Source, metrics: Arc<Metrics>) -> Self {
-        for outcome in ["ok", "error"] {
-            metrics
-                .jwks_refresh_total
-                .with_label_values(&[name, outcome]);
-        }
-        metrics.jwks_keys.with_label_values(&[name]);
-        let inner = Inner {
+    /// Makes a set. One behind a URL is empty until [`KeySet::refresh`] fills it.
+    pub fn new(name: &str, place: Place, metrics: Arc<Metrics>) -> Self {
+        KeySet(Arc::new(Inner {
             name: name.to_owned(),
-            source,
+            place,
             keys: ArcSwapOption::empty(),
+            version: AtomicU64::new(0),
             last_try: Mutex::new(None),
             metrics,
-        };
-        KeySet(Arc::new(inner))
+        }))
+    }
+
+    /// Creates its series.
+    pub fn create_series(&self) {
+        let name = self.0.name.as_str();
+        for outcome in ["ok", "error"] {
+            let refreshes = &self.0.metrics.jwks_refresh_total;
+            refreshes.with_label_values(&[name, outcome]);
+        }
+        let keys = self.0.metrics.jwks_keys.with_label_values(&[name]);
+        if let Place::File(file) = &self.0.place {
+            keys.set(i64::try_from(file.get().keys.len()).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Counts how often the keys have changed.
+    pub fn version(&self) -> u64 {
+        match &self.0.place {
+            Place::File(file) => file.version(),
+            Place::Url { .. } => self.0.version.load(Ordering::Acquire),
+        }
+    }
+
+    /// Returns what is read again when it changes.
+    pub fn living(&self) -> Option<Arc<dyn Living>> {
+        match &self.0.place {
+            Place::File(file) => Some(file.clone()),
+            Place::Url { .. } => None,
+        }
+    }
+
+    /// Returns how often it is to be fetched, if it is behind a URL.
+    pub fn fetched_every(&self) -> Option<Duration> {
+        match &self.0.place {
+            Place::File(_) => None,
+            Place::Url { every, .. } => Some(*every),
+        }
+    }
+
+    fn keys(&self) -> Option<Arc<JwkSet>> {
+        match &self.0.place {
+            Place::File(file) => Some(file.get()),
+            Place::Url { .. } => self.0.keys.load_full(),
+        }
     }
 
     /// Returns the name of its authenticator.
@@ -102,7 +149,10 @@ impl KeySet {
                     .jwks_last_success
                     .with_label_values(&labels)
                     .set(unix_now());
-                self.0.keys.store(Some(Arc::new(set)));
+                let before = self.0.keys.swap(Some(Arc::new(set.clone())));
+                if before.is_none_or(|before| *before != set) {
+                    self.0.version.fetch_add(1, Ordering::Release);
+                }
                 Ok(())
             }
             Err(error) => {
@@ -113,13 +163,10 @@ impl KeySet {
     }
 
     async fn read(&self) -> Result<JwkSet, String> {
-        let text = match &self.0.source {
-            Source::File(path) => tokio::fs::read(path)
-                .await
-                .map_err(|error| error.to_string())?,
-            Source::Url(uri, fetcher) => fetcher.get(uri).await?.into(),
-        };
-        KeySet::parse(&text)
+        match &self.0.place {
+            Place::File(file) => Ok((*file.get()).clone()),
+            Place::Url { uri, fetcher, .. } => KeySet::parse(&fetcher.get(uri).await?),
+        }
     }
 
     /// Finds the key for a token.
@@ -138,7 +185,7 @@ impl KeySet {
         self.refresh_for_unknown_key().await;
         match self.look(kid, algorithm) {
             Some(found) => found,
-            None if self.0.keys.load().is_none() => Err(Outcome::BackendError),
+            None if self.keys().is_none() => Err(Outcome::BackendError),
             None => Err(Outcome::UnknownKey),
         }
     }
@@ -148,8 +195,7 @@ impl KeySet {
         kid: Option<&str>,
         algorithm: Algorithm,
     ) -> Option<Result<DecodingKey, Outcome>> {
-        let set = self.0.keys.load();
-        let set = set.as_ref()?;
+        let set = self.keys()?;
         let fits = |key: &&Jwk| {
             key.common
                 .public_key_use
@@ -179,8 +225,11 @@ impl KeySet {
         Some(DecodingKey::from_jwk(key).map_err(|_| Outcome::UnknownKey))
     }
 
-    /// Waits for a reading that another caller began, or begins one if the last is long enough ago.
+    /// Waits for a fetch that another caller began, or begins one if the last is long enough ago.
     async fn refresh_for_unknown_key(&self) {
+        if self.fetched_every().is_none() {
+            return;
+        }
         let mut last = self.0.last_try.lock().await;
         if last.is_none_or(|at| at.elapsed() >= UNKNOWN_KEY_PAUSE) {
             *last = Some(Instant::now());

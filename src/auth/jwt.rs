@@ -4,6 +4,7 @@
 //! another family than its key, or for `none`, is refused. `iss`, `aud` and `exp` are required,
 //! `nbf` is honoured (RFC 7519 section 4.1, RFC 8725 section 3.1).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
@@ -12,12 +13,15 @@ use serde_json::{Map, Value};
 
 use super::Outcome;
 use super::jwks::KeySet;
+use crate::live::{Living, Source};
 
 /// Where keys come from.
 #[derive(Debug)]
 pub enum Keys {
     /// One shared secret.
     Secret(Box<DecodingKey>),
+    /// One in a file.
+    SecretFile(Arc<Source<DecodingKey>>),
     /// A key set that is read again now and then.
     Set(KeySet),
 }
@@ -42,6 +46,39 @@ pub struct JwtVerifier {
 }
 
 impl JwtVerifier {
+    /// Returns its key set, if it has one.
+    pub fn key_set(&self) -> Option<&KeySet> {
+        match &self.keys {
+            Keys::Set(set) => Some(set),
+            _ => None,
+        }
+    }
+
+    /// Counts how often its keys have changed.
+    pub fn version(&self) -> u64 {
+        match &self.keys {
+            Keys::Secret(_) => 0,
+            Keys::SecretFile(file) => file.version(),
+            Keys::Set(set) => set.version(),
+        }
+    }
+
+    /// Returns what is read again when it changes.
+    pub fn living(&self) -> Option<Arc<dyn Living>> {
+        match &self.keys {
+            Keys::Secret(_) => None,
+            Keys::SecretFile(file) => Some(file.clone()),
+            Keys::Set(set) => set.living(),
+        }
+    }
+
+    /// Creates the series of its keys.
+    pub fn create_series(&self) {
+        if let Keys::Set(set) = &self.keys {
+            set.create_series();
+        }
+    }
+
     /// Tells whether the token claims to be from this issuer. Proves nothing: it only chooses who
     /// verifies.
     pub fn recognises(&self, token: &str) -> bool {
@@ -73,6 +110,7 @@ impl JwtVerifier {
         };
         let claims = match &self.keys {
             Keys::Secret(key) => self.decode(token, key, algorithm)?,
+            Keys::SecretFile(file) => self.decode(token, &file.get(), algorithm)?,
             Keys::Set(set) => {
                 let key = set.find(header.kid.as_deref(), algorithm).await?;
                 self.decode(token, &key, algorithm)?

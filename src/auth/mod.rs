@@ -19,8 +19,11 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use quick_cache::sync::Cache;
 
 use crate::api::error::Code;
+use crate::config::checked::Definition;
+use crate::live::{Living, Source};
 use crate::observe::metrics::Metrics;
 use htpasswd::Htpasswd;
+use jwks::KeySet;
 use jwt::JwtVerifier;
 use passwords::{Passwords, Unchecked};
 
@@ -164,6 +167,8 @@ pub struct Refusal {
 pub struct Authenticator {
     /// Its configured name.
     pub name: String,
+    /// What tells its definition from another one.
+    pub definition: Definition,
     /// What it checks.
     pub check: Check,
 }
@@ -172,7 +177,7 @@ pub struct Authenticator {
 #[derive(Debug)]
 pub enum Check {
     /// Passwords.
-    Basic(Arc<Htpasswd>),
+    Basic(Arc<Source<Htpasswd>>),
     /// Tokens.
     Jwt(Box<JwtVerifier>),
     /// Nothing: everybody without credentials is this user.
@@ -182,7 +187,7 @@ pub enum Check {
 /// The chain.
 #[derive(Debug)]
 pub struct Authenticators {
-    chain: Vec<Authenticator>,
+    chain: Vec<Arc<Authenticator>>,
     challenges: Vec<HeaderValue>,
     verified: Cache<[u8; 32], Verified>,
     /// Makes the cache's keys useless to whoever reads memory without it, and different in every
@@ -195,6 +200,7 @@ pub struct Authenticators {
 struct Verified {
     principal: Arc<Principal>,
     until: Instant,
+    version: u64,
 }
 
 enum Credential<'a> {
@@ -205,19 +211,39 @@ enum Credential<'a> {
     OtherScheme,
 }
 
+impl Authenticator {
+    /// Counts how often what it believes has changed.
+    fn version(&self) -> u64 {
+        match &self.check {
+            Check::Basic(file) => file.version(),
+            Check::Jwt(jwt) => jwt.version(),
+            Check::Anonymous(_) => 0,
+        }
+    }
+
+    /// Returns its key set, if it has one.
+    pub fn key_set(&self) -> Option<&KeySet> {
+        match &self.check {
+            Check::Jwt(jwt) => jwt.key_set(),
+            _ => None,
+        }
+    }
+
+    /// Returns what is read again when it changes.
+    pub fn living(&self) -> Option<Arc<dyn Living>> {
+        match &self.check {
+            Check::Basic(file) => Some(file.clone()),
+            Check::Jwt(jwt) => jwt.living(),
+            Check::Anonymous(_) => None,
+        }
+    }
+}
+
 impl Authenticators {
-    /// Makes the chain; `metrics` gets its series.
-    pub fn new(chain: Vec<Authenticator>, metrics: &Metrics) -> Self {
+    /// Makes the chain.
+    pub fn new(chain: Vec<Arc<Authenticator>>) -> Self {
         let mut challenges = Vec::new();
         for one in &chain {
-            for outcome in Outcome::ALL {
-                metrics
-                    .auth_total
-                    .with_label_values(&[one.name.as_str(), outcome.as_str()]);
-            }
-            metrics
-                .auth_duration_seconds
-                .with_label_values(&[one.name.as_str()]);
             let challenge = match one.check {
                 Check::Basic(_) => "Basic realm=\"livy-gateway\", charset=\"UTF-8\"",
                 Check::Jwt(_) => "Bearer realm=\"livy-gateway\"",
@@ -243,6 +269,33 @@ impl Authenticators {
         }
     }
 
+    /// Creates the series of the chain.
+    pub fn create_series(&self, metrics: &Metrics) {
+        for one in &self.chain {
+            let name = one.name.as_str();
+            for outcome in Outcome::ALL {
+                metrics
+                    .auth_total
+                    .with_label_values(&[name, outcome.as_str()]);
+            }
+            metrics.auth_duration_seconds.with_label_values(&[name]);
+            if let Check::Jwt(jwt) = &one.check {
+                jwt.create_series();
+            }
+        }
+    }
+
+    /// Returns the chain.
+    pub fn chain(&self) -> &[Arc<Authenticator>] {
+        &self.chain
+    }
+
+    /// Counts how often what the chain believes has changed: a credential that was verified before
+    /// is looked at again.
+    fn version(&self) -> u64 {
+        self.chain.iter().map(|one| one.version()).sum()
+    }
+
     /// Says who is calling.
     ///
     /// # Errors
@@ -258,9 +311,11 @@ impl Authenticators {
         if given.next().is_some() {
             return Err(self.refuse_unrecognised(&Credential::Unreadable, metrics));
         }
+        let version = self.version();
         let cache_key = header.map(|value| self.keyed_hash(&[value.as_bytes()]));
         if let Some(hit) = cache_key.and_then(|key| self.verified.get(&key))
             && hit.until > Instant::now()
+            && hit.version == version
         {
             count(metrics, &hit.principal.authenticator, Outcome::Accepted);
             return Ok(hit.principal);
@@ -290,6 +345,7 @@ impl Authenticators {
                         Verified {
                             principal: principal.clone(),
                             until,
+                            version,
                         },
                     );
                 }
@@ -311,14 +367,14 @@ impl Authenticators {
     }
 
     /// Returns the first authenticator that recognises the credential.
-    fn choose(&self, credential: &Credential<'_>) -> Option<&Authenticator> {
-        let fits = |one: &&Authenticator| match (&one.check, credential) {
+    fn choose(&self, credential: &Credential<'_>) -> Option<&Arc<Authenticator>> {
+        let fits = |one: &&Arc<Authenticator>| match (&one.check, credential) {
             (Check::Basic(_), Credential::Basic { .. }) => true,
             (Check::Jwt(jwt), Credential::Bearer(token)) => jwt.recognises(token),
             (Check::Anonymous(_), Credential::None) => true,
             _ => false,
         };
-        let same_scheme = |one: &&Authenticator| {
+        let same_scheme = |one: &&Arc<Authenticator>| {
             matches!(
                 (&one.check, credential),
                 (Check::Jwt(_), Credential::Bearer(_))
@@ -344,8 +400,10 @@ impl Authenticators {
                 }
                 // The first authenticator of a kind gets all credentials of that kind, and a user's
                 // name can't hold a colon.
-                let key = self.keyed_hash(&[user.as_bytes(), b":", password.as_bytes()]);
-                let (file, name) = (file.clone(), user.clone());
+                let (version, name) = (file.version().to_be_bytes(), user.clone());
+                let parts = [&version, user.as_bytes(), b":", password.as_bytes()];
+                let key = self.keyed_hash(&parts);
+                let file = file.get();
                 match self
                     .passwords
                     .check(key, move || file.verify(&name, &password))

@@ -12,12 +12,12 @@ use livy_dialect::{Deleted, Operation, StateReading, UpstreamRequest};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use super::{Call, Nothing};
+use super::{Call, Nothing, Reader};
 use crate::api::error::{ApiError, Code};
 use crate::api::path::BatchKey;
 use crate::api::respond::Reply;
+use crate::fleet::{AskError, SendError, Upstream};
 use crate::registry::{Entry, Phase, RegistryError};
-use crate::upstream::{AskError, SendError, Upstream};
 
 const OPERATION: Operation = Operation::DeleteBatch;
 
@@ -46,9 +46,10 @@ impl Call {
             return Err(ApiError::no_such_batch(&key.to_string()));
         }
         let upstream_id = entry.upstream_id();
+        let is_admin = self.snapshot.access.is_admin(&self.principal);
         let work = || {
-            let (call, entry) = (self.clone(), entry.clone());
-            async move { call.kill_to_the_end(&entry).await }
+            let (reader, entry) = (self.reader.clone(), entry.clone());
+            async move { reader.kill_to_the_end(&entry, is_admin).await }
         };
         let limit = self.deadline(&entry);
         let killed = tokio::select! {
@@ -71,7 +72,9 @@ impl Call {
             upstream_id.as_deref(),
         ))
     }
+}
 
+impl Reader {
     fn deadline(&self, entry: &Entry) -> Duration {
         let timeouts = self
             .snapshot
@@ -86,9 +89,13 @@ impl Call {
 
     /// Carries a kill out. Also for one that an earlier request, or an earlier process, was asked
     /// for.
-    pub(super) async fn kill_to_the_end(&self, entry: &Arc<Entry>) -> Result<(), ApiError> {
+    pub(super) async fn kill_to_the_end(
+        &self,
+        entry: &Arc<Entry>,
+        may_kill_presumed: bool,
+    ) -> Result<(), ApiError> {
         self.registry()
-            .ask_kill(entry, self.snapshot.access.is_admin(&self.principal))
+            .ask_kill(entry, may_kill_presumed)
             .await
             .map_err(|error| not_stored(&error))?;
         // What is on its way can't be killed before it is known where it is; the result is looked
@@ -157,7 +164,7 @@ impl Call {
             return Ok(());
         }
         // It was just seen to be this batch, and to run: that is as good as the first look.
-        if is_lost && upstream.may_repeat(OPERATION, &self.errand, until).await {
+        if is_lost && upstream.may_repeat(OPERATION, &self.exchange, until).await {
             let again = self.send_kill(upstream, &request).await;
             let is_gone = matches!(again, Ok(Deleted::Gone));
             upstream.count_retry(OPERATION, if is_gone { "recovered" } else { "exhausted" });
@@ -175,7 +182,7 @@ impl Call {
     ) -> Result<Deleted, AskError> {
         let dialect = upstream.dialect();
         upstream
-            .ask(OPERATION, request, &self.errand, |response| {
+            .ask(OPERATION, request, &self.exchange, |response| {
                 dialect.decode_delete(response)
             })
             .await

@@ -8,11 +8,11 @@ use livy_dialect::{Batch, ListWindow};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::{Call, read_failed};
+use super::{Call, Reader, read_failed};
 use crate::api::error::{ApiError, Code};
 use crate::api::respond::{ListBody, Reply};
+use crate::fleet::Upstream;
 use crate::submit;
-use crate::upstream::Upstream;
 
 impl Call {
     /// Serves `GET /batches`.
@@ -57,12 +57,14 @@ impl Call {
             .into_iter()
             .filter(|upstream| upstream.health.is_enabled())
         {
-            let call = self.clone();
-            asked.spawn(async move { call.refresh_list(&upstream).await });
+            let reader = self.reader.clone();
+            asked.spawn(async move { reader.refresh_list(&upstream).await });
         }
         Ok(asked.join_all().await.into_iter().all(|answered| answered))
     }
+}
 
+impl Reader {
     /// Reads a cluster's list, or joins whoever is reading it. Returns whether it answered.
     async fn refresh_list(&self, upstream: &Arc<Upstream>) -> bool {
         let last = *upstream
@@ -76,8 +78,8 @@ impl Call {
             return false;
         }
         let work = || {
-            let (call, upstream) = (self.clone(), upstream.clone());
-            async move { call.read_list(&upstream).await }
+            let (reader, upstream) = (self.clone(), upstream.clone());
+            async move { reader.read_list(&upstream).await }
         };
         let answered = timeout(
             upstream.config.timeouts.response,
@@ -89,7 +91,7 @@ impl Call {
 
     async fn read_list(&self, upstream: &Arc<Upstream>) -> bool {
         let asked = self.registry().clock().now();
-        let seen = match submit::read_list(upstream, &self.errand).await {
+        let seen = match submit::read_list(upstream, &self.exchange).await {
             Ok(seen) => seen,
             Err(error) => {
                 tracing::debug!(cluster = %upstream.config.name, %error, "the list is answered from what is known");

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use livy_dialect::{LogPart, LogPlan, LogWindow, Operation};
 
-use super::{Call, Nothing};
+use super::{Call, Nothing, Reader};
 use crate::api::error::ApiError;
 use crate::api::path::BatchKey;
 use crate::api::respond::{LogBody, Reply};
+use crate::fleet::{AskError, Upstream};
 use crate::registry::Entry;
-use crate::upstream::{AskError, Upstream};
 
 /// Pages read of one log where positions are absolute: two million lines.
 const MOST_PAGES: i32 = 200;
@@ -38,7 +38,9 @@ impl Call {
         };
         Ok(self.signed(reply, &entry))
     }
+}
 
+impl Reader {
     async fn read_log(&self, entry: &Arc<Entry>, window: LogWindow) -> Result<LogAnswer, String> {
         let Some(upstream) = self.snapshot.upstream_of(entry) else {
             return Err("its cluster is not configured or disabled".into());
@@ -56,7 +58,7 @@ impl Call {
         let read = match plan {
             LogPlan::Nowhere(line) => return Ok(LogAnswer::Nowhere(line)),
             LogPlan::Window(request) => upstream
-                .ask(Operation::GetLog, &request, &self.errand, |response| {
+                .ask(Operation::GetLog, &request, &self.exchange, |response| {
                     dialect.decode_log(response)
                 })
                 .await
@@ -123,7 +125,7 @@ impl Call {
                 break;
             };
             let part = upstream
-                .ask(Operation::GetLog, &request, &self.errand, |response| {
+                .ask(Operation::GetLog, &request, &self.exchange, |response| {
                     dialect.decode_log(response)
                 })
                 .await?;

@@ -20,69 +20,41 @@ use crate::api::error::{ApiError, Code};
 use crate::api::path::BatchKey;
 use crate::api::respond::{Reply, StateBody};
 use crate::auth::Principal;
+use crate::fleet::{AskError, Upstream};
+use crate::gateway::reads::{Origin, Want};
+use crate::gateway::{Gateway, Snapshot};
+use crate::observe::exchange::Exchange;
 use crate::observe::metrics::NO_ROUTE;
 use crate::registry::{Entry, GatewayId, Phase, Registry, Same};
-use crate::runtime::{Gateway, Snapshot};
-use crate::upstream::{AskError, Errand, Upstream};
 
-/// What one request works with.
+/// Who reads clusters: a request, or the gateway by itself.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub struct Reader {
     /// The gateway.
     pub gateway: Arc<Gateway>,
-    /// The configuration that the request began with.
+    /// The configuration that it began with.
     pub snapshot: Arc<Snapshot>,
+    /// For the cluster's log.
+    pub exchange: Arc<Exchange>,
+}
+
+/// One request: a reader, and who the caller is.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// What it reads with.
+    pub reader: Reader,
     /// Who asks.
     pub principal: Arc<Principal>,
-    /// For the cluster's log.
-    pub errand: Arc<Errand>,
     /// The cluster of `/clusters/{name}/...`.
     pub pinned: Option<String>,
 }
 
-/// Where an answer comes from; the `outcome` of `state_reads_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The cluster, now.
-    Upstream,
-    /// The cluster, asked by another request at the same moment.
-    Coalesced,
-    /// Memory; the cluster said so this long ago.
-    Cached(Duration),
-    /// Memory; nothing new can come.
-    Terminal,
-    /// Memory; the cluster could not be asked.
-    Stale(Option<Duration>),
-}
+impl std::ops::Deref for Call {
+    type Target = Reader;
 
-impl Origin {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Origin::Upstream => "upstream",
-            Origin::Coalesced => "coalesced",
-            Origin::Cached(_) => "cached",
-            Origin::Terminal => "terminal",
-            Origin::Stale(_) => "stale",
-        }
+    fn deref(&self) -> &Reader {
+        &self.reader
     }
-
-    fn mark(self, reply: Reply) -> Reply {
-        match self {
-            Origin::Upstream | Origin::Terminal => reply,
-            Origin::Coalesced => reply.age(Some(Duration::ZERO)),
-            Origin::Cached(age) => reply.age(Some(age)),
-            Origin::Stale(age) => reply.stale().age(age),
-        }
-    }
-}
-
-/// What a poll wants to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Want {
-    /// The state.
-    State,
-    /// The whole batch.
-    Item,
 }
 
 /// Why a poll brought nothing new.
@@ -108,10 +80,6 @@ impl From<AskError> for Nothing {
 }
 
 impl Call {
-    fn registry(&self) -> &Registry {
-        &self.gateway.registry
-    }
-
     /// Finds a batch that the caller may see.
     ///
     /// # Errors
@@ -134,7 +102,11 @@ impl Call {
                     .as_ref()
                     .is_none_or(|cluster| *cluster == entry.cluster)
             })
-            .inspect(|entry| self.errand.goes_to(self.route_label(entry), &entry.cluster))
+            .inspect(|entry| self.exchange.is_about(entry.id.0))
+            .inspect(|entry| {
+                self.exchange
+                    .goes_to(self.route_label(entry), &entry.cluster)
+            })
             .ok_or_else(|| ApiError::no_such_batch(&key.to_string()))
     }
 
@@ -156,7 +128,7 @@ impl Call {
     pub async fn item(&self, key: &BatchKey) -> Result<Reply, ApiError> {
         let entry = self.find(key).await?;
         let origin = self.refresh(&entry, Want::Item).await?;
-        let reply = origin.mark(Reply::ok(&entry.batch()));
+        let reply = mark(origin, Reply::ok(&entry.batch()));
         Ok(self.signed(reply, &entry))
     }
 
@@ -168,10 +140,13 @@ impl Call {
         let entry = self.find(key).await?;
         let origin = self.refresh(&entry, Want::State).await?;
         let state = entry.peek(|known| known.state);
-        let reply = origin.mark(Reply::ok(&StateBody {
-            id: entry.id.0,
-            state,
-        }));
+        let reply = mark(
+            origin,
+            Reply::ok(&StateBody {
+                id: entry.id.0,
+                state,
+            }),
+        );
         Ok(self.signed(reply, &entry))
     }
 
@@ -179,6 +154,12 @@ impl Call {
         entry.peek(|known| {
             reply.from_cluster(&entry.cluster, &entry.route, known.phase.upstream_id())
         })
+    }
+}
+
+impl Reader {
+    fn registry(&self) -> &Registry {
+        &self.gateway.registry
     }
 
     /// Brings what is known up to date, if the cluster could know more. Takes no longer than the
@@ -227,8 +208,8 @@ impl Call {
             return self.ask(entry, want).await;
         }
         let work = || {
-            let (call, entry) = (self.clone(), entry.clone());
-            async move { call.ask(&entry, want).await }
+            let (reader, entry) = (self.clone(), entry.clone());
+            async move { reader.ask(&entry, want).await }
         };
         match self.gateway.reads.join((entry.id, want), work).await {
             (Some(Ok(Origin::Upstream)), true) => Ok(Origin::Coalesced),
@@ -305,7 +286,7 @@ impl Call {
             && entry.with_ref(|batch| dialect.get(batch)).as_ref() != Some(&request)
         {
             let answer = upstream
-                .ask(Operation::GetState, &request, &self.errand, |response| {
+                .ask(Operation::GetState, &request, &self.exchange, |response| {
                     dialect.decode_state(response)
                 })
                 .await;
@@ -372,7 +353,7 @@ impl Call {
             return Err(Nothing::Gone);
         };
         let seen = upstream
-            .ask(operation, &request, &self.errand, |response| {
+            .ask(operation, &request, &self.exchange, |response| {
                 dialect.decode_get(response)
             })
             .await?;
@@ -458,6 +439,16 @@ impl Call {
             silent_for.as_secs()
         );
         Err(ApiError::new(Code::ClusterUnavailable, message))
+    }
+}
+
+/// Says in an answer how old it is.
+fn mark(origin: Origin, reply: Reply) -> Reply {
+    match origin {
+        Origin::Upstream | Origin::Terminal => reply,
+        Origin::Coalesced => reply.age(Some(Duration::ZERO)),
+        Origin::Cached(age) => reply.age(Some(age)),
+        Origin::Stale(age) => reply.stale().age(age),
     }
 }
 

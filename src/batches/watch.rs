@@ -3,22 +3,16 @@
 
 use std::sync::Arc;
 
-use super::{Call, Want};
-use crate::auth::Principal;
-use crate::runtime::Gateway;
-use crate::upstream::{Errand, Upstream};
+use super::Reader;
+use crate::fleet::Upstream;
+use crate::gateway::Gateway;
+use crate::gateway::reads::Want;
 
-fn call(gateway: &Arc<Gateway>) -> Call {
-    Call {
+fn reader(gateway: &Arc<Gateway>) -> Reader {
+    Reader {
         gateway: Arc::clone(gateway),
         snapshot: gateway.snapshot.load_full(),
-        principal: Arc::new(Principal {
-            user: String::new(),
-            groups: Vec::new(),
-            authenticator: String::new(),
-        }),
-        errand: Arc::new(Errand::default()),
-        pinned: None,
+        exchange: Arc::default(),
     }
 }
 
@@ -35,12 +29,12 @@ pub async fn watch(gateway: &Arc<Gateway>, upstream: &Upstream) {
             return tracing::error!(cluster = %upstream.config.name, %error, "live batches could not be read");
         }
     };
-    let call = call(gateway);
+    let reader = reader(gateway);
     for entry in silent {
         if gateway.stop.is_cancelled() || upstream.health.is_ejected() {
             return;
         }
-        if let Err(error) = Box::pin(call.ask_once(&entry, upstream, Want::State)).await {
+        if let Err(error) = Box::pin(reader.ask_once(&entry, upstream, Want::State)).await {
             tracing::debug!(batch = %entry.id, cluster = %upstream.config.name, error = %error.message, "a look at a silent batch brought nothing");
         }
     }
@@ -54,14 +48,14 @@ pub async fn finish_kills(gateway: &Arc<Gateway>, upstream: &Upstream) {
             return tracing::error!(cluster = %upstream.config.name, %error, "kills that are not confirmed could not be read");
         }
     };
-    let call = call(gateway);
+    let reader = reader(gateway);
     for entry in wanted {
         if gateway.stop.is_cancelled() || upstream.health.is_ejected() {
             return;
         }
         let work = || {
-            let (call, entry) = (call.clone(), entry.clone());
-            async move { call.kill_to_the_end(&entry).await }
+            let (reader, entry) = (reader.clone(), entry.clone());
+            async move { reader.kill_to_the_end(&entry, false).await }
         };
         if let (Some(Err(error)), _) = gateway.kills.join(entry.id, work).await {
             tracing::debug!(batch = %entry.id, cluster = %upstream.config.name, error = %error.message, "a kill is not confirmed yet");

@@ -18,8 +18,8 @@ use serde_json::Value;
 
 use super::expect::{Miss, shorten};
 use crate::config::checked::ClusterTls;
-use crate::upstream::connect::Connector;
-use crate::upstream::{chain, tls};
+use crate::net::connect::Connector;
+use crate::net::{chain, tls};
 
 /// The header that Livy's CSRF protection wants; its value is free.
 const CSRF: HeaderName = HeaderName::from_static("x-requested-by");

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::Format;
 use crate::config::{self, Problems};
-use crate::listen;
+use crate::engine::build;
+use crate::gateway::Snapshot;
 use crate::observe::metrics::Metrics;
-use crate::runtime::Snapshot;
 
 pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String> {
     let runtime = super::runtime()?;
@@ -51,20 +51,9 @@ fn say_json(path: &Path, problems: Option<&Problems>, probes: &[Probe]) -> Resul
 fn build(path: &Path) -> Result<Snapshot, Problems> {
     let metrics = Arc::new(Metrics::new());
     let loaded = config::load(path)?;
-    let mut found = Vec::new();
-    if let Some(tls) = &loaded.config.server.tls
-        && let Err(problems) = listen::tls::acceptor(tls, &metrics)
-    {
-        found.extend(problems);
-    }
-    match Snapshot::build(loaded.config.clone(), &metrics) {
-        Ok(snapshot) if found.is_empty() => Ok(snapshot),
-        Ok(_) => Err(loaded.locate(found)),
-        Err(problems) => {
-            found.extend(problems);
-            Err(loaded.locate(found))
-        }
-    }
+    let built = build::build(loaded.config.clone(), &loaded.masked(), None, &metrics)
+        .map_err(|found| loaded.locate(found))?;
+    Ok(built.into_snapshot(None, &metrics))
 }
 
 /// What one probe brought.
@@ -99,8 +88,10 @@ async fn ask_all(snapshot: &Snapshot, format: Format) -> Result<Vec<Probe>, Stri
             upstream.probe().await,
         )?;
     }
-    for (name, set) in snapshot.key_sets() {
-        tell(format!("key set of {name}"), set.refresh().await)?;
+    for one in snapshot.authenticators.chain() {
+        if let Some(set) = one.key_set() {
+            tell(format!("key set of {}", one.name), set.refresh().await)?;
+        }
     }
     Ok(probes)
 }

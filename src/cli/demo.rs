@@ -11,7 +11,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use livy_dialect::Flavor;
 use serde_json::json;
 
-use super::serve::Running;
+use crate::engine::Engine;
 use crate::sandbox::{self, INSTANCE, PASSWORD, TOKEN, USER};
 
 /// The demo's users and their passwords.
@@ -28,7 +28,7 @@ pub(super) fn run(listen: SocketAddr) -> Result<(), String> {
             .await
             .map_err(|error| error.to_string())?;
         let token = write_files(&folder.0, listen, clusters).await?;
-        let running = Running::start(&folder.0.join("routes.yaml")).await?;
+        let running = Engine::start(&folder.0.join("routes.yaml")).await?;
         tell(&folder.0, &running, &token).map_err(|error| error.to_string())?;
         running.until_told().await;
         running.stop().await;
@@ -124,7 +124,7 @@ fn routes(listen: SocketAddr, clusters: SocketAddr) -> String {
     )
 }
 
-fn tell(folder: &Path, running: &Running, token: &str) -> std::io::Result<()> {
+fn tell(folder: &Path, running: &Engine, token: &str) -> std::io::Result<()> {
     let address = running
         .addresses()
         .first()

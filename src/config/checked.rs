@@ -47,10 +47,11 @@ pub struct Server {
     pub limits: Limits,
     pub timeouts: ServerTimeouts,
     pub drain_timeout: Duration,
+    pub drain_delay: Duration,
 }
 
 /// `server.tls`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "documented at the keys of `raw`")]
 pub struct ServerTls {
     pub cert_file: PathBuf,
@@ -85,11 +86,17 @@ pub struct Admins {
     pub groups: Vec<String>,
 }
 
+/// What tells a definition from another one: a hash of what the file says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Definition(pub [u8; 32]);
+
 /// `authenticators.NAME`.
 #[derive(Clone, Debug)]
 pub struct Authenticator {
     /// Its name, for metrics and routes.
     pub name: String,
+    /// What the file says of it.
+    pub definition: Definition,
     /// What it checks.
     pub kind: AuthenticatorKind,
 }
@@ -129,8 +136,10 @@ pub struct Jwt {
 pub enum JwtKeys {
     /// A shared secret.
     Secret(SecretString),
+    /// One in a file.
+    SecretFile(PathBuf),
     /// A key set in a file.
-    File(PathBuf, Duration),
+    File(PathBuf),
     /// A key set behind a URL.
     Url(http::Uri, Duration),
 }
@@ -140,6 +149,7 @@ pub enum JwtKeys {
 #[expect(missing_docs, reason = "documented at the keys of `raw`")]
 pub struct Cluster {
     pub name: String,
+    pub definition: Definition,
     pub flavor: Flavor,
     /// Scheme, host and path, without a slash at the end: what stands before `/batches`.
     pub base: BaseUrl,

@@ -16,7 +16,7 @@ mod tree;
 use std::path::{Path, PathBuf};
 
 pub use check::BASE_PATHS;
-pub(crate) use check::parse_duration;
+pub(crate) use check::{long_enough, parse_duration};
 pub use checked::Config;
 pub use problem::{Place, Problem, Problems};
 pub use shape::schema;

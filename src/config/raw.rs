@@ -101,6 +101,9 @@ pub struct RawServer {
     pub timeouts: Option<RawServerTimeouts>,
     /// How long requests in flight may take after SIGTERM (30s).
     pub drain_timeout: Option<DurationText>,
+    /// How long connections are still accepted after SIGTERM, while `/readyz` already fails (0s):
+    /// the time that whoever sends clients here takes to notice.
+    pub drain_delay: Option<DurationText>,
 }
 
 /// `server.tls`.

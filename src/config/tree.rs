@@ -34,6 +34,26 @@ pub(crate) struct Entry {
 }
 
 impl Node {
+    /// Feeds what the node says, wherever it stands, to a hash.
+    pub(crate) fn digest(&self, update: &mut impl FnMut(&[u8])) {
+        match &self.kind {
+            Kind::Scalar(value) => update(format!("={value};").as_bytes()),
+            Kind::Seq(items) => {
+                update(b"[");
+                items.iter().for_each(|item| item.digest(update));
+                update(b"]");
+            }
+            Kind::Map(entries) => {
+                update(b"{");
+                for entry in entries {
+                    update(format!("{:?}:", entry.key).as_bytes());
+                    entry.value.digest(update);
+                }
+                update(b"}");
+            }
+        }
+    }
+
     /// Returns the place of the value at a path such as `clusters.onprem.url` or `routes[0].name`,
     /// or of its nearest ancestor.
     pub(crate) fn find(&self, path: &[Step]) -> Place {

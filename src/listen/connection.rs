@@ -1,12 +1,10 @@
 //! One client connection from handshake to close.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use http::header::HeaderValue;
@@ -16,15 +14,17 @@ use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use prometheus::IntCounterVec;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::Server;
 use super::activity::{Activity, Busy, Expired, Patience, Watched};
+use super::{Server, Terms};
 use crate::api::error::{ApiError, Code};
 use crate::api::respond::{self, Body, REQUEST_ID};
-use crate::runtime::Gateway;
+use crate::gateway::Gateway;
+use crate::observe::panics::catch;
 use crate::walk;
 
 /// Between two pings of an HTTP/2 connection, and until one must be answered: finds peers that went
@@ -32,18 +32,24 @@ use crate::walk;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-pub(super) async fn run(server: &Server, tcp: TcpStream, peer: SocketAddr, label: &str) {
+pub(super) async fn run(
+    server: &Server,
+    terms: Terms,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    label: &str,
+) {
     // Answers are small and complete: waiting for more bytes only adds delay. Failing to set it
     // costs nothing but that.
     let _ = tcp.set_nodelay(true);
-    let Some(acceptor) = &server.tls else {
+    let Some(acceptor) = &terms.acceptor else {
         server.count(label, "ok");
-        return http_1(server, TokioIo::new(tcp), peer).await;
+        return http_1(server, &terms, TokioIo::new(tcp), peer).await;
     };
     // Boxed: the handshake's state is large and lives for moments, the connection's is small and
     // lives for hours.
     let handshake = Box::pin(tokio::time::timeout(
-        server.patience.head,
+        terms.patience.head,
         acceptor.accept(tcp),
     ))
     .await;
@@ -52,9 +58,9 @@ pub(super) async fn run(server: &Server, tcp: TcpStream, peer: SocketAddr, label
             server.count(label, "ok");
             count_handshake(server, label, &stream);
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                http_2(server, TokioIo::new(stream), peer).await;
+                http_2(server, &terms, TokioIo::new(stream), peer).await;
             } else {
-                http_1(server, TokioIo::new(stream), peer).await;
+                http_1(server, &terms, TokioIo::new(stream), peer).await;
             }
         }
         Ok(Err(error)) => {
@@ -95,6 +101,7 @@ fn count_handshake(server: &Server, label: &str, stream: &TlsStream<TcpStream>) 
 
 async fn http_1<I: Read + Write + Unpin + Send + 'static>(
     server: &Server,
+    terms: &Terms,
     io: I,
     peer: SocketAddr,
 ) {
@@ -112,14 +119,14 @@ async fn http_1<I: Read + Write + Unpin + Send + 'static>(
         .timer(TokioTimer::new())
         // The deadlines are kept by `activity`.
         .header_read_timeout(None)
-        .max_buf_size(server.limits.request_head)
+        .max_buf_size(terms.limits.request_head)
         .half_close(false)
         .serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let close = |connection: Pin<&mut http1::Connection<_, _>>| connection.graceful_shutdown();
     watch(
-        || server.patience,
-        server.patience.look(),
+        || terms.patience,
+        terms.patience.look(),
         &server.closing,
         &activity,
         &mut connection,
@@ -130,6 +137,7 @@ async fn http_1<I: Read + Write + Unpin + Send + 'static>(
 
 async fn http_2<I: Read + Write + Unpin + Send + 'static>(
     server: &Server,
+    terms: &Terms,
     io: I,
     peer: SocketAddr,
 ) {
@@ -145,16 +153,16 @@ async fn http_2<I: Read + Write + Unpin + Send + 'static>(
     };
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(server.limits.streams_per_connection)
-        .max_header_list_size(u32::try_from(server.limits.request_head).unwrap_or(u32::MAX))
+        .max_concurrent_streams(terms.limits.streams_per_connection)
+        .max_header_list_size(u32::try_from(terms.limits.request_head).unwrap_or(u32::MAX))
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let close = |connection: Pin<&mut http2::Connection<_, _, _>>| connection.graceful_shutdown();
     watch(
-        || server.patience,
-        server.patience.look(),
+        || terms.patience,
+        terms.patience.look(),
         &server.closing,
         &activity,
         &mut connection,
@@ -212,7 +220,8 @@ async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     let _busy = Busy::new(activity);
     let request_id = name(&mut request);
-    Ok(guarded(&request_id, walk::serve(gateway, peer, request)).await)
+    let panics = gateway.metrics.panics_total.clone();
+    Ok(guarded(&request_id, &panics, walk::serve(gateway, peer, request)).await)
 }
 
 /// Gives a request its id before the walk begins: whoever answers for a walk that broke needs it
@@ -228,18 +237,15 @@ fn name<B>(request: &mut Request<B>) -> String {
 
 /// Answers 500 for a walk that panics: a bug must cost one request, not the connection with all its
 /// other streams.
-async fn guarded(request_id: &str, walk: impl Future<Output = Response<Body>>) -> Response<Body> {
-    let mut walk = Box::pin(walk);
-    let caught = poll_fn(
-        |cx| match catch_unwind(AssertUnwindSafe(|| walk.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(response)) => Poll::Ready(Some(response)),
-            Err(_) => Poll::Ready(None),
-        },
-    );
-    if let Some(response) = caught.await {
+async fn guarded(
+    request_id: &str,
+    panics: &IntCounterVec,
+    walk: impl Future<Output = Response<Body>>,
+) -> Response<Body> {
+    if let Ok(response) = catch(walk).await {
         return response;
     }
+    panics.with_label_values(&["request"]).inc();
     // What and where it was is in the line that the panic itself wrote; this one ties it to the
     // request.
     tracing::error!(request_id, "a request met a bug and was answered 500");
@@ -258,15 +264,16 @@ async fn guarded(request_id: &str, walk: impl Future<Output = Response<Body>>) -
 mod tests {
     use std::path::Path;
     use std::sync::{Mutex, PoisonError};
+    use std::task::Poll;
 
     use bytes::Bytes;
     use http_body_util::BodyExt as _;
 
     use super::*;
     use crate::config;
+    use crate::engine::build::build;
     use crate::observe::metrics::{Metrics, NO_ROUTE};
     use crate::registry::{Registry, SqliteStore};
-    use crate::runtime::Snapshot;
 
     /// A body that breaks whoever reads it.
     struct Broken;
@@ -291,7 +298,8 @@ mod tests {
         let config = config::parse("routes.yaml", yaml.to_owned(), Path::new("."))
             .expect("is right")
             .config;
-        let snapshot = Snapshot::build(config, &metrics).expect("can be built");
+        let built = build(config, &serde_json::Value::Null, None, &metrics).expect("is right");
+        let snapshot = built.into_snapshot(None, &metrics);
         let registry = Registry::open(Arc::new(SqliteStore::in_memory().expect("opens")))
             .await
             .expect("opens");
@@ -332,7 +340,12 @@ mod tests {
             .expect("a request");
         let id = name(&mut request);
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let response = guarded(&id, walk::serve(gateway.clone(), peer, request)).await;
+        let response = guarded(
+            &id,
+            &gateway.metrics.panics_total.clone(),
+            walk::serve(gateway.clone(), peer, request),
+        )
+        .await;
         assert_eq!(response.status(), 500);
         assert!(!id.is_empty() && response.headers()[REQUEST_ID] == id.as_str());
         let body = response

@@ -32,7 +32,7 @@ pub(super) enum Arrival {
     Usual(TcpStream, SocketAddr),
     /// One that came when no descriptor was left, and has the spare one: to be closed, or served in
     /// moments.
-    Last(TcpStream),
+    Last(TcpStream, SocketAddr),
 }
 
 impl Listener {
@@ -68,9 +68,9 @@ impl Listener {
             self.tell(&error);
             if descriptors::were_missing(&error)
                 && self.spare.give_up()
-                && let Some(tcp) = self.accept_now().await
+                && let Some((tcp, peer)) = self.accept_now().await
             {
-                return Arrival::Last(tcp);
+                return Arrival::Last(tcp, peer);
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -78,10 +78,10 @@ impl Listener {
 
     /// Takes a connection that is there already: whoever waited here would leave the spare
     /// descriptor to others.
-    async fn accept_now(&self) -> Option<TcpStream> {
+    async fn accept_now(&self) -> Option<(TcpStream, SocketAddr)> {
         let polled = poll_fn(|cx| Poll::Ready(self.socket.poll_accept(cx))).await;
         match polled {
-            Poll::Ready(Ok((tcp, _))) => Some(tcp),
+            Poll::Ready(Ok(arrived)) => Some(arrived),
             _ => None,
         }
     }

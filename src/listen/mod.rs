@@ -9,8 +9,6 @@ mod descriptors;
 mod listener;
 mod plain;
 
-pub mod tls;
-
 pub use descriptors::warn_of_few;
 pub use listener::Listener;
 pub(crate) use plain::serve_plain;
@@ -20,22 +18,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::checked::Limits;
-use crate::runtime::Gateway;
+use crate::gateway::Gateway;
+use crate::net::certificate::ServerCertificate;
 use activity::Patience;
 use listener::Arrival;
 
-/// What every connection of a server shares.
-pub struct Server {
-    gateway: Arc<Gateway>,
-    tls: Option<tokio_rustls::TlsAcceptor>,
+/// What a connection begins with, and keeps.
+struct Terms {
+    acceptor: Option<tokio_rustls::TlsAcceptor>,
     limits: Limits,
     patience: Patience,
-    room: Arc<Semaphore>,
+}
+
+/// What every connection of a server shares. Limits, deadlines and the certificate are those of the
+/// configuration in force when a connection comes.
+pub struct Server {
+    gateway: Arc<Gateway>,
     connections: TaskTracker,
     closing: CancellationToken,
 }
@@ -50,33 +52,22 @@ impl std::fmt::Debug for Server {
 
 impl Server {
     /// Makes a server; it serves once [`Server::accept`] runs.
-    pub fn new(gateway: Arc<Gateway>, tls: Option<tokio_rustls::TlsAcceptor>) -> Arc<Self> {
-        let snapshot = gateway.snapshot.load();
-        let (limits, timeouts) = (
-            snapshot.config.server.limits,
-            snapshot.config.server.timeouts,
-        );
-        drop(snapshot);
+    pub fn new(gateway: Arc<Gateway>) -> Arc<Self> {
         Arc::new(Server {
             gateway,
-            tls,
-            limits,
-            patience: timeouts.into(),
-            room: Arc::new(Semaphore::new(
-                limits.connections.min(Semaphore::MAX_PERMITS),
-            )),
             connections: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
     }
 
-    /// Accepts connections until the drain.
-    pub async fn accept(self: Arc<Self>, mut listener: Listener) {
+    /// Accepts connections until the drain, or until `end`: what is open then goes on.
+    pub async fn accept(self: Arc<Self>, mut listener: Listener, end: CancellationToken) {
         let label: Arc<str> = listener.label.as_str().into();
         self.create_series(&label);
         loop {
             let arrival = tokio::select! {
                 () = self.closing.cancelled() => return,
+                () = end.cancelled() => return,
                 arrival = listener.accept() => arrival,
             };
             match arrival {
@@ -87,7 +78,7 @@ impl Server {
                 }
                 // Closed at once, so that it does not wait in the kernel's queue for somebody who
                 // can't come.
-                Arrival::Usual(..) | Arrival::Last(_) => {
+                Arrival::Usual(..) | Arrival::Last(..) => {
                     listener.tell("no descriptor was left for it");
                     self.count(&label, "limit");
                 }
@@ -106,11 +97,20 @@ impl Server {
     }
 
     fn admit(self: &Arc<Self>, tcp: TcpStream, peer: SocketAddr, label: &Arc<str>) {
-        let Ok(room) = self.room.clone().try_acquire_owned() else {
+        let snapshot = self.gateway.snapshot.load_full();
+        if self.connections.len() >= snapshot.config.server.limits.connections {
             // Closed at once: a client that is told nothing tries another replica sooner than one
             // that waits.
             self.count(label, "limit");
             return;
+        }
+        let terms = Terms {
+            acceptor: snapshot
+                .certificate
+                .as_ref()
+                .map(ServerCertificate::acceptor),
+            limits: snapshot.config.server.limits,
+            patience: snapshot.config.server.timeouts.into(),
         };
         let (server, label) = (self.clone(), label.clone());
         self.connections.spawn(async move {
@@ -120,9 +120,8 @@ impl Server {
                 .connections_open
                 .with_label_values(&[&label]);
             open.inc();
-            connection::run(&server, tcp, peer, &label).await;
+            connection::run(&server, terms, tcp, peer, &label).await;
             open.dec();
-            drop(room);
         });
     }
 

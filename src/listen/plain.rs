@@ -5,6 +5,7 @@
 //! by whomever, and when descriptors have run out.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,8 +52,8 @@ const LAST: Duration = Duration::from_secs(2);
 /// Serves until the gateway stops.
 pub(crate) async fn serve_plain<H, F>(mut listener: Listener, stop: CancellationToken, handler: H)
 where
-    H: Fn(Request<Incoming>, Option<SocketAddr>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Full<Bytes>>> + Send,
 {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
@@ -75,16 +76,13 @@ where
                             PATIENCE
                         }
                     };
-                    let handler = |request| handler(request, Some(peer));
-                    connection(tcp, patience, &stop, &handler, true).await;
+                    connection(tcp, peer, patience, &stop, &handler, true).await;
                     drop(place);
                 });
             }
-            Arrival::Last(tcp) => {
-                let peer = tcp.peer_addr().ok();
-                let handler = |request| handler(request, peer);
-                let last = connection(tcp, || CROWDED, &stop, &handler, false);
-                drop(tokio::time::timeout(LAST, last).await);
+            Arrival::Last(tcp, peer) => {
+                let served = connection(tcp, peer, || CROWDED, &stop, &handler, false);
+                let _ = tokio::time::timeout(LAST, served).await;
             }
         }
     }
@@ -92,13 +90,14 @@ where
 
 async fn connection<I, H, F>(
     io: I,
+    peer: SocketAddr,
     patience: impl Fn() -> Patience,
     stop: &CancellationToken,
     handler: &H,
     keep_alive: bool,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Request<Incoming>) -> F,
+    H: Fn(Request<Incoming>, SocketAddr) -> F,
     F: Future<Output = Response<Full<Bytes>>>,
 {
     let activity = Arc::new(Activity::new());
@@ -109,7 +108,7 @@ async fn connection<I, H, F>(
     };
     let service = service_fn(|request| {
         let busy = Busy::new(activity.clone());
-        let response = handler(request);
+        let response = handler(request, peer);
         async move {
             let response = response.await;
             drop(busy);
@@ -150,9 +149,11 @@ mod tests {
         let (client, server) = tokio::io::duplex(1024);
         let task = tokio::spawn(async move {
             let handler =
-                |_: Request<Incoming>| async { Response::new(Full::from(vec![b'x'; 1 << 20])) };
+                |_: Request<Incoming>, _| async { Response::new(Full::from(vec![b'x'; 1 << 20])) };
+            let peer = SocketAddr::from(([127, 0, 0, 1], 9));
             connection(
                 server,
+                peer,
                 || patience,
                 &CancellationToken::new(),
                 &handler,

@@ -4,13 +4,12 @@
 //! never a query (it may carry `doAs` or what a client put there by mistake).
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::Method;
 use livy_dialect::Operation;
 
-use crate::upstream::{Errand, Whereabouts};
+use super::exchange::Exchange;
 
 /// What the line tells.
 #[derive(Debug)]
@@ -20,35 +19,36 @@ pub struct Line<'a> {
     pub path: &'a str,
     pub peer: SocketAddr,
     pub operation: Operation,
-    pub user: Option<String>,
-    pub seen: Whereabouts,
-    pub errand: &'a Errand,
+    pub exchange: &'a Exchange,
 }
 
 /// Longest path that is written whole.
 const LONGEST_PATH: usize = 200;
 
 /// Writes the line.
-pub fn write(line: &Line<'_>, status: u16, total: Duration, waited: Duration, response_bytes: u64) {
+pub fn write(line: &Line<'_>, status: u16, total: Duration, response_bytes: u64) {
     if !tracing::enabled!(target: "livy_gateway::access", tracing::Level::INFO) {
         return;
     }
-    let upstream_status = line.errand.upstream_status.load(Ordering::Relaxed);
+    let notes = line.exchange.notes();
     let path: String = line.path.chars().take(LONGEST_PATH).collect();
     tracing::info!(
         target: "livy_gateway::access",
-        request_id = %line.errand.request_id,
+        request_id = %line.exchange.request_id,
         client = %line.peer.ip(),
-        user = line.user.as_deref(),
+        user = notes.user.as_deref(),
         method = %line.method,
         path,
         operation = line.operation.as_str(),
-        route = line.seen.route.as_deref(),
-        cluster = line.seen.cluster.as_deref(),
+        route = notes.route.as_deref(),
+        cluster = notes.cluster.as_deref(),
+        batch = notes.batch,
+        run_as = notes.run_as.as_deref(),
         status,
-        upstream_status = (upstream_status > 0).then_some(upstream_status),
+        code = notes.code,
+        upstream_status = line.exchange.upstream_status(),
         duration_ms = millis(total),
-        upstream_ms = millis(waited),
+        upstream_ms = millis(line.exchange.time_waited()),
         response_bytes,
         "request"
     );

@@ -6,8 +6,10 @@
 //! their children up front, so that `rate()` works from zero.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use livy_dialect::{BatchState, Operation};
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
     IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -41,6 +43,7 @@ pub const NO_ROUTE: &str = "_none";
 )]
 pub struct Metrics {
     registry: Registry,
+    forget: Forgetters,
     pub requests_total: IntCounterVec,
     pub request_duration_seconds: HistogramVec,
     pub overhead_seconds: HistogramVec,
@@ -80,15 +83,30 @@ pub struct Metrics {
     pub lost_batches_total: IntCounterVec,
     pub state_reads_total: IntCounterVec,
     pub config_info: IntGaugeVec,
+    pub config_reloads_total: IntCounterVec,
+    pub file_reads_total: IntCounterVec,
+    pub file_current: IntGaugeVec,
     pub config_last_reload_success: IntGauge,
     pub config_last_reload_timestamp: Gauge,
     pub build_info: IntGaugeVec,
     pub log_records_dropped_total: IntCounter,
+    pub panics_total: IntCounterVec,
+}
+
+struct Forgetters(Vec<Forget>);
+
+impl std::fmt::Debug for Forgetters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} families", self.0.len())
+    }
 }
 
 /// Makes families of one registry; the names and label names below are constants, so registering
 /// can only fail by a bug here.
-struct Maker<'a>(&'a Registry);
+struct Maker<'a>(&'a Registry, std::cell::RefCell<Vec<Forget>>);
+
+/// Removes the series of one family that carry a label with a value.
+type Forget = Box<dyn Fn(&str, &str) + Send + Sync>;
 
 impl Maker<'_> {
     fn register<C: prometheus::core::Collector + Clone + 'static>(
@@ -102,34 +120,67 @@ impl Maker<'_> {
         family
     }
 
+    /// Registers a family with labels.
+    fn family<B>(&self, made: prometheus::Result<MetricVec<B>>) -> MetricVec<B>
+    where
+        B: MetricVecBuilder + Send + Sync + 'static,
+        B::M: Send + Sync,
+        MetricVec<B>: Collector,
+    {
+        let family = self.register(made);
+        let forgotten = family.clone();
+        let forget = move |label: &str, value: &str| {
+            for metric in forgotten
+                .collect()
+                .iter()
+                .flat_map(|family| family.get_metric())
+            {
+                let labels = metric.get_label().iter();
+                let labels: HashMap<&str, &str> =
+                    labels.map(|pair| (pair.name(), pair.value())).collect();
+                if labels.get(label) == Some(&value) {
+                    // Somebody else may just have removed it.
+                    let _ = forgotten.remove(&labels);
+                }
+            }
+        };
+        self.1.borrow_mut().push(Box::new(forget));
+        family
+    }
+
     fn opts(name: &str, help: &str) -> Opts {
         Opts::new(format!("livy_gateway_{name}"), help)
     }
 
     fn counter(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.register(IntCounterVec::new(Self::opts(name, help), labels))
+        self.family(IntCounterVec::new(Self::opts(name, help), labels))
     }
 
     fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.register(IntGaugeVec::new(Self::opts(name, help), labels))
+        self.family(IntGaugeVec::new(Self::opts(name, help), labels))
     }
 
     fn float(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-        self.register(GaugeVec::new(Self::opts(name, help), labels))
+        self.family(GaugeVec::new(Self::opts(name, help), labels))
     }
 
     fn histogram(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
         let opts =
             HistogramOpts::new(format!("livy_gateway_{name}"), help).buckets(buckets.to_vec());
-        self.register(HistogramVec::new(opts, labels))
+        self.family(HistogramVec::new(opts, labels))
     }
 }
 
 impl Metrics {
+    /// Removes every series that carries a label with this value: what it stood for is gone.
+    pub fn forget(&self, label: &str, value: &str) {
+        self.forget.0.iter().for_each(|forget| forget(label, value));
+    }
+
     /// Registers everything.
     pub fn new() -> Metrics {
         let registry = Registry::new();
-        let m = Maker(&registry);
+        let m = Maker(&registry, std::cell::RefCell::default());
         let route_op = ["route", "operation"];
         let cluster_op = ["cluster", "operation"];
         let metrics = Metrics {
@@ -309,6 +360,11 @@ impl Metrics {
                 "Jobs that showed up after their submission had been given up, by what was done.",
                 &["cluster", "action"],
             ),
+            panics_total: m.counter(
+                "panics_total",
+                "Bugs that ended one request, or made a background task begin again.",
+                &["task"],
+            ),
             lost_batches_total: m.counter(
                 "lost_batches_total",
                 "Live batches that their cluster no longer knows.",
@@ -323,6 +379,21 @@ impl Metrics {
                 "state_reads_total",
                 "Where the answer to a poll came from.",
                 &["outcome"],
+            ),
+            config_reloads_total: m.counter(
+                "config_reloads_total",
+                "Configurations that were put in force (ok) or had problems (refused).",
+                &["outcome"],
+            ),
+            file_reads_total: m.counter(
+                "file_reads_total",
+                "Files that had changed and were read again: certificates, passwords, keys, secrets.",
+                &["kind", "name", "outcome"],
+            ),
+            file_current: m.gauge(
+                "file_current",
+                "1 while the newest content of a file that has changed is in use.",
+                &["kind", "name"],
             ),
             config_info: m.gauge(
                 "config_info",
@@ -345,6 +416,7 @@ impl Metrics {
             // Counted where lines are left, which is before and after any configuration.
             log_records_dropped_total: m.register(Ok(super::log::DROPPED.clone())),
             registry: registry.clone(),
+            forget: Forgetters(m.1.take()),
         };
         metrics.create_closed_sets();
         // The standard `process_*` family; absent where there is no /proc.
@@ -449,6 +521,19 @@ fn create_repeats(metrics: &Metrics, name: &str) {
         }
     }
 }
+/// The `outcome` values of `submissions_total`.
+pub const SUBMISSION_OUTCOMES: [&str; 7] = [
+    "accepted",
+    "rejected_request",
+    "rejected_policy",
+    "rejected_upstream",
+    "ambiguous",
+    "deduplicated",
+    "failed",
+];
+
+/// The `action` values of `late_jobs_total`.
+pub const LATE_JOB_ACTIONS: [&str; 3] = ["killed", "adopted", "failed"];
 
 /// The handles of one cluster.
 #[derive(Debug)]
@@ -466,7 +551,7 @@ impl ClusterMetrics {
             .cluster_info
             .with_label_values(&[name, flavor])
             .set(1);
-        for action in crate::submit::late::ACTIONS {
+        for action in LATE_JOB_ACTIONS {
             metrics.late_jobs_total.with_label_values(&[name, action]);
         }
         metrics.lost_batches_total.with_label_values(&[name]);

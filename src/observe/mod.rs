@@ -4,5 +4,7 @@
 //! label value is a configured name or a word of a closed list, never anything that a client typed.
 
 pub mod access_log;
+pub mod exchange;
 pub mod log;
 pub mod metrics;
+pub mod panics;

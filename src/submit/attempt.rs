@@ -10,18 +10,19 @@ use tokio::time::Instant;
 use super::look::{self, Looked};
 use super::plan::{self, Plan};
 use super::resolve::{End, Open};
-use super::ticket::{Listed, Outcome, Ticket};
 use super::{Submission, registry_failed};
 use crate::api::error::{ApiError, Code};
 use crate::config::checked::{Ambiguous, Route};
+use crate::fleet::{AskError, SendError};
+use crate::gateway::Gateway;
+use crate::gateway::board::{Listed, Outcome, Ticket};
+use crate::observe::exchange::Exchange;
 use crate::registry::{Entry, GatewayId, Intent, Intention, Replaced};
-use crate::runtime::Gateway;
-use crate::upstream::{AskError, Errand, SendError};
 
 pub(super) struct Run {
     gateway: Arc<Gateway>,
     route: Arc<Route>,
-    errand: Arc<Errand>,
+    exchange: Arc<Exchange>,
     submission: Arc<Submission>,
     ticket: Arc<Ticket>,
     body_hash: String,
@@ -62,7 +63,7 @@ impl Run {
     pub(super) fn new(
         gateway: &Arc<Gateway>,
         route: Arc<Route>,
-        errand: Arc<Errand>,
+        exchange: Arc<Exchange>,
         submission: Arc<Submission>,
         ticket: Arc<Ticket>,
     ) -> Run {
@@ -70,7 +71,7 @@ impl Run {
         Run {
             gateway: gateway.clone(),
             route,
-            errand,
+            exchange,
             submission,
             ticket,
             body_hash,
@@ -93,7 +94,7 @@ impl Run {
         let count = plans.len();
         for (at, plan) in plans.into_iter().enumerate() {
             let cluster = plan.upstream.config.name.clone();
-            self.errand.goes_to(&self.route.name, &cluster);
+            self.exchange.goes_to(&self.route.name, &cluster);
             let labels = [self.route.name.as_str(), cluster.as_str(), plan.reason];
             self.gateway
                 .metrics
@@ -177,7 +178,7 @@ impl Run {
             // Once for each process: which ids a client's own name can be told by if it comes late.
             if dialect.asks_first(lookup)
                 && upstream.highest_id().is_none()
-                && let Ok(list) = look::read_list(upstream, &self.errand).await
+                && let Ok(list) = look::read_list(upstream, &self.exchange).await
             {
                 upstream.listed_up_to(
                     list.iter()
@@ -188,7 +189,7 @@ impl Run {
             }
             return Ok(upstream.highest_id());
         }
-        match look::read_list(upstream, &self.errand).await {
+        match look::read_list(upstream, &self.exchange).await {
             // What the list shows now, and nothing that is remembered: the service may have begun
             // to count again.
             Ok(list) => Ok(Some(
@@ -255,7 +256,7 @@ impl Run {
         if !needed || dialect.lookup(lookup) == LookupPlan::NewInList {
             return Ok(false);
         }
-        match look::look(&plan.upstream, lookup, &self.errand).await {
+        match look::look(&plan.upstream, lookup, &self.exchange).await {
             Looked::Nothing => Ok(false),
             Looked::Shows(_) => Ok(true),
             // A Livy without names (0.5) can't be asked for one.
@@ -274,7 +275,11 @@ impl Run {
         let slot = plan.slot.take();
         let upstream = &plan.upstream;
         let sent = upstream
-            .send(Operation::CreateBatch, &plan.encoded.request, &self.errand)
+            .send(
+                Operation::CreateBatch,
+                &plan.encoded.request,
+                &self.exchange,
+            )
             .await;
         let last_byte = Instant::now();
         drop(slot);
@@ -359,7 +364,7 @@ impl Run {
             gateway: self.gateway.clone(),
             upstream: plan.upstream.clone(),
             entry: entry.clone(),
-            errand: self.errand.clone(),
+            exchange: self.exchange.clone(),
             last_byte,
             quiet_before: std::time::Duration::ZERO,
             longest_gap: std::time::Duration::ZERO,
@@ -476,7 +481,7 @@ impl Run {
                 // Livy registers a batch before it looks at it, and keeps what it refuses; what
                 // runs all the same was no refusal.
                 if let Looked::Shows(seen) =
-                    look::look(&plan.upstream, &entry.lookup, &self.errand).await
+                    look::look(&plan.upstream, &entry.lookup, &self.exchange).await
                     && self
                         .gateway
                         .registry
@@ -488,7 +493,7 @@ impl Run {
                         self.bind(plan, &entry, &seen).await;
                         return Attempt::Settled(Ok(self.created(plan, entry)));
                     }
-                    look::remove_leftover(&plan.upstream, &seen, &self.errand).await;
+                    look::remove_leftover(&plan.upstream, &seen, &self.exchange).await;
                 }
                 ApiError::new(
                     Code::UpstreamRejected,

@@ -8,16 +8,14 @@ use std::time::Duration;
 use livy_dialect::{BatchRef, Observed, Operation, StateReading, proof};
 
 use super::look::{self, Looked};
+use crate::fleet::Upstream;
+use crate::gateway::Gateway;
+use crate::observe::exchange::Exchange;
 use crate::registry::{Entry, Phase};
-use crate::runtime::Gateway;
-use crate::upstream::{Errand, Upstream};
 
 /// For how long a submission that was given up is still looked for without anybody asking. A list
 /// shows it at any time after that.
 const WATCHED_FOR: Duration = Duration::from_secs(3600);
-
-/// The `action` values of `late_jobs_total`.
-pub const ACTIONS: [&str; 3] = ["killed", "adopted", "failed"];
 
 /// Looks for what was given up and may still arrive.
 pub async fn watch(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>) {
@@ -31,7 +29,7 @@ pub async fn watch(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>) {
             return tracing::error!(%error, "submissions that may still arrive can't be read");
         }
     };
-    let errand = Errand::default();
+    let exchange = Exchange::default();
     for entry in lost {
         // A client's own name may be anybody's; what ties it to a submission is decided by the
         // list.
@@ -44,7 +42,7 @@ pub async fn watch(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>) {
         if upstream.dialect().lookup(&entry.lookup) == livy_dialect::LookupPlan::NewInList {
             continue;
         }
-        if let Looked::Shows(seen) = look::look(upstream, &entry.lookup, &errand).await {
+        if let Looked::Shows(seen) = look::look(upstream, &entry.lookup, &exchange).await {
             deal_with(gateway, upstream, &entry, &seen).await;
         }
     }
@@ -105,7 +103,7 @@ async fn still_runs(upstream: &Upstream, entry: &Entry, seen: &Observed) -> bool
         .ask(
             Operation::GetBatch,
             &request,
-            &Errand::default(),
+            &Exchange::default(),
             |response| dialect.decode_get(response),
         )
         .await;
@@ -117,13 +115,13 @@ async fn still_runs(upstream: &Upstream, entry: &Entry, seen: &Observed) -> bool
 
 async fn kill(upstream: &Upstream, entry: &Entry, seen: &Observed) -> &'static str {
     let dialect = upstream.dialect();
-    let errand = Errand::default();
+    let exchange = Exchange::default();
     let request = dialect.delete(BatchRef {
         upstream_id: &seen.upstream_id,
         sent_name: seen.name.as_deref(),
     });
     match upstream
-        .ask(Operation::DeleteBatch, &request, &errand, |response| {
+        .ask(Operation::DeleteBatch, &request, &exchange, |response| {
             dialect.decode_delete(response)
         })
         .await

@@ -2,7 +2,8 @@
 
 use livy_dialect::{BatchRef, FaultKind, Lookup, LookupPlan, Observed, Operation, proof};
 
-use crate::upstream::{AskError, Errand, Upstream};
+use crate::fleet::{AskError, Upstream};
+use crate::observe::exchange::Exchange;
 
 /// Batches asked for at once.
 const PAGE: usize = 200;
@@ -23,29 +24,29 @@ pub(super) enum Looked {
 }
 
 /// Looks a submission up under its key.
-pub(super) async fn look(upstream: &Upstream, lookup: &Lookup, errand: &Errand) -> Looked {
+pub(super) async fn look(upstream: &Upstream, lookup: &Lookup, exchange: &Exchange) -> Looked {
     let dialect = upstream.dialect();
     match dialect.lookup(lookup) {
         LookupPlan::Item(request) => {
             match upstream
-                .ask(Operation::GetBatch, &request, errand, |response| {
+                .ask(Operation::GetBatch, &request, exchange, |response| {
                     dialect.decode_get(response)
                 })
                 .await
             {
                 Ok(seen) if proof::shows(lookup, &seen) => Looked::Shows(Box::new(seen)),
                 // Another batch than was asked for: nothing was learnt about ours.
-                Ok(_) => in_list(upstream, lookup, errand).await,
+                Ok(_) => in_list(upstream, lookup, exchange).await,
                 Err(AskError::Fault(fault)) if fault.kind == FaultKind::NotFound => Looked::Nothing,
                 Err(error) => Looked::Unanswered(error),
             }
         }
-        LookupPlan::InList | LookupPlan::NewInList => in_list(upstream, lookup, errand).await,
+        LookupPlan::InList | LookupPlan::NewInList => in_list(upstream, lookup, exchange).await,
     }
 }
 
-async fn in_list(upstream: &Upstream, lookup: &Lookup, errand: &Errand) -> Looked {
-    match read_list(upstream, errand).await {
+async fn in_list(upstream: &Upstream, lookup: &Lookup, exchange: &Exchange) -> Looked {
+    match read_list(upstream, exchange).await {
         Ok(list) => match list.into_iter().find(|seen| proof::shows(lookup, seen)) {
             Some(seen) => Looked::Shows(Box::new(seen)),
             None => Looked::Nothing,
@@ -58,7 +59,7 @@ async fn in_list(upstream: &Upstream, lookup: &Lookup, errand: &Errand) -> Looke
 /// read is asked for in smaller ones.
 pub(crate) async fn read_list(
     upstream: &Upstream,
-    errand: &Errand,
+    exchange: &Exchange,
 ) -> Result<Vec<Observed>, AskError> {
     let dialect = upstream.dialect();
     let mut all = Vec::new();
@@ -66,7 +67,7 @@ pub(crate) async fn read_list(
     for _ in 0..MOST_PAGES {
         let request = dialect.list(from, size);
         let read = upstream
-            .ask(Operation::ListBatches, &request, errand, |response| {
+            .ask(Operation::ListBatches, &request, exchange, |response| {
                 dialect.decode_list(response)
             })
             .await;
@@ -99,14 +100,14 @@ pub(crate) async fn read_list(
 
 /// Removes the ghost that Livy keeps of a submission that it refused; its name would be taken for
 /// ever.
-pub(super) async fn remove_leftover(upstream: &Upstream, ghost: &Observed, errand: &Errand) {
+pub(super) async fn remove_leftover(upstream: &Upstream, ghost: &Observed, exchange: &Exchange) {
     let dialect = upstream.dialect();
     let request = dialect.delete(BatchRef {
         upstream_id: &ghost.upstream_id,
         sent_name: ghost.name.as_deref(),
     });
     if let Err(error) = upstream
-        .ask(Operation::DeleteBatch, &request, errand, |response| {
+        .ask(Operation::DeleteBatch, &request, exchange, |response| {
             dialect.decode_delete(response)
         })
         .await

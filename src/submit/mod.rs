@@ -13,7 +13,6 @@ pub mod late;
 mod look;
 mod plan;
 pub mod resolve;
-mod ticket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,23 +25,11 @@ use crate::api::error::{ApiError, Code};
 use crate::api::respond::Reply;
 use crate::auth::Principal;
 use crate::config::checked::Ambiguous;
+use crate::gateway::board::{Outcome, Ticket};
+use crate::gateway::{Gateway, Snapshot};
+use crate::observe::exchange::Exchange;
 use crate::registry::{Entry, Intention, Phase, RegistryError};
-use crate::runtime::{Gateway, Snapshot};
-use crate::upstream::Errand;
 pub(crate) use look::read_list;
-pub use ticket::Board;
-use ticket::{Outcome, Ticket};
-
-/// The `outcome` values of `submissions_total`.
-pub const OUTCOMES: [&str; 7] = [
-    "accepted",
-    "rejected_request",
-    "rejected_policy",
-    "rejected_upstream",
-    "ambiguous",
-    "deduplicated",
-    "failed",
-];
 
 /// How long a client waits, after an answer was lost, for the matter to become clear, before it
 /// gets its 201 with `starting`.
@@ -81,7 +68,7 @@ pub async fn submit(
     snapshot: &Arc<Snapshot>,
     submission: Submission,
     headers: &HeaderMap,
-    errand: Arc<Errand>,
+    exchange: Arc<Exchange>,
 ) -> Result<Reply, ApiError> {
     if gateway.is_draining() {
         return Err(ApiError::new(
@@ -93,7 +80,7 @@ pub async fn submit(
         gateway,
         snapshot,
         submission: Arc::new(submission),
-        errand,
+        exchange,
         began: Instant::now(),
     };
     for _ in 0..JOINS {
@@ -121,7 +108,7 @@ struct Client<'a> {
     gateway: &'a Arc<Gateway>,
     snapshot: &'a Arc<Snapshot>,
     submission: Arc<Submission>,
-    errand: Arc<Errand>,
+    exchange: Arc<Exchange>,
     began: Instant,
 }
 
@@ -170,7 +157,7 @@ impl Client<'_> {
         let run = attempt::Run::new(
             self.gateway,
             route,
-            self.errand.clone(),
+            self.exchange.clone(),
             self.submission.clone(),
             ticket.clone(),
         );

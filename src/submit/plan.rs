@@ -10,12 +10,12 @@ use super::Submission;
 use crate::access::{self, RunAs};
 use crate::api::error::{ApiError, Code};
 use crate::config::checked::Route;
+use crate::fleet::Upstream;
+use crate::fleet::slots::Slot;
+use crate::gateway::{Gateway, Snapshot};
 use crate::observe::metrics::Metrics;
 use crate::registry::Entry;
 use crate::route::{self, Candidate};
-use crate::runtime::{Gateway, Snapshot};
-use crate::upstream::Upstream;
-use crate::upstream::slots::Slot;
 
 /// One cluster to try, with what it would get.
 #[derive(Debug)]

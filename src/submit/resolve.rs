@@ -17,10 +17,11 @@ use livy_dialect::{
 use tokio::time::Instant;
 
 use super::look::{self, Looked};
+use crate::fleet::Upstream;
+use crate::gateway::Gateway;
+use crate::observe::exchange::Exchange;
 use crate::registry::decide::{Absence, Silence, absence};
 use crate::registry::{Entry, Phase};
-use crate::runtime::Gateway;
-use crate::upstream::{Errand, Upstream};
 
 /// The first pause between two look-ups; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -47,7 +48,7 @@ pub struct Open {
     /// Its entry, in phase `sending`.
     pub entry: Arc<Entry>,
     /// For the cluster's log.
-    pub errand: Arc<Errand>,
+    pub exchange: Arc<Exchange>,
     /// The last moment at which a byte of it can have left.
     pub last_byte: Instant,
     /// For how long look-ups had shown nothing when this process took it up.
@@ -217,7 +218,7 @@ impl Open {
         if self.upstream.dialect().lookup(lookup) == LookupPlan::NewInList {
             return self.look_at_what_is_new(inspected).await;
         }
-        match look::look(&self.upstream, lookup, &self.errand).await {
+        match look::look(&self.upstream, lookup, &self.exchange).await {
             Looked::Shows(seen) => match self.gateway.registry.is_ours(&self.entry, &seen).await {
                 Ok(true) => News::Found(seen),
                 Ok(false) => News::Nothing,
@@ -235,7 +236,7 @@ impl Open {
     }
 
     async fn look_at_what_is_new(&self, inspected: &mut HashSet<String>) -> News {
-        let Ok(list) = look::read_list(&self.upstream, &self.errand).await else {
+        let Ok(list) = look::read_list(&self.upstream, &self.exchange).await else {
             return News::Unanswered;
         };
         if let Some(spark_id) = self.marked_application(inspected).await {
@@ -277,7 +278,11 @@ impl Open {
             .upstream
             .dialect()
             .applications(&self.upstream.config.base.path)?;
-        let answer = self.upstream.read_beside(&path, &self.errand).await.ok()?;
+        let answer = self
+            .upstream
+            .read_beside(&path, &self.exchange)
+            .await
+            .ok()?;
         for application in ibm::read_applications(&answer.as_response())? {
             if inspected.contains(&application.id) {
                 continue;
@@ -285,7 +290,7 @@ impl Open {
             let detail = format!("{path}/{}", livy_dialect::wire::segment(&application.id));
             let answer = self
                 .upstream
-                .read_beside(&detail, &self.errand)
+                .read_beside(&detail, &self.exchange)
                 .await
                 .ok()?;
             let Some(detail) = ibm::read_application(&answer.as_response()) else {
@@ -334,7 +339,7 @@ impl Open {
         }
         let sent = self
             .upstream
-            .send(Operation::CreateBatch, request, &self.errand)
+            .send(Operation::CreateBatch, request, &self.exchange)
             .await;
         (self.last_byte, self.quiet_before) = (Instant::now(), Duration::ZERO);
         let Ok(answer) = sent else {
@@ -430,7 +435,7 @@ async fn resume(gateway: Arc<Gateway>, upstream: Arc<Upstream>, entry: Arc<Entry
         gateway: gateway.clone(),
         upstream,
         entry: entry.clone(),
-        errand: Arc::default(),
+        exchange: Arc::default(),
         // When its sender ended is not known; it was not after this moment.
         last_byte: Instant::now(),
         quiet_before: Duration::from_millis(u64::try_from(quiet_ms).unwrap_or(0)),

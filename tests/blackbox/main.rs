@@ -25,6 +25,7 @@ mod ownership;
 mod promise;
 mod proxy;
 mod registry;
+mod reload;
 mod scenario;
 mod submissions;
 mod upstream;

@@ -257,10 +257,10 @@ fn without_chunks(mut body: &[u8]) -> Vec<u8> {
 pub(crate) fn tls_config(ca_file: &Path, alpn: &[&[u8]]) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(
-        livy_gateway::upstream::tls::certificates(ca_file).expect("a certificate"),
+        livy_gateway::net::tls::certificates(ca_file).expect("a certificate"),
     );
     let mut config =
-        rustls::ClientConfig::builder_with_provider(livy_gateway::upstream::tls::provider())
+        rustls::ClientConfig::builder_with_provider(livy_gateway::net::tls::provider())
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_root_certificates(roots)

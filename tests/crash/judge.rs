@@ -173,6 +173,14 @@ fn killer(job: &Value) -> Option<&str> {
     }
 }
 
+/// Tells whether a batch says that nobody can know which one it is.
+fn is_open(shown: &Value) -> bool {
+    shown["state"] == "starting"
+        && shown["appInfo"]["gatewayReason"]
+            .as_str()
+            .is_some_and(|why| why.contains("does not say which"))
+}
+
 fn is_stale(reply: &Reply) -> bool {
     reply.header("x-livy-gateway-stale").is_some()
 }
@@ -289,13 +297,20 @@ impl Bench<'_> {
                 .is_none_or(|by| by == "restart" || self.kills.get(by) == Some(&submission.tag))
         };
         let kept: Vec<&Value> = jobs.iter().filter(own).copied().collect();
-        let follows = |pair: &[&Value]| {
-            killer(pair[0]) == Some("restart")
+        let over = |pair: &[&Value]| {
+            pair[0]["ended_ms"].is_i64()
                 && pair[0]["ended_ms"].as_i64() <= pair[1]["created_ms"].as_i64()
         };
-        if kept.windows(2).all(follows) {
+        let follows = |pair: &[&Value]| over(pair) && killer(pair[0]) == Some("restart");
+        // It came, ended, and was forgotten in a restart before anybody could ask.
+        let forgotten = |pair: &[&Value]| {
+            over(pair) && pair[0]["generation"].as_i64() < pair[1]["generation"].as_i64()
+        };
+        let excused =
+            |pair: &[&Value]| follows(pair) || (forgotten(pair) && pair[0]["known"] == false);
+        if kept.windows(2).all(excused) {
             return (1..kept.len())
-                .for_each(|_| self.count("sent again after its cluster lost it"));
+                .for_each(|_| self.count("sent again after its cluster lost or forgot it"));
         }
         // IBM gives no name back, and a client that asks again without a key gets a second batch:
         // nobody can know.
@@ -409,6 +424,8 @@ impl Bench<'_> {
                     format!("shown as {state}; its jobs are {states:?}"),
                 )
             })
+        } else if self.lane.flavor == "ibm" && jobs.is_empty() && is_open(&shown) {
+            return self.count("ibm: open, and says why");
         } else if jobs.is_empty() {
             Some((
                 Wrong::Lost,

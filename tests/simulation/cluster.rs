@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use livy_dialect::{BatchState, Flavor, ibm};
-use livy_gateway::upstream::Answer;
+use livy_gateway::fleet::Answer;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 

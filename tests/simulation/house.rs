@@ -11,10 +11,12 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt as _, Full};
 use jsonwebtoken::{EncodingKey, Header};
 use livy_gateway::config::{self, Config};
+use livy_gateway::engine::background;
+use livy_gateway::engine::build::build;
+use livy_gateway::fleet::Upstream;
+use livy_gateway::gateway::Gateway;
 use livy_gateway::observe::metrics::Metrics;
 use livy_gateway::registry::{Registry, SqliteStore};
-use livy_gateway::runtime::{Gateway, Snapshot};
-use livy_gateway::upstream::Upstream;
 use livy_gateway::walk;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -125,7 +127,9 @@ impl House {
         };
         let started = async {
             let registry = Registry::open(Arc::new(disk)).await.expect("opens");
-            let mut snapshot = Snapshot::build(self.config.clone(), &self.metrics).expect("builds");
+            let nothing = &Value::Null;
+            let built = build(self.config.clone(), nothing, None, &self.metrics).expect("builds");
+            let mut snapshot = built.into_snapshot(None, &self.metrics);
             for (name, upstream) in &mut snapshot.upstreams {
                 let wire = Wire {
                     world: self.world.clone(),
@@ -142,7 +146,10 @@ impl House {
             }
             let gateway = Gateway::new(snapshot, registry, self.metrics.clone());
             self.set_clock(&gateway);
-            gateway.start_background();
+            background::start(&gateway);
+            for upstream in gateway.snapshot.load().upstreams.values() {
+                background::look_after(&gateway, upstream, &gateway.stop);
+            }
             gateway
         };
         let gateway = tokio::select! {

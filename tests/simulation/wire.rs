@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
-use livy_gateway::upstream::transport::{Exchange, Transport};
-use livy_gateway::upstream::{Answer, SendError};
+use livy_gateway::fleet::transport::{Carried, Transport};
+use livy_gateway::fleet::{Answer, SendError};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
@@ -67,7 +67,7 @@ enum Fate {
 }
 
 impl Transport for Wire {
-    fn exchange(&self, request: Request<Full<Bytes>>, _fresh: bool) -> Exchange<'_> {
+    fn carry(&self, request: Request<Full<Bytes>>, _fresh: bool) -> Carried<'_> {
         Box::pin(async move {
             self.life.gate().await;
             let asked = read(&self.world, &self.cluster, request).await;

@@ -11,7 +11,12 @@ impl Checker<'_> {
             .into_iter()
             .filter_map(|(name, raw)| {
                 let kind = self.within(&name, |c| c.authenticator(raw))?;
-                Some(Authenticator { name, kind })
+                let definition = self.within(&name, |c| c.definition());
+                Some(Authenticator {
+                    name,
+                    definition,
+                    kind,
+                })
             })
             .collect();
         let order = self.keys_in_file();
@@ -67,7 +72,7 @@ impl Checker<'_> {
         }
         let uses_secret = raw.secret.is_some();
         let keys = match (raw.jwks, raw.secret) {
-            (None, Some(secret)) => JwtKeys::Secret(self.secret("secret", Some(secret))),
+            (None, Some(secret)) => self.jwt_secret(secret),
             (Some(jwks), None) => self.within("jwks", |c| c.jwks(jwks)),
             _ => {
                 self.report(
@@ -77,18 +82,6 @@ impl Checker<'_> {
                 JwtKeys::Secret(SecretString::default())
             }
         };
-        if let JwtKeys::Secret(secret) = &keys {
-            let length = secrecy::ExposeSecret::expose_secret(secret).len();
-            // RFC 7518 section 3.2: a key as long as the hash, or longer.
-            if uses_secret && length > 0 && length < 32 {
-                self.within("secret", |c| {
-                    c.report(
-                        format!("{length} bytes are too few for HS256"),
-                        "use 32 random bytes or more: `openssl rand -hex 32`",
-                    )
-                });
-            }
-        }
         Jwt {
             issuer: raw.issuer.unwrap_or_default(),
             audiences: raw.audiences.unwrap_or_default(),
@@ -98,6 +91,25 @@ impl Checker<'_> {
             groups_claim: claims.groups.unwrap_or_else(|| "groups".to_owned()),
             leeway: self.duration("leeway", raw.leeway, Duration::from_secs(60)),
         }
+    }
+
+    fn jwt_secret(&mut self, raw: RawSecret) -> JwtKeys {
+        let file = match &raw {
+            RawSecret::Reference(SecretReference {
+                file: Some(path),
+                env: None,
+            }) => Some(self.file(path)),
+            _ => None,
+        };
+        let secret = self.secret("secret", Some(raw));
+        let length = secrecy::ExposeSecret::expose_secret(&secret).len();
+        if length > 0
+            && let Err(why) = long_enough(length)
+        {
+            let remedy = "use 32 random bytes or more: `openssl rand -hex 32`";
+            self.within("secret", |c| c.report(why, remedy));
+        }
+        file.map_or(JwtKeys::Secret(secret), JwtKeys::SecretFile)
     }
 
     pub(super) fn algorithms(
@@ -151,7 +163,7 @@ impl Checker<'_> {
                 Some(uri) => JwtKeys::Url(uri, refresh),
                 None => JwtKeys::Secret(SecretString::default()),
             },
-            (None, Some(file)) => JwtKeys::File(self.file(&file), refresh),
+            (None, Some(file)) => JwtKeys::File(self.file(&file)),
             _ => {
                 self.report(
                     "needs exactly one of url and file",
@@ -180,4 +192,16 @@ impl Checker<'_> {
         }
         Some(uri)
     }
+}
+
+/// Tells whether a shared secret is long enough: as long as the hash, or longer (RFC 7518 section
+/// 3.2).
+///
+/// # Errors
+/// It is not, in a sentence.
+pub(crate) fn long_enough(length: usize) -> Result<(), String> {
+    if length < 32 {
+        return Err(format!("{length} bytes are too few for HS256"));
+    }
+    Ok(())
 }

@@ -50,6 +50,7 @@ impl Checker<'_> {
         let base = self.within("url", |c| c.base_url(&raw.url?, flavor, &settings));
         let timeouts = raw.timeouts.unwrap_or_default();
         Some(Cluster {
+            definition: self.definition(),
             credentials: self.within("credentials", |c| c.credentials(raw.credentials, flavor)),
             tls: self.within("tls", |c| {
                 c.cluster_tls(raw.tls.unwrap_or_default(), base.as_ref())

@@ -9,6 +9,8 @@ mod clusters;
 mod routes;
 mod server;
 
+pub(crate) use authenticators::long_enough;
+
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -200,6 +202,17 @@ impl Checker<'_> {
         })
     }
 
+    /// Tells the definition at the current path from others.
+    fn definition(&self) -> Definition {
+        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        if let Some(node) = self.node() {
+            node.digest(&mut |bytes| context.update(bytes));
+        }
+        let mut hash = [0; 32];
+        hash.copy_from_slice(context.finish().as_ref());
+        Definition(hash)
+    }
+
     fn positive(&mut self, key: &str, value: Option<u32>, default: u32) -> u32 {
         if value == Some(0) {
             self.within(key, |c| {
@@ -212,22 +225,22 @@ impl Checker<'_> {
         value.filter(|n| *n > 0).unwrap_or(default)
     }
 
-    /// Returns the keys of the mapping at the current path, in the order of the file.
-    fn keys_in_file(&self) -> Vec<String> {
+    /// Returns the node at the current path, if the path is made of keys that are there.
+    fn node(&self) -> Option<&Node> {
         let mut node = self.root;
         for step in &self.path {
-            match (step, &node.kind) {
-                (Step::Key(key), Kind::Map(entries)) => {
-                    match entries.iter().find(|entry| entry.key == *key) {
-                        Some(entry) => node = &entry.value,
-                        None => return Vec::new(),
-                    }
-                }
-                _ => return Vec::new(),
-            }
+            let (Step::Key(key), Kind::Map(entries)) = (step, &node.kind) else {
+                return None;
+            };
+            node = &entries.iter().find(|entry| entry.key == *key)?.value;
         }
-        match &node.kind {
-            Kind::Map(entries) => entries.iter().map(|entry| entry.key.clone()).collect(),
+        Some(node)
+    }
+
+    /// Returns the keys of the mapping at the current path, in the order of the file.
+    fn keys_in_file(&self) -> Vec<String> {
+        match self.node().map(|node| &node.kind) {
+            Some(Kind::Map(entries)) => entries.iter().map(|entry| entry.key.clone()).collect(),
             _ => Vec::new(),
         }
     }

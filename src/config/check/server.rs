@@ -53,6 +53,7 @@ impl Checker<'_> {
                 ),
                 idle: c.timeout("idle", timeouts.idle, Duration::from_secs(75)),
             }),
+            drain_delay: self.duration("drain_delay", raw.drain_delay, Duration::ZERO),
             drain_timeout: self.duration(
                 "drain_timeout",
                 raw.drain_timeout,

@@ -121,8 +121,12 @@ fn arrived_by_name(row: &Row, seen: &Observed, ended: bool, asked: Moment) -> Re
     let after = matches!((id, row.identity.above), (Some(id), Some(above)) if id > above);
     // What says nothing of its user may be anybody's, and is not killed.
     let users = row.known.proxy_user.is_some() && row.known.proxy_user != seen.proxy_user;
+    // One that was bound was that batch, and no other that comes later.
+    let was = |id: &str| id == seen.upstream_id;
+    let itself = row.known.phase.upstream_id().is_none_or(was)
+        && (row.known.app_id.is_none() || row.known.app_id == seen.app_id);
     let lately = row.identity.created.after(BY_NAME_FOR).up_ms >= asked.up_ms;
-    match row.known.may_arrive && after && !users && lately {
+    match row.known.may_arrive && itself && after && !users && lately {
         true if ended => Relation::Over,
         true => Relation::Late,
         false => over_under_its_id(row, seen),
@@ -207,6 +211,24 @@ mod tests {
         assert_eq!(
             adopt(&found, None, std::slice::from_ref(&named), false, LATER),
             Adopt::Late(0)
+        );
+        let mut had_run = named.clone();
+        had_run.known.app_id = Some("application_1".into());
+        let rows = std::slice::from_ref(&had_run);
+        assert_eq!(
+            adopt(&found, None, rows, false, LATER),
+            Adopt::New,
+            "another of its name"
+        );
+        had_run.known.app_id = None;
+        had_run.known.phase = Phase::Detached {
+            upstream_id: Some("11".into()),
+        };
+        let rows = std::slice::from_ref(&had_run);
+        assert_eq!(
+            adopt(&found, None, rows, false, LATER),
+            Adopt::New,
+            "it was another number"
         );
         let older = seen("9", Some("nightly"), BatchState::Running);
         assert_eq!(

@@ -1,6 +1,6 @@
 //! TLS towards clusters: whom to trust, what to show.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -8,17 +8,44 @@ use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::TlsConnector;
 
 use crate::config::BuildProblem;
 use crate::config::checked::ClusterTls;
+use crate::live::{Living, Source};
 
 /// What a connector needs.
 #[derive(Clone)]
 pub struct ClientTls {
-    /// Makes handshakes.
-    pub connector: tokio_rustls::TlsConnector,
+    made: Made,
     /// The name to verify instead of the URL's host.
     pub server_name: Option<String>,
+}
+
+#[derive(Clone)]
+enum Made {
+    /// From nothing that changes.
+    Once(Arc<ClientConfig>),
+    /// From files, which are read again when they change.
+    FromFiles(Arc<Source<Arc<ClientConfig>>>),
+}
+
+impl ClientTls {
+    /// Returns what makes handshakes: new connections are made with the files as they are now.
+    pub fn connector(&self) -> TlsConnector {
+        match &self.made {
+            Made::Once(config) => config.clone().into(),
+            Made::FromFiles(source) => Arc::clone(source.get().as_ref()).into(),
+        }
+    }
+
+    /// Returns what is read again when it changes.
+    pub fn living(&self) -> Option<Arc<dyn Living>> {
+        match &self.made {
+            Made::Once(_) => None,
+            Made::FromFiles(source) => Some(source.clone()),
+        }
+    }
 }
 
 impl std::fmt::Debug for ClientTls {
@@ -59,63 +86,79 @@ pub fn client(
     path: &[&str],
     problems: &mut Vec<BuildProblem>,
 ) -> Option<ClientTls> {
-    let at = |key: &'static str| [path, &["tls", key]].concat();
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .expect("the provider of this crate supports TLS 1.2 and 1.3");
-    let builder = if config.insecure_skip_verify {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AcceptAnything(provider())))
-    } else {
-        let roots = match &config.ca_file {
-            None => system_roots(),
-            Some(file) => match certificates(file) {
-                Ok(list) => {
-                    let mut store = RootCertStore::empty();
-                    store.add_parsable_certificates(list);
-                    Arc::new(store)
-                }
+    let files = files_of(config);
+    let name = path.last().copied().unwrap_or_default();
+    let made = match assemble(config) {
+        Err((key, why, remedy)) => {
+            problems.push(BuildProblem::new(
+                &[path, &["tls", key]].concat(),
+                why,
+                remedy,
+            ));
+            return None;
+        }
+        Ok(made) if files.is_empty() => Made::Once(made),
+        Ok(_) => {
+            let config = config.clone();
+            let read = move |_: &[Vec<u8>]| assemble(&config).map_err(|(_, why, _)| why);
+            match Source::open("cluster_tls", name, files, read) {
+                Ok(source) => Made::FromFiles(source),
                 Err(why) => {
-                    problems.push(BuildProblem::new(
-                        &at("ca_file"),
-                        why,
-                        "name a PEM file with the CA's certificate",
-                    ));
-                    return None;
-                }
-            },
-        };
-        builder.with_root_certificates(roots)
-    };
-    let mut tls = match &config.client_cert {
-        None => builder.with_no_client_auth(),
-        Some((cert, key)) => {
-            let made = certificates(cert)
-                .and_then(|chain| Ok((chain, private_key(key)?)))
-                .and_then(|(chain, key)| {
-                    builder
-                        .with_client_auth_cert(chain, key)
-                        .map_err(|error| error.to_string())
-                });
-            match made {
-                Ok(tls) => tls,
-                Err(why) => {
-                    problems.push(BuildProblem::new(
-                        &at("cert_file"),
-                        why,
-                        "name PEM files of a certificate and its key",
-                    ));
+                    let remedy = "name PEM files that can be read";
+                    problems.push(BuildProblem::new(&[path, &["tls"]].concat(), why, remedy));
                     return None;
                 }
             }
         }
     };
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Some(ClientTls {
-        connector: Arc::new(tls).into(),
+        made,
         server_name: config.server_name.clone(),
     })
+}
+
+fn files_of(config: &ClusterTls) -> Vec<PathBuf> {
+    let pair = config
+        .client_cert
+        .iter()
+        .flat_map(|(cert, key)| [cert, key]);
+    config.ca_file.iter().chain(pair).cloned().collect()
+}
+
+/// The key that is to blame, what is wrong, and what to do about it.
+type Blame = (&'static str, String, &'static str);
+
+fn assemble(config: &ClusterTls) -> Result<Arc<ClientConfig>, Blame> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("the provider of this crate supports TLS 1.2 and 1.3");
+    let builder = match &config.ca_file {
+        _ if config.insecure_skip_verify => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AcceptAnything(provider()))),
+        None => builder.with_root_certificates(system_roots()),
+        Some(file) => {
+            let remedy = "name a PEM file with the CA's certificate";
+            let list = certificates(file).map_err(|why| ("ca_file", why, remedy))?;
+            let mut store = RootCertStore::empty();
+            store.add_parsable_certificates(list);
+            builder.with_root_certificates(store)
+        }
+    };
+    let mut tls = match &config.client_cert {
+        None => builder.with_no_client_auth(),
+        Some((cert, key)) => {
+            let remedy = "name PEM files of a certificate and its key";
+            let fail = |why| ("cert_file", why, remedy);
+            let chain = certificates(cert).map_err(fail)?;
+            let key = private_key(key).map_err(fail)?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| fail(error.to_string()))?
+        }
+    };
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(tls))
 }
 
 /// Makes TLS that trusts the system's roots, for key sets.

@@ -10,8 +10,9 @@ use livy_dialect::{Operation, UpstreamRequest};
 use tokio::time::{Instant, sleep};
 
 use super::budget::{Budget, Settings};
-use super::{Answer, Errand, SendError, Upstream, verdict};
+use super::{Answer, SendError, Upstream, verdict};
 use crate::config::checked::Cluster;
+use crate::observe::exchange::Exchange;
 
 /// The shortest and the longest pause before a repeat: long enough that a connection that was just
 /// closed is not met again, short enough that a poll does not feel it.
@@ -44,9 +45,9 @@ impl Repeats {
 
     /// Spreads repeats out, so that those who failed together don't come back together. Made from
     /// the request's id and not by chance: a simulation that is played again must go the same way.
-    fn pause(&self, errand: &Errand) -> Duration {
+    fn pause(&self, exchange: &Exchange) -> Duration {
         let mut hasher = DefaultHasher::new();
-        errand.request_id.hash(&mut hasher);
+        exchange.request_id.hash(&mut hasher);
         self.count.fetch_add(1, Ordering::Relaxed).hash(&mut hasher);
         let spread = hasher.finish() % (PAUSE_MS.end - PAUSE_MS.start);
         Duration::from_millis(PAUSE_MS.start + spread)
@@ -58,30 +59,35 @@ impl Upstream {
         &self,
         operation: Operation,
         request: &UpstreamRequest,
-        errand: &Errand,
+        exchange: &Exchange,
     ) -> Result<Answer, SendError> {
         let limit = self.limit(operation);
         let until = Instant::now() + limit;
-        let first = self.send_within(operation, request, errand, limit).await;
+        let first = self.send_within(operation, request, exchange, limit).await;
         if first.as_ref().is_err_and(SendError::is_shed) {
             return first;
         }
         self.repeats.with(|budget, _| budget.sent());
         if !verdict::repeat_may_help(operation, &first, self.dialect())
-            || !self.may_repeat(operation, errand, until).await
+            || !self.may_repeat(operation, exchange, until).await
         {
             return first;
         }
         let left = until.saturating_duration_since(Instant::now());
-        let second = self.send_within(operation, request, errand, left).await;
+        let second = self.send_within(operation, request, exchange, left).await;
         self.repeated(operation, &second);
         second
     }
 
     /// Takes one repeat out of the budget, and waits for the moment to send it. An ejected cluster
     /// gets none: one request at a time shows whether it works again.
-    pub async fn may_repeat(&self, operation: Operation, errand: &Errand, until: Instant) -> bool {
-        let pause = self.repeats.pause(errand);
+    pub async fn may_repeat(
+        &self,
+        operation: Operation,
+        exchange: &Exchange,
+        until: Instant,
+    ) -> bool {
+        let pause = self.repeats.pause(exchange);
         if self.health.is_ejected() || Instant::now() + pause >= until {
             return false;
         }

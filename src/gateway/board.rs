@@ -1,5 +1,5 @@
-//! What everybody waits on who waits for one submission: its own client, and those who sent it
-//! again. All get the same answer.
+//! The submissions that this process has under way, and what everybody waits on who waits for one:
+//! its own client, and those who sent it again. All get the same answer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use crate::registry::{Entry, GatewayId};
 
 /// How a submission ended.
 #[derive(Clone, Debug)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// There is a batch.
     Created {
         /// The batch.
@@ -27,53 +27,53 @@ pub(super) enum Outcome {
 
 /// Where a submission is.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     /// Its batch, once it is recorded.
-    pub(super) entry: Option<Arc<Entry>>,
+    pub(crate) entry: Option<Arc<Entry>>,
     /// Since when its outcome is unclear.
-    pub(super) unclear: Option<Instant>,
+    pub(crate) unclear: Option<Instant>,
     /// Its end.
-    pub(super) answer: Option<Result<Outcome, ApiError>>,
+    pub(crate) answer: Option<Result<Outcome, ApiError>>,
     /// Nobody waits any more, and nothing was recorded: nothing may be.
     closed: bool,
 }
 
 /// One submission under way.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(crate) struct Ticket {
     progress: watch::Sender<Progress>,
 }
 
 impl Ticket {
-    pub(super) fn new() -> Arc<Ticket> {
+    pub(crate) fn new() -> Arc<Ticket> {
         Arc::new(Ticket {
             progress: watch::Sender::default(),
         })
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<Progress> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
 
-    pub(super) fn recorded(&self, entry: &Arc<Entry>) {
+    pub(crate) fn recorded(&self, entry: &Arc<Entry>) {
         self.progress.send_modify(|progress| {
             progress.entry = Some(entry.clone());
             progress.unclear = None;
         });
     }
 
-    pub(super) fn is_unclear(&self) {
+    pub(crate) fn is_unclear(&self) {
         self.progress.send_modify(|progress| {
             progress.unclear = progress.unclear.or_else(|| Some(Instant::now()))
         });
     }
 
-    pub(super) fn answer(&self, answer: Result<Outcome, ApiError>) {
+    pub(crate) fn answer(&self, answer: Result<Outcome, ApiError>) {
         self.progress
             .send_modify(|progress| progress.answer = Some(answer));
     }
 
-    pub(super) fn answer_if_none(&self, error: ApiError) {
+    pub(crate) fn answer_if_none(&self, error: ApiError) {
         self.progress.send_if_modified(|progress| {
             let none = progress.answer.is_none();
             if none {
@@ -84,7 +84,7 @@ impl Ticket {
     }
 
     /// Ends a submission of which nothing is recorded yet; false if something is.
-    pub(super) fn close(&self) -> bool {
+    pub(crate) fn close(&self) -> bool {
         let mut closed = false;
         self.progress.send_modify(|progress| {
             closed = progress.entry.is_none();
@@ -93,7 +93,7 @@ impl Ticket {
         closed
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.progress.borrow().closed
     }
 }
@@ -111,12 +111,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Board {
-    pub(super) fn ticket(&self, id: GatewayId) -> Option<Arc<Ticket>> {
+    pub(crate) fn ticket(&self, id: GatewayId) -> Option<Arc<Ticket>> {
         lock(&self.tickets).get(&id).cloned()
     }
 
     /// Puts a submission up; it is taken down when the guard ends, however that comes.
-    pub(super) fn put_up(self: &Arc<Self>, id: GatewayId, ticket: &Arc<Ticket>) -> Listed {
+    pub(crate) fn put_up(self: &Arc<Self>, id: GatewayId, ticket: &Arc<Ticket>) -> Listed {
         lock(&self.tickets).insert(id, ticket.clone());
         Listed {
             board: self.clone(),
@@ -126,7 +126,7 @@ impl Board {
     }
 
     /// Begins to ask for the outcome; `None` if somebody does already.
-    pub(super) fn begin_asking(
+    pub(crate) fn begin_asking(
         self: &Arc<Self>,
         id: GatewayId,
         request: Option<UpstreamRequest>,
@@ -145,7 +145,7 @@ impl Board {
 
     /// Hands over the request of a submission whose outcome is being asked for and whose own
     /// request is lost; false if that is not so.
-    pub(super) fn hand_over(&self, id: GatewayId, request: UpstreamRequest) -> bool {
+    pub(crate) fn hand_over(&self, id: GatewayId, request: UpstreamRequest) -> bool {
         match lock(&self.open).get_mut(&id) {
             Some(slot) => {
                 slot.get_or_insert(request);
@@ -155,11 +155,11 @@ impl Board {
         }
     }
 
-    pub(super) fn request(&self, id: GatewayId) -> Option<UpstreamRequest> {
+    pub(crate) fn request(&self, id: GatewayId) -> Option<UpstreamRequest> {
         lock(&self.open).get(&id).cloned().flatten()
     }
 
-    pub(super) fn is_under_way(&self, id: GatewayId) -> bool {
+    pub(crate) fn is_under_way(&self, id: GatewayId) -> bool {
         lock(&self.tickets).contains_key(&id) || lock(&self.open).contains_key(&id)
     }
 }
@@ -172,7 +172,7 @@ enum What {
 
 /// A place on the board.
 #[derive(Debug)]
-pub(super) struct Listed {
+pub(crate) struct Listed {
     board: Arc<Board>,
     id: GatewayId,
     what: What,

@@ -15,8 +15,9 @@ use hyper_util::client::legacy::connect::Connection as _;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::Service as _;
 
-use super::connect::{ConnectError, Connector, Link};
-use super::{Answer, SendError, chain};
+use super::{Answer, SendError};
+use crate::net::chain;
+use crate::net::connect::{ConnectError, Connector, Link};
 
 /// Largest answer that is read: a log of 200,000 lines fits, a runaway list does not fill the
 /// memory.
@@ -26,15 +27,15 @@ const LARGEST_ANSWER: usize = 16 << 20;
 /// drop silent ones.
 const POOL_IDLE: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// One exchange under way.
-pub type Exchange<'a> = Pin<Box<dyn Future<Output = Result<Answer, SendError>> + Send + 'a>>;
+/// A request under way.
+pub type Carried<'a> = Pin<Box<dyn Future<Output = Result<Answer, SendError>> + Send + 'a>>;
 
-/// Carries requests to one cluster. Dropping an exchange closes or gives up its connection: not a
+/// Carries requests to one cluster. Dropping it closes or gives up its connection: not a
 /// byte leaves after that.
 pub trait Transport: Send + Sync + Debug {
     /// Sends a request once and reads the whole answer. `fresh`: on a connection of its own, so
     /// that one which the cluster is just closing can't make the outcome unclear.
-    fn exchange(&self, request: Request<Full<Bytes>>, fresh: bool) -> Exchange<'_>;
+    fn carry(&self, request: Request<Full<Bytes>>, fresh: bool) -> Carried<'_>;
 }
 
 /// HTTP over the shared connector.
@@ -100,19 +101,19 @@ impl Http {
     }
 }
 
-/// Drives a connection for one exchange, in the exchange's own task: when that is dropped, so is
+/// Drives a connection for one request, in its own task: when that is dropped, so is
 /// the connection.
 async fn drive(
     connection: impl Future<Output = hyper::Result<()>>,
-    exchange: impl Future<Output = Result<Answer, SendError>>,
+    carry: impl Future<Output = Result<Answer, SendError>>,
 ) -> Result<Answer, SendError> {
-    let mut exchange = std::pin::pin!(exchange);
+    let mut carry = std::pin::pin!(carry);
     let mut connection = std::pin::pin!(connection);
     let mut open = true;
     loop {
         tokio::select! {
             biased;
-            answer = exchange.as_mut() => return answer,
+            answer = carry.as_mut() => return answer,
             _ = connection.as_mut(), if open => open = false,
         }
     }
@@ -162,7 +163,7 @@ async fn read_body(response: http::Response<Incoming>) -> Result<Answer, SendErr
 }
 
 impl Transport for Http {
-    fn exchange(&self, request: Request<Full<Bytes>>, fresh: bool) -> Exchange<'_> {
+    fn carry(&self, request: Request<Full<Bytes>>, fresh: bool) -> Carried<'_> {
         if fresh {
             return Box::pin(self.on_a_fresh_connection(request));
         }

@@ -12,47 +12,86 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use serde_json::Value;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
+use crate::gateway::Gateway;
+use crate::gateway::reload::Verdict;
 use crate::listen::{Listener, serve_plain};
-use crate::runtime::Gateway;
 
 /// Serves until the gateway stops.
-pub async fn serve(gateway: Arc<Gateway>, listener: Listener, masked_config: Value) {
-    let masked_config: Arc<str> = serde_json::to_string_pretty(&masked_config)
-        .unwrap_or_default()
-        .into();
-    let stop = gateway.stop.clone();
-    serve_plain(listener, stop, move |request, peer| {
-        let (gateway, masked_config) = (gateway.clone(), masked_config.clone());
-        async move { answer(&gateway, &masked_config, &request, peer).await }
+pub async fn serve(gateway: Arc<Gateway>, listener: Listener, end: CancellationToken) {
+    serve_plain(listener, end, move |request, peer| {
+        let gateway = gateway.clone();
+        async move { answer(&gateway, &request, peer).await }
     })
     .await;
 }
 
 async fn answer<B>(
     gateway: &Arc<Gateway>,
-    config: &str,
     request: &Request<B>,
-    peer: Option<SocketAddr>,
+    peer: SocketAddr,
 ) -> Response<Full<Bytes>> {
     let path = request.uri().path();
+    if path == "/reload" {
+        return reload(gateway, request, peer).await;
+    }
     if let Some((cluster, verb)) = clusters::order_of(path) {
         return clusters::order(gateway, cluster, verb, request, peer).await;
     }
+    look(gateway, request).await
+}
+
+/// Reads the file again; `?force` also if clusters with live batches go away.
+async fn reload<B>(
+    gateway: &Gateway,
+    request: &Request<B>,
+    peer: SocketAddr,
+) -> Response<Full<Bytes>> {
+    if request.method() != Method::POST {
+        return not_allowed("POST");
+    }
+    let force = request.uri().query() == Some("force");
+    tracing::info!(%peer, force, "somebody asked for a reload");
+    let (status, said) = match gateway.reloads.ask(force).await {
+        Some(Verdict::InForce(hash)) => (
+            StatusCode::OK,
+            json!({"ok": true, "hash": hash, "problems": []}),
+        ),
+        Some(Verdict::Refused(problems)) => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            json!({"ok": false, "problems": problems.list}),
+        ),
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({"ok": false, "problems": [], "msg": "the gateway is going down"}),
+        ),
+    };
+    with_type(status, "application/json", said.to_string().into_bytes())
+}
+
+fn not_allowed(allow: &'static str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, &format!("{allow} only\n"));
+    let allow = HeaderValue::from_static(allow);
+    response.headers_mut().insert(ALLOW, allow);
+    response
+}
+
+async fn look<B>(gateway: &Gateway, request: &Request<B>) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
     let known = ["/livez", "/readyz", "/metrics", "/clusters", "/config"];
     if !known.contains(&path) {
         return text(
             StatusCode::NOT_FOUND,
-            &format!("nothing here; there is {}\n", known.join(" ")),
+            &format!(
+                "nothing here; there is {} and POST /reload\n",
+                known.join(" ")
+            ),
         );
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
+        return not_allowed("GET, HEAD");
     }
     match path {
         "/livez" => text(StatusCode::OK, "ok\n"),
@@ -87,7 +126,7 @@ async fn answer<B>(
         _ => with_type(
             StatusCode::OK,
             "application/json",
-            config.as_bytes().to_vec(),
+            gateway.snapshot.load().masked.as_bytes().to_vec(),
         ),
     }
 }

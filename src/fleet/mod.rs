@@ -8,17 +8,13 @@
 
 pub mod breaker;
 pub mod budget;
-pub mod connect;
-pub mod fetch;
 pub mod health;
 mod repeat;
 pub mod slots;
-pub mod tls;
 pub mod transport;
 pub mod verdict;
 
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,8 +30,12 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::config::checked::{Cluster, Credentials, MaxInFlight};
+use crate::live::Living;
+use crate::net::Held;
+use crate::net::connect::Connector;
+use crate::net::tls::ClientTls;
+use crate::observe::exchange::Exchange;
 use crate::observe::metrics::{ClusterMetrics, Metrics};
-use connect::Connector;
 use health::{Health, State};
 use repeat::Repeats;
 use slots::{Slot, Slots};
@@ -60,6 +60,7 @@ pub struct Upstream {
     /// When its list was last read.
     pub listed: Mutex<Option<Instant>>,
     transport: Box<dyn Transport>,
+    tls: Option<ClientTls>,
     /// The highest id that the cluster was seen to have given, -1 before its first one; [`UNKNOWN`]
     /// if that is not known.
     highest: AtomicI64,
@@ -72,63 +73,6 @@ pub struct Upstream {
     active: Arc<AtomicI64>,
     host: HeaderValue,
     metrics: Arc<Metrics>,
-}
-
-/// What goes with a request besides the request: for the cluster's log, and for ours.
-#[derive(Debug, Default)]
-pub struct Errand {
-    /// `X-Request-Id`.
-    pub request_id: String,
-    /// W3C trace context, as the client sent it.
-    pub traceparent: Option<HeaderValue>,
-    /// Who asked; Kyuubi counts its limits by it.
-    pub client: Option<IpAddr>,
-    /// Time spent waiting for clusters, in microseconds.
-    pub waited_us: AtomicU64,
-    /// The last status that a cluster answered; 0 if none did.
-    pub upstream_status: AtomicU64,
-    whereabouts: Mutex<Whereabouts>,
-}
-
-/// Where a request went, for metrics and the request log.
-#[derive(Debug, Default, Clone)]
-pub struct Whereabouts {
-    /// Route.
-    pub route: Option<String>,
-    /// Cluster.
-    pub cluster: Option<String>,
-}
-
-impl Errand {
-    /// Makes the errand of a client's request.
-    pub fn new(request_id: String, traceparent: Option<HeaderValue>, client: IpAddr) -> Self {
-        Errand {
-            request_id,
-            traceparent,
-            client: Some(client),
-            ..Errand::default()
-        }
-    }
-
-    /// Notes where the request goes.
-    pub fn goes_to(&self, route: &str, cluster: &str) {
-        let mut whereabouts = self
-            .whereabouts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *whereabouts = Whereabouts {
-            route: Some(route.to_owned()),
-            cluster: Some(cluster.to_owned()),
-        };
-    }
-
-    /// Returns where the request went.
-    pub fn whereabouts(&self) -> Whereabouts {
-        self.whereabouts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
 }
 
 /// A complete answer.
@@ -215,10 +159,12 @@ pub enum AskError {
 
 impl Upstream {
     /// Makes the pool of a cluster. No connection is opened yet.
-    pub fn new(config: Cluster, tls: Option<tls::ClientTls>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(config: Cluster, tls: Option<ClientTls>, metrics: Arc<Metrics>) -> Self {
         let open = Arc::new(AtomicI64::new(0));
-        let connector = Connector::new(tls, config.timeouts.connect, open.clone());
-        Upstream::over(Box::new(Http::new(connector)), open, config, metrics)
+        let connector = Connector::new(tls.clone(), config.timeouts.connect, open.clone());
+        let mut upstream = Upstream::over(Box::new(Http::new(connector)), open, config, metrics);
+        upstream.tls = tls;
+        upstream
     }
 
     /// Makes a cluster that is reached by a transport of the caller's.
@@ -239,6 +185,7 @@ impl Upstream {
             slots: Slots::new(most_in_flight(&config.max_in_flight)),
             repeats: Repeats::new(&config),
             known_batch: Mutex::default(),
+            tls: None,
             highest: AtomicI64::new(UNKNOWN),
             refuses_login: AtomicBool::new(false),
             listed: Mutex::default(),
@@ -251,6 +198,11 @@ impl Upstream {
             metrics,
             config,
         }
+    }
+
+    /// Returns what is read again when it changes.
+    pub fn living(&self) -> Option<Arc<dyn Living>> {
+        self.tls.as_ref().and_then(ClientTls::living)
     }
 
     /// Notes that the cluster just gave an id, if it counts: the newest is the highest, also when
@@ -312,10 +264,10 @@ impl Upstream {
         &self,
         operation: Operation,
         request: &UpstreamRequest,
-        errand: &Errand,
+        exchange: &Exchange,
     ) -> Result<Answer, SendError> {
         let limit = self.limit(operation);
-        self.send_within(operation, request, errand, limit).await
+        self.send_within(operation, request, exchange, limit).await
     }
 
     /// Returns how long an answer may take.
@@ -366,37 +318,37 @@ impl Upstream {
         &self,
         operation: Operation,
         request: &UpstreamRequest,
-        errand: &Errand,
+        exchange: &Exchange,
         limit: Duration,
     ) -> Result<Answer, SendError> {
-        self.exchange(
+        self.carry(
             operation,
             self.http_request(
                 &format!("{}{}", self.config.base, request.path),
                 request,
-                errand,
+                exchange,
             )?,
-            errand,
+            exchange,
             limit,
         )
         .await
     }
 
-    async fn exchange(
+    async fn carry(
         &self,
         operation: Operation,
         request: Request<Full<Bytes>>,
-        errand: &Errand,
+        exchange: &Exchange,
         limit: Duration,
     ) -> Result<Answer, SendError> {
         let _slot = self.admit(operation)?;
         let started = Instant::now();
         let mut unheard = Unheard::new(self, operation, limit);
-        let exchange = self
+        let carried = self
             .transport
-            .exchange(request, operation == Operation::CreateBatch);
+            .carry(request, operation == Operation::CreateBatch);
         let _active = Held::new(&self.active);
-        let result = match tokio::time::timeout(limit, exchange).await {
+        let result = match tokio::time::timeout(limit, carried).await {
             Ok(result) => result,
             Err(_) => Err(SendError::MaybeSent {
                 reason: "timeout_response",
@@ -408,16 +360,10 @@ impl Upstream {
         }
         unheard.heard(&result);
         let waited = started.elapsed();
-        errand.waited_us.fetch_add(
-            u64::try_from(waited.as_micros()).unwrap_or(0),
-            Ordering::Relaxed,
-        );
         let code = result.as_ref().ok().map(|answer| answer.status);
         self.handles
             .answered(&self.metrics, operation, code, waited.as_secs_f64());
-        errand
-            .upstream_status
-            .store(code.unwrap_or(0).into(), Ordering::Relaxed);
+        exchange.waited(waited, code);
         if let Err(
             SendError::NotSent { reason, detail } | SendError::MaybeSent { reason, detail },
         ) = &result
@@ -432,18 +378,18 @@ impl Upstream {
     ///
     /// # Errors
     /// How far the request got.
-    pub async fn read_beside(&self, path: &str, errand: &Errand) -> Result<Answer, SendError> {
+    pub async fn read_beside(&self, path: &str, exchange: &Exchange) -> Result<Answer, SendError> {
         let base = &self.config.base;
         let uri = format!(
             "{}://{}{path}",
             if base.https { "https" } else { "http" },
             base.authority
         );
-        let request = self.http_request(&uri, &UpstreamRequest::get(path), errand)?;
-        self.exchange(
+        let request = self.http_request(&uri, &UpstreamRequest::get(path), exchange)?;
+        self.carry(
             Operation::Other,
             request,
-            errand,
+            exchange,
             self.config.timeouts.response,
         )
         .await
@@ -453,7 +399,7 @@ impl Upstream {
         &self,
         uri: &str,
         request: &UpstreamRequest,
-        errand: &Errand,
+        exchange: &Exchange,
     ) -> Result<Request<Full<Bytes>>, SendError> {
         let method = match request.method {
             wire::Method::Get => Method::GET,
@@ -478,13 +424,13 @@ impl Upstream {
         if let Some(authorization) = &self.authorization {
             builder = builder.header(AUTHORIZATION, authorization);
         }
-        if !errand.request_id.is_empty() {
-            builder = builder.header("x-request-id", &errand.request_id);
+        if !exchange.request_id.is_empty() {
+            builder = builder.header("x-request-id", &exchange.request_id);
         }
-        if let Some(traceparent) = &errand.traceparent {
+        if let Some(traceparent) = &exchange.traceparent {
             builder = builder.header("traceparent", traceparent);
         }
-        if let (Flavor::Kyuubi, Some(client)) = (self.config.flavor, errand.client) {
+        if let (Flavor::Kyuubi, Some(client)) = (self.config.flavor, exchange.peer) {
             builder = builder.header("x-real-ip", client.to_string());
         }
         let body = match &request.body {
@@ -510,10 +456,10 @@ impl Upstream {
         &self,
         operation: Operation,
         request: &UpstreamRequest,
-        errand: &Errand,
+        exchange: &Exchange,
         read: impl Fn(&UpstreamResponse<'_>) -> Result<T, UpstreamFault>,
     ) -> Result<T, AskError> {
-        let answer = self.send_or_repeat(operation, request, errand).await?;
+        let answer = self.send_or_repeat(operation, request, exchange).await?;
         read(&answer.as_response()).map_err(|fault| {
             self.count_fault(operation, &fault);
             AskError::Fault(fault)
@@ -588,8 +534,8 @@ impl Upstream {
     }
 
     async fn send_probe(&self, request: &UpstreamRequest) -> Result<Answer, String> {
-        let (errand, limit) = (Errand::default(), self.config.health.timeout);
-        self.send_within(Operation::Other, request, &errand, limit)
+        let (exchange, limit) = (Exchange::default(), self.config.health.timeout);
+        self.send_within(Operation::Other, request, &exchange, limit)
             .await
             .map_err(|error| error.to_string())
     }
@@ -659,23 +605,6 @@ impl Drop for Unheard<'_> {
     }
 }
 
-/// One more of something, for as long as it lives.
-#[derive(Debug)]
-pub(crate) struct Held(Arc<AtomicI64>);
-
-impl Held {
-    pub(crate) fn new(counter: &Arc<AtomicI64>) -> Held {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Held(counter.clone())
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 fn authorization(credentials: &Credentials) -> Option<HeaderValue> {
     let text = match credentials {
         Credentials::None => return None,
@@ -690,15 +619,4 @@ fn authorization(credentials: &Credentials) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-/// Writes an error with all its causes.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(&format!(": {cause}"));
-        next = cause.source();
-    }
-    text
 }

@@ -52,7 +52,7 @@ impl State {
 }
 
 /// The transitions that a running gateway can see, as `to` and `cause`.
-pub(crate) const TRANSITIONS: [(&str, &str); 8] = [
+pub(crate) const TRANSITIONS: [(&str, &str); 11] = [
     ("serving", "probe"),
     ("serving", "outlier"),
     ("serving", "admin"),
@@ -61,6 +61,9 @@ pub(crate) const TRANSITIONS: [(&str, &str); 8] = [
     ("ejected", "admin"),
     ("draining", "admin"),
     ("disabled", "admin"),
+    ("serving", "config"),
+    ("draining", "config"),
+    ("disabled", "config"),
 ];
 
 /// A cluster's health.
@@ -74,8 +77,8 @@ pub struct Health {
     state: AtomicU8,
     /// A copy of what the breaker says.
     ejected: AtomicBool,
-    /// Held by whoever stores an order and obeys it: both in the same sequence.
-    pub orders: tokio::sync::Mutex<()>,
+    /// Another definition of this cluster, or none, is in force: the metrics are no longer its.
+    is_gone: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -146,7 +149,7 @@ impl Health {
                 why_ejected: String::new(),
                 last_error: None,
             }),
-            orders: tokio::sync::Mutex::default(),
+            is_gone: AtomicBool::new(false),
             metrics,
         };
         let labels = [health.name.as_str()];
@@ -245,6 +248,36 @@ impl Health {
         self.settle(&mut inner, "admin");
     }
 
+    /// Takes every order of earlier processes, or of the definition that was in force before.
+    pub fn obey_all(&self, orders: Vec<Order>) {
+        let mut inner = self.lock();
+        inner.orders = orders;
+        // Nothing has changed: it was so before this began to be looked at.
+        inner.state = self.strictest(&inner);
+        self.show(&inner);
+    }
+
+    /// Counts the change if another definition has put the cluster in another state.
+    pub fn was_defined_anew(&self, before: State) {
+        let state = self.state();
+        if state != before {
+            let labels = [self.name.as_str(), state.as_str(), "config"];
+            let transitions = &self.metrics.cluster_transitions_total;
+            transitions.with_label_values(&labels).inc();
+        }
+    }
+
+    /// Leaves the metrics to whoever takes its place.
+    pub fn leave(&self) {
+        let _inner = self.lock();
+        self.is_gone.store(true, Ordering::Relaxed);
+    }
+
+    /// Writes the metrics again, which one that has left may have written meanwhile.
+    pub fn take_over(&self) {
+        self.show(&self.lock());
+    }
+
     fn changed(&self, inner: &mut Inner, change: Option<Change>) {
         let cause = match change {
             Some(Change::Ejected(cause)) => {
@@ -276,10 +309,12 @@ impl Health {
         if state != inner.state {
             inner.state = state;
             inner.since_ms = now_ms();
-            self.metrics
-                .cluster_transitions_total
-                .with_label_values(&[self.name.as_str(), state.as_str(), cause])
-                .inc();
+            if !self.is_gone.load(Ordering::Relaxed) {
+                self.metrics
+                    .cluster_transitions_total
+                    .with_label_values(&[self.name.as_str(), state.as_str(), cause])
+                    .inc();
+            }
         }
         self.show(inner);
     }
@@ -299,23 +334,25 @@ impl Health {
 
     /// Writes the metrics and the copies, under the lock.
     fn show(&self, inner: &Inner) {
+        self.state.store(inner.state as u8, Ordering::Relaxed);
+        self.ejected
+            .store(inner.breaker.is_ejected(), Ordering::Relaxed);
+        if self.is_gone.load(Ordering::Relaxed) {
+            return;
+        }
         let labels = [self.name.as_str()];
-        self.metrics
+        let metrics = &self.metrics;
+        metrics
             .cluster_up
             .with_label_values(&labels)
             .set(inner.up.into());
-        for (at, state) in (0_u8..).zip(State::ALL) {
+        for state in State::ALL {
             let here = inner.state == state;
-            if here {
-                self.state.store(at, Ordering::Relaxed);
-            }
-            self.metrics
+            metrics
                 .cluster_state
                 .with_label_values(&[labels[0], state.as_str()])
                 .set(here.into());
         }
-        self.ejected
-            .store(inner.breaker.is_ejected(), Ordering::Relaxed);
     }
 
     /// Returns what an administrator sees.

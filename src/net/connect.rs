@@ -108,10 +108,10 @@ async fn connect(uri: Uri, tls: Option<ClientTls>) -> Result<Stream, ConnectErro
         return Ok(Stream::Plain(TokioIo::new(tcp)));
     }
     let tls = tls.ok_or_else(|| fail("tls", "TLS is not set up for this connection".into()))?;
-    let name = tls.server_name.unwrap_or(host);
+    let name = tls.server_name.clone().unwrap_or(host);
     let name = ServerName::try_from(name).map_err(|error| fail("tls", error.to_string()))?;
     let stream = tls
-        .connector
+        .connector()
         .connect(name, tcp)
         .await
         .map_err(|error| fail("tls", error.to_string()))?;

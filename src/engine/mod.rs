@@ -1,0 +1,352 @@
+//! What starts, restarts and stops things.
+//!
+//! `build` makes a snapshot of a configuration, `background` runs what runs beside requests, and
+//! this file is the gateway's life: from a file to a process that accepts, through every reload,
+//! and back down without dropping a request. It alone starts a listener or a task.
+
+pub mod background;
+pub mod build;
+mod reload;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin;
+use crate::config::{self, checked};
+use crate::fleet::Upstream;
+use crate::gateway::{Gateway, Snapshot};
+use crate::listen::{self, Server};
+use crate::observe::metrics::{Metrics, unix_now};
+use crate::registry::{Order, Registry, SqliteStore};
+
+/// How long clients get to read what they are told when the drain's time is up.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long submissions that are still being resolved may delay the end after the last connection
+/// is gone.
+const LAST_SUBMISSIONS: Duration = Duration::from_secs(5);
+
+/// A gateway that runs.
+#[derive(Debug)]
+pub struct Engine {
+    path: PathBuf,
+    gateway: Arc<Gateway>,
+    server: Arc<Server>,
+    running: Mutex<Running>,
+}
+
+/// What was started because a configuration says so.
+#[derive(Debug, Default)]
+struct Running {
+    /// By configured address: the address that was really bound, and what ends it.
+    listeners: BTreeMap<SocketAddr, (SocketAddr, CancellationToken)>,
+    admin: Option<(SocketAddr, SocketAddr, CancellationToken)>,
+    clusters: BTreeMap<String, (Arc<Upstream>, CancellationToken)>,
+    key_sets: Vec<(Arc<crate::auth::Authenticator>, CancellationToken)>,
+}
+
+impl Engine {
+    /// Reads the file, builds everything, binds, accepts.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub async fn start(path: &Path) -> Result<Arc<Engine>, String> {
+        let began = Instant::now();
+        ignore_file_size_signal();
+        let metrics = Arc::new(Metrics::new());
+        let loaded = config::load(path).map_err(|problems| problems.render())?;
+        let built = build::build(loaded.config.clone(), &loaded.masked(), None, &metrics)
+            .map_err(|problems| loaded.locate(problems).render())?;
+        let registry = open_registry(&loaded.config.registry).await?;
+        let bound = reload::bind(&loaded.config, &Running::default())
+            .await
+            .map_err(|problems| in_words(&problems))?;
+        let orders = registry.orders().await;
+        let orders = orders.map_err(|error| format!("registry: {error}"))?;
+        let snapshot = built.into_snapshot(None, &metrics);
+        obey(&snapshot, &orders);
+        let gateway = Gateway::new(snapshot, registry, metrics);
+        let engine = Arc::new(Engine {
+            path: path.to_owned(),
+            server: Server::new(gateway.clone()),
+            gateway,
+            running: Mutex::default(),
+        });
+        let snapshot = engine.gateway.snapshot.load_full();
+        listen::warn_of_few(snapshot.config.server.limits.connections);
+        engine.run(&snapshot, bound);
+        engine.show_reload(Some(&loaded.hash()));
+        background::start(&engine.gateway);
+        engine.clone().watch();
+        engine.announce(&snapshot, began);
+        Ok(engine)
+    }
+
+    fn announce(&self, snapshot: &Snapshot, began: Instant) {
+        let addresses: Vec<String> = self.addresses().iter().map(ToString::to_string).collect();
+        let (listen, admin) = (addresses.join(","), self.admin_address());
+        let start_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(0);
+        let tls = snapshot.certificate.is_some();
+        tracing::info!(%listen, %admin, tls, version = env!("CARGO_PKG_VERSION"), start_ms, "accepting connections");
+        // No systemd, nobody to tell: not an error.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the addresses that are served.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let running = self.running();
+        running
+            .listeners
+            .values()
+            .map(|(bound, _)| *bound)
+            .collect()
+    }
+
+    /// Returns the admin listener's address.
+    pub fn admin_address(&self) -> SocketAddr {
+        let unbound = SocketAddr::from(([0, 0, 0, 0], 0));
+        self.running()
+            .admin
+            .as_ref()
+            .map_or(unbound, |(_, bound, _)| *bound)
+    }
+
+    /// Brings what runs in line with a snapshot that is in force: starts what is new, ends what is
+    /// gone.
+    fn run(&self, snapshot: &Snapshot, bound: reload::Bound) {
+        let mut running = self.running();
+        self.run_listeners(&mut running, snapshot, bound);
+        self.run_clusters(&mut running, snapshot);
+        self.run_key_sets(&mut running, snapshot);
+        warn_of_danger(snapshot);
+    }
+
+    fn run_listeners(&self, running: &mut Running, snapshot: &Snapshot, bound: reload::Bound) {
+        let wanted = &snapshot.config.server.listen;
+        running.listeners.retain(|address, (_, end)| {
+            let stays = wanted.contains(address);
+            if !stays {
+                tracing::info!(%address, "no longer listening; open connections go on");
+                end.cancel();
+            }
+            stays
+        });
+        for (address, listener) in bound.listeners {
+            let (end, actual) = (
+                CancellationToken::new(),
+                listener.address().unwrap_or(address),
+            );
+            tokio::spawn(self.server.clone().accept(listener, end.clone()));
+            running.listeners.insert(address, (actual, end));
+        }
+        if let Some((address, listener)) = bound.admin {
+            let (end, actual) = (
+                self.gateway.stop.child_token(),
+                listener.address().unwrap_or(address),
+            );
+            tokio::spawn(admin::serve(self.gateway.clone(), listener, end.clone()));
+            if let Some((_, _, before)) = running.admin.replace((address, actual, end)) {
+                before.cancel();
+            }
+        }
+    }
+
+    fn run_clusters(&self, running: &mut Running, snapshot: &Snapshot) {
+        running.clusters.retain(|name, (upstream, gone)| {
+            let now = snapshot.upstreams.get(name);
+            let stays = now.is_some_and(|now| Arc::ptr_eq(now, upstream));
+            if !stays {
+                gone.cancel();
+                upstream.health.leave();
+                let before = upstream.health.state();
+                now.into_iter()
+                    .for_each(|now| now.health.was_defined_anew(before));
+            }
+            if now.is_none() {
+                self.gateway.metrics.forget("cluster", name);
+            }
+            stays
+        });
+        for (name, upstream) in &snapshot.upstreams {
+            if !running.clusters.contains_key(name) {
+                let gone = self.gateway.stop.child_token();
+                upstream.health.take_over();
+                background::look_after(&self.gateway, upstream, &gone);
+                running
+                    .clusters
+                    .insert(name.clone(), (upstream.clone(), gone));
+            }
+        }
+    }
+
+    fn run_key_sets(&self, running: &mut Running, snapshot: &Snapshot) {
+        let chain = snapshot.authenticators.chain();
+        running.key_sets.retain(|(one, gone)| {
+            let stays = chain.iter().any(|now| Arc::ptr_eq(now, one));
+            if !stays {
+                gone.cancel();
+                if !chain.iter().any(|now| now.name == one.name) {
+                    self.gateway.metrics.forget("authenticator", &one.name);
+                }
+            }
+            stays
+        });
+        for one in chain {
+            if running
+                .key_sets
+                .iter()
+                .all(|(other, _)| !Arc::ptr_eq(other, one))
+            {
+                let gone = self.gateway.stop.child_token();
+                background::fetch_keys(&self.gateway, one, &gone);
+                running.key_sets.push((one.clone(), gone));
+            }
+        }
+    }
+
+    fn show_reload(&self, hash: Option<&str>) {
+        let metrics = &self.gateway.metrics;
+        let outcome = if hash.is_some() { "ok" } else { "refused" };
+        metrics
+            .config_reloads_total
+            .with_label_values(&[outcome])
+            .inc();
+        metrics
+            .config_last_reload_success
+            .set(hash.is_some().into());
+        if let Some(hash) = hash {
+            metrics.config_info.reset();
+            metrics.config_info.with_label_values(&[hash]).set(1);
+            metrics.config_last_reload_timestamp.set(unix_now());
+        }
+    }
+
+    /// Waits for SIGTERM or SIGINT; SIGHUP reloads.
+    pub async fn until_told(&self) {
+        let signals = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::hangup()),
+        );
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
+            return tracing::error!("signals can't be listened to; stopping");
+        };
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hangup.recv() => drop(self.gateway.reloads.ask(false).await),
+            }
+        }
+    }
+
+    /// Stops accepting, finishes what is in flight within `drain_timeout`, writes what is known,
+    /// and ends. Another signal ends it at once.
+    pub async fn stop(&self) {
+        tokio::select! {
+            () = self.drain() => {}
+            () = self.until_told() => tracing::warn!("told twice: stopping at once"),
+        }
+    }
+
+    async fn drain(&self) {
+        let server = self.gateway.snapshot.load().config.server.clone();
+        let limit = server.drain_timeout;
+        tracing::info!(limit_s = limit.as_secs(), "draining");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.gateway.drain();
+        // Whoever sends clients here learns of it only now and goes on for a moment.
+        tokio::time::sleep(server.drain_delay).await;
+        // Whoever still waits when the time is up is answered with what is known, and gets a moment
+        // to read it.
+        let drained = self.server.drain(limit + LAST_WORDS);
+        let hurry = async {
+            tokio::time::sleep(limit).await;
+            self.gateway.hurry.cancel();
+            std::future::pending().await
+        };
+        let cut = tokio::select! {
+            cut = drained => cut,
+            () = hurry => 0,
+        };
+        // What a submission's task is still resolving is in the registry; the next start goes on
+        // with it.
+        self.gateway.stop.cancel();
+        self.gateway.tasks.close();
+        self.gateway.background.close();
+        let rest = async {
+            self.gateway.tasks.wait().await;
+            self.gateway.background.wait().await;
+        };
+        let _ = tokio::time::timeout(LAST_SUBMISSIONS, rest).await;
+        self.gateway.registry.close().await;
+        tracing::info!(connections_cut = cut, "stopped");
+    }
+}
+
+/// The file is right; it is the machine that does not allow it.
+fn in_words(problems: &[config::BuildProblem]) -> String {
+    let line =
+        |problem: &config::BuildProblem| format!("{}: {}", problem.path.join("."), problem.what);
+    problems.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+async fn open_registry(config: &checked::Registry) -> Result<Registry, String> {
+    let store = match config {
+        checked::Registry::Memory => {
+            SqliteStore::in_memory().map_err(|why| format!("registry: {why}"))?
+        }
+        checked::Registry::Sqlite(path) => SqliteStore::open(path).map_err(|why| {
+            format!(
+                "registry.sqlite: can't open {}: {why}; is its folder there and writable?",
+                path.display()
+            )
+        })?,
+    };
+    Registry::open(Arc::new(store))
+        .await
+        .map_err(|error| format!("registry: {error}"))
+}
+
+/// Makes clusters obey what administrators said before.
+fn obey(snapshot: &Snapshot, orders: &[Order]) {
+    for (name, upstream) in &snapshot.upstreams {
+        let its: Vec<Order> = orders
+            .iter()
+            .filter(|order| order.cluster == *name)
+            .cloned()
+            .collect();
+        for order in &its {
+            tracing::warn!(cluster = %name, order = order.wish.as_str(), by = %order.by, "an administrator's order still holds");
+        }
+        upstream.health.obey_all(its);
+    }
+}
+
+fn warn_of_danger(snapshot: &Snapshot) {
+    for upstream in snapshot.upstreams.values() {
+        if upstream.config.tls.insecure_skip_verify {
+            tracing::warn!(cluster = %upstream.config.name, "insecure_skip_verify: anybody on the way can read the credentials of this cluster");
+        }
+    }
+}
+
+/// A limit on the size of files (`ulimit -f`) must make a write fail, not end the process: the
+/// registry is then degraded, and reads go on.
+fn ignore_file_size_signal() {
+    const SIGXFSZ: i32 = 25;
+    // Once it is listened to, it does nothing any more.
+    if let Err(error) = signal(SignalKind::from_raw(SIGXFSZ)) {
+        tracing::debug!(%error, "a limit on the size of files would end this process");
+    }
+}

@@ -1,0 +1,246 @@
+//! Putting another configuration in force while requests go on: read, check, build, bind, and only
+//! then swap one pointer. Either all of it or nothing.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::build::{Built, build};
+use super::{Engine, Running};
+use crate::config::{self, BuildProblem, Config, Loaded, Problems};
+use crate::gateway::Snapshot;
+use crate::gateway::reload::{Order, Verdict};
+use crate::listen::Listener;
+use crate::live::{Living, Seen, Watch};
+
+/// How often files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Listeners that are bound and do not accept yet, by configured address.
+#[derive(Debug, Default)]
+pub(super) struct Bound {
+    pub(super) listeners: Vec<(SocketAddr, Listener)>,
+    pub(super) admin: Option<(SocketAddr, Listener)>,
+}
+
+/// Binds what a configuration wants and is not bound yet.
+///
+/// # Errors
+/// Every address that can't be bound.
+pub(super) async fn bind(config: &Config, running: &Running) -> Result<Bound, Vec<BuildProblem>> {
+    let (mut bound, mut problems) = (Bound::default(), Vec::new());
+    let mut fail = |key: [&str; 2], address: SocketAddr, error: std::io::Error| {
+        let what = format!("can't bind {address}: {error}");
+        problems.push(BuildProblem::new(&key, what, "choose one that is free"));
+    };
+    let wanted: BTreeSet<SocketAddr> = config.server.listen.iter().copied().collect();
+    for address in wanted {
+        if running.listeners.contains_key(&address) {
+            continue;
+        }
+        match Listener::bind(address).await {
+            Ok(listener) => bound.listeners.push((address, listener)),
+            Err(error) => fail(["server", "listen"], address, error),
+        }
+    }
+    let address = config.admin_listen;
+    if running
+        .admin
+        .as_ref()
+        .is_none_or(|(before, ..)| *before != address)
+    {
+        match Listener::bind(address).await {
+            Ok(listener) => bound.admin = Some((address, listener)),
+            Err(error) => fail(["admin", "listen"], address, error),
+        }
+    }
+    if problems.is_empty() {
+        Ok(bound)
+    } else {
+        Err(problems)
+    }
+}
+
+impl Engine {
+    /// Reloads when the file changes and when somebody asks, and reads what the configuration names
+    /// again when that changes.
+    pub(super) fn watch(self: Arc<Self>) {
+        let gateway = self.gateway.clone();
+        let orders = gateway
+            .reloads
+            .take()
+            .map(tokio::sync::Mutex::new)
+            .map(Arc::new);
+        let watch = Arc::new(tokio::sync::Mutex::new(Watch::new(&self.path)));
+        super::background::supervise(&gateway, "reload", &gateway.stop, move |_| {
+            let (engine, orders, watch) = (self.clone(), orders.clone(), watch.clone());
+            async move {
+                let Some(orders) = orders else { return };
+                let (mut orders, mut watch) = (orders.lock().await, watch.lock().await);
+                let mut ticks = tokio::time::interval(LOOK);
+                ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                loop {
+                    tokio::select! {
+                        order = orders.recv() => match order {
+                            Some(Order { force, reply }) => {
+                                // What it is about to read is not news any more.
+                                watch.has_changed();
+                                let _ = reply.send(engine.reload(force).await);
+                            }
+                            None => return,
+                        },
+                        _ = ticks.tick() => {
+                            if watch.has_changed() {
+                                engine.reload(false).await;
+                            }
+                            engine.look_at_files();
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// Reads the file and puts it in force, or tells every problem and changes nothing.
+    async fn reload(&self, force: bool) -> Verdict {
+        match self.try_reload(force).await {
+            Ok(hash) => {
+                tracing::info!(hash, "the configuration was reloaded");
+                self.show_reload(Some(&hash));
+                Verdict::InForce(hash)
+            }
+            Err(problems) => {
+                for problem in &problems.list {
+                    let place = problem.place;
+                    tracing::error!(
+                        line = place.line,
+                        column = place.column,
+                        path = problem.path,
+                        problem = problem.what,
+                        "the configuration is wrong; the one in force stays"
+                    );
+                }
+                self.show_reload(None);
+                Verdict::Refused(problems)
+            }
+        }
+    }
+
+    async fn try_reload(&self, force: bool) -> Result<String, Problems> {
+        let loaded = config::load(&self.path)?;
+        let before = self.gateway.snapshot.load_full();
+        let metrics = &self.gateway.metrics;
+        let built = build(
+            loaded.config.clone(),
+            &loaded.masked(),
+            Some(&before),
+            metrics,
+        )
+        .map_err(|problems| loaded.locate(problems))?;
+        let problems = self.objections(&before, &built, force).await;
+        if !problems.is_empty() {
+            return Err(loaded.locate(problems));
+        }
+        let bound = self.bind(&loaded).await?;
+        // Until the swap: an order that comes now is for what is in force then.
+        let _turn = self.gateway.orders.lock().await;
+        let orders = self.gateway.registry.orders().await.map_err(|error| {
+            let what = format!("the orders of administrators can't be read: {error}");
+            let problem = BuildProblem::new(&["registry"], what, "reload again");
+            loaded.locate(vec![problem])
+        })?;
+        let snapshot = Arc::new(built.into_snapshot(Some(&before), metrics));
+        super::obey(&snapshot, &orders);
+        self.gateway.snapshot.store(snapshot.clone());
+        self.run(&snapshot, bound);
+        Ok(loaded.hash())
+    }
+
+    async fn bind(&self, loaded: &Loaded) -> Result<Bound, Problems> {
+        let now = {
+            let running = self.running();
+            Running {
+                listeners: running.listeners.clone(),
+                admin: running.admin.clone(),
+                ..Running::default()
+            }
+        };
+        bind(&loaded.config, &now)
+            .await
+            .map_err(|problems| loaded.locate(problems))
+    }
+
+    /// Tells what can't change while the gateway runs, and which clusters can't go away.
+    async fn objections(&self, before: &Snapshot, built: &Built, force: bool) -> Vec<BuildProblem> {
+        let mut problems = Vec::new();
+        if built.config().registry != before.config.registry {
+            let what = "the registry can't be exchanged while the gateway runs";
+            let remedy = "restart the gateway to use another one";
+            problems.push(BuildProblem::new(&["registry"], what, remedy));
+        }
+        let stays = |name: &str| built.config().clusters.iter().any(|one| one.name == name);
+        for name in before
+            .upstreams
+            .keys()
+            .filter(|name| !stays(name) && !force)
+        {
+            let what = match self.gateway.registry.live(name).await {
+                Ok(0) => continue,
+                Ok(live) => format!("cluster '{name}' still has {live} live batches"),
+                Err(error) => {
+                    format!("it can't be told whether '{name}' has live batches: {error}")
+                }
+            };
+            let remedy = "drain it first (`state: draining`), or reload with `POST /reload?force`";
+            problems.push(BuildProblem::new(&["clusters"], what, remedy));
+        }
+        problems
+    }
+
+    /// Reads certificates, password files, key sets and secrets again that have changed.
+    fn look_at_files(&self) {
+        let snapshot = self.gateway.snapshot.load_full();
+        for living in living(&snapshot) {
+            let (kind, name) = living.label();
+            let reads = &self.gateway.metrics.file_reads_total;
+            match living.look() {
+                Seen::Same => continue,
+                Seen::Changed => {
+                    tracing::info!(kind, name, "a file has changed and is in use");
+                    reads.with_label_values(&[kind, name, "ok"]).inc();
+                }
+                Seen::Broken(why) => {
+                    tracing::error!(
+                        kind,
+                        name,
+                        why,
+                        "a file has changed and can't be used; what was read before stays in use"
+                    );
+                    reads.with_label_values(&[kind, name, "error"]).inc();
+                }
+            }
+            let current = self
+                .gateway
+                .metrics
+                .file_current
+                .with_label_values(&[kind, name]);
+            current.set(living.is_current().into());
+            if let Some(certificate) = &snapshot.certificate {
+                certificate.show(&self.gateway.metrics);
+            }
+        }
+    }
+}
+
+/// Returns everything of a snapshot that is read again when it changes.
+fn living(snapshot: &Snapshot) -> Vec<Arc<dyn Living>> {
+    let certificate = snapshot.certificate.as_ref().map(|one| one.living());
+    let chain = snapshot.authenticators.chain().iter();
+    let clusters = snapshot.upstreams.values();
+    certificate
+        .into_iter()
+        .chain(chain.filter_map(|one| one.living()))
+        .chain(clusters.filter_map(|one| one.living()))
+        .collect()
+}

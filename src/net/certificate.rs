@@ -1,0 +1,153 @@
+//! The certificate that clients see. It is read again when its files change; connections that are
+//! open go on with the one that they began with.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls_pki_types::CertificateDer;
+
+use super::tls::{certificates, private_key, provider};
+use crate::config::BuildProblem;
+use crate::config::checked::ServerTls;
+use crate::live::Source;
+use crate::observe::metrics::{Metrics, unix_now};
+
+/// The certificate that is shown, and what makes handshakes with it.
+#[derive(Clone, Debug)]
+pub struct ServerCertificate {
+    pair: Arc<Source<Pair>>,
+    config: Arc<ServerConfig>,
+}
+
+/// A certificate with its key.
+#[derive(Debug)]
+struct Pair {
+    key: Arc<CertifiedKey>,
+    /// Unix time.
+    expires: f64,
+}
+
+#[derive(Debug)]
+struct Newest(Arc<Source<Pair>>);
+
+impl ResolvesServerCert for Newest {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.get().key.clone())
+    }
+}
+
+/// The key that is to blame, what is wrong, and what to do about it.
+type Blame = (&'static str, String, &'static str);
+
+impl ServerCertificate {
+    /// Reads certificate and key.
+    ///
+    /// # Errors
+    /// Every problem, under the keys of the file.
+    pub fn open(config: &ServerTls) -> Result<ServerCertificate, Vec<BuildProblem>> {
+        let problem =
+            |(key, why, remedy): Blame| BuildProblem::new(&["server", "tls", key], why, remedy);
+        let all = |faults: Vec<Blame>| faults.into_iter().map(problem).collect::<Vec<_>>();
+        read(config).map_err(all)?;
+        let files = vec![config.cert_file.clone(), config.key_file.clone()];
+        let again = config.clone();
+        let pair = Source::open("server_certificate", "default", files, move |_| {
+            let words = |faults: Vec<Blame>| {
+                let whys: Vec<String> = faults.into_iter().map(|(_, why, _)| why).collect();
+                whys.join("; ")
+            };
+            read(&again).map_err(words)
+        });
+        let pair = pair.map_err(|why| all(vec![("cert_file", why, "name PEM files")]))?;
+        let versions = match config.tls13_only {
+            true => vec![&TLS13],
+            false => vec![&TLS13, &TLS12],
+        };
+        let mut tls = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&versions)
+            .map_err(|error| all(vec![("min_version", error.to_string(), "leave it out")]))?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Newest(pair.clone())));
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(ServerCertificate {
+            pair,
+            config: Arc::new(tls),
+        })
+    }
+
+    /// Returns what makes handshakes.
+    pub fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
+        self.config.clone().into()
+    }
+
+    /// Returns what is read again when it changes.
+    pub fn living(&self) -> Arc<dyn crate::live::Living> {
+        self.pair.clone()
+    }
+
+    /// Shows when the certificate in use ends.
+    pub fn show(&self, metrics: &Metrics) {
+        metrics
+            .tls_certificate_expiry
+            .with_label_values(&["server", "default"])
+            .set(self.pair.get().expires);
+    }
+}
+
+fn read(config: &ServerTls) -> Result<Pair, Vec<Blame>> {
+    let for_chain = "name a PEM file with the certificate chain";
+    let for_key = "name a PEM file with the private key";
+    let chain = certificates(&config.cert_file).map_err(|why| ("cert_file", why, for_chain));
+    let key = private_key(&config.key_file).map_err(|why| ("key_file", why, for_key));
+    let (chain, key) = match (chain, key) {
+        (Ok(chain), Ok(key)) => (chain, key),
+        (chain, key) => return Err(chain.err().into_iter().chain(key.err()).collect()),
+    };
+    let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| {
+        let why = format!("certificate and key don't go together: {error}");
+        vec![(
+            "key_file",
+            why,
+            "name the key that the certificate was made for",
+        )]
+    })?;
+    let expires = validity(&key.cert[0]).map_err(|why| {
+        let why = format!("{}: {why}", config.cert_file.display());
+        vec![("cert_file", why, "name a certificate that is valid now")]
+    })?;
+    Ok(Pair {
+        key: Arc::new(key),
+        expires,
+    })
+}
+
+/// Returns when a certificate ends, Unix time.
+///
+/// # Errors
+/// It is not valid now, in a sentence.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "seconds since 1970 fit a double for millions of years"
+)]
+fn validity(der: &CertificateDer<'_>) -> Result<f64, String> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der)
+        .map_err(|error| format!("the certificate can't be read: {error}"))?;
+    let validity = certificate.validity();
+    let (from, until) = (
+        validity.not_before.timestamp() as f64,
+        validity.not_after.timestamp() as f64,
+    );
+    if until < unix_now() {
+        return Err(format!("the certificate expired at {}", validity.not_after));
+    }
+    if from > unix_now() {
+        return Err(format!(
+            "the certificate is not valid before {}",
+            validity.not_before
+        ));
+    }
+    Ok(until)
+}
