@@ -587,3 +587,36 @@ fn check_says_the_same_in_json_and_by_its_status() {
     assert_eq!(failed.len(), 1, "{told}");
     assert_eq!(failed[0]["error"], "it answered 401");
 }
+
+#[test]
+fn an_order_survives_another_definition_of_its_cluster() {
+    let clusters = Clusters::start();
+    let gateway = only_livy(&clusters, "freshness: 0s").start();
+    gateway.submit("livy", &json!({}));
+    let told = order(&gateway, "livy", "drain");
+    let path = gateway.scene.folder.path().join("routes.yaml");
+    let redefine = |from: &str, to: &str| {
+        let text = std::fs::read_to_string(&path).expect("is there");
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&path, text.replacen(from, to, 1)).expect("is writable");
+        let reply = send_order(&gateway, "POST", "/reload", None);
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    };
+    redefine("freshness: 0s", "freshness: 10ms");
+    let one = shown(&gateway, "livy");
+    assert_eq!(
+        (&one["state"], &one["since"], &one["live_batches"]),
+        (&json!("draining"), &told["since"], &json!(1)),
+        "{one}"
+    );
+    assert_agreed(&gateway, "livy");
+    assert_eq!(order(&gateway, "livy", "undrain")["state"], "serving");
+    redefine("freshness: 10ms", "freshness: 10ms, state: disabled");
+    assert_eq!(shown(&gateway, "livy")["state"], "disabled");
+    assert_agreed(&gateway, "livy");
+    let series =
+        r#"livy_gateway_cluster_transitions_total{cause="config",cluster="livy",to="disabled"}"#;
+    assert_eq!(gateway.metric(series), 1.0);
+    redefine(", state: disabled", "");
+    gateway.submit("livy", &json!({}));
+}
