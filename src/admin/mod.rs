@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
@@ -18,10 +18,17 @@ use tokio_util::sync::CancellationToken;
 use crate::gateway::Gateway;
 use crate::gateway::reload::Verdict;
 use crate::listen::{Listener, serve_plain};
+use crate::net::certificate::ServerCertificate;
 
 /// Serves until the gateway stops.
 pub async fn serve(gateway: Arc<Gateway>, listener: Listener, end: CancellationToken) {
-    serve_plain(listener, end, move |request, peer| {
+    let shown = gateway.clone();
+    let acceptor = move || {
+        let snapshot = shown.snapshot.load();
+        let certificate = snapshot.admin_certificate.as_ref();
+        certificate.map(ServerCertificate::acceptor)
+    };
+    serve_plain(listener, end, acceptor, move |request, peer| {
         let gateway = gateway.clone();
         async move { answer(&gateway, &request, peer).await }
     })
@@ -34,13 +41,70 @@ async fn answer<B>(
     peer: SocketAddr,
 ) -> Response<Full<Bytes>> {
     let path = request.uri().path();
+    // A kubelet has no login.
+    let user = match PROBES.contains(&path) {
+        true => None,
+        false => match may(gateway, request, peer).await {
+            Ok(user) => user,
+            Err(refusal) => return refusal,
+        },
+    };
     if path == "/reload" {
         return reload(gateway, request, peer).await;
     }
     if let Some((cluster, verb)) = clusters::order_of(path) {
-        return clusters::order(gateway, cluster, verb, request, peer).await;
+        let by = match user {
+            Some(user) => format!("{user}, {}", peer.ip()),
+            None => peer.ip().to_string(),
+        };
+        return clusters::order(gateway, cluster, verb, request, &by).await;
     }
     look(gateway, request).await
+}
+
+/// What a kubelet asks.
+const PROBES: [&str; 2] = ["/livez", "/readyz"];
+
+/// Decides who may ask, and returns who that is, if anybody needs to be. Without authenticators the address itself is the guard; what changes
+/// something is then for this machine only.
+async fn may<B>(
+    gateway: &Gateway,
+    request: &Request<B>,
+    peer: SocketAddr,
+) -> Result<Option<String>, Response<Full<Bytes>>> {
+    let snapshot = gateway.snapshot.load_full();
+    let changes = request.method() == Method::POST;
+    let allowed = &snapshot.config.admin.authenticators;
+    if allowed.is_empty() {
+        return match changes && !peer.ip().to_canonical().is_loopback() {
+            true => Err(text(
+                StatusCode::FORBIDDEN,
+                "what changes something is asked from this machine, or with `admin.authenticators`\n",
+            )),
+            false => Ok(None),
+        };
+    }
+    let authenticated = snapshot
+        .authenticators
+        .authenticate(request.headers(), &gateway.metrics);
+    let principal = authenticated.await.map_err(|refusal| {
+        let status = StatusCode::from_u16(refusal.code.row().status);
+        let status = status.unwrap_or(StatusCode::UNAUTHORIZED);
+        let mut response = text(status, &format!("{}\n", refusal.message));
+        for challenge in refusal.challenges {
+            response.headers_mut().append(WWW_AUTHENTICATE, challenge);
+        }
+        response
+    })?;
+    if !allowed.contains(&principal.authenticator) {
+        let told = "this login is not for the admin listener\n";
+        return Err(text(StatusCode::FORBIDDEN, told));
+    }
+    if changes && !snapshot.access.is_admin(&principal) {
+        let told = "what changes something is for administrators (`admin_users`, `admin_groups`)\n";
+        return Err(text(StatusCode::FORBIDDEN, told));
+    }
+    Ok(Some(principal.user.clone()))
 }
 
 /// Reads the file again; `?force` also if clusters with live batches go away.
@@ -85,7 +149,7 @@ async fn look<B>(gateway: &Gateway, request: &Request<B>) -> Response<Full<Bytes
         return text(
             StatusCode::NOT_FOUND,
             &format!(
-                "nothing here; there is {} and POST /reload\n",
+                "nothing here; there is {}, POST /reload and POST /clusters/NAME/drain, undrain, disable, enable\n",
                 known.join(" ")
             ),
         );

@@ -20,7 +20,7 @@ pub struct Config {
     /// The listener.
     pub server: Server,
     /// Where probes and metrics are served.
-    pub admin_listen: SocketAddr,
+    pub admin: Admin,
     /// In the order of the file.
     pub authenticators: Vec<Authenticator>,
     /// Who may see and kill everything.
@@ -50,7 +50,16 @@ pub struct Server {
     pub drain_delay: Duration,
 }
 
-/// `server.tls`.
+/// `admin`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct Admin {
+    pub listen: SocketAddr,
+    pub tls: Option<ServerTls>,
+    pub authenticators: Vec<String>,
+}
+
+/// `server.tls` and `admin.tls`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "documented at the keys of `raw`")]
 pub struct ServerTls {

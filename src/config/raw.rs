@@ -152,6 +152,14 @@ pub struct RawServerTimeouts {
 pub struct RawAdmin {
     /// Address (127.0.0.1:9090).
     pub listen: Option<String>,
+    /// Certificate and key; plain HTTP without them.
+    pub tls: Option<RawServerTls>,
+    /// Who may ask anything but `/livez` and `/readyz`: users of these authenticators; what changes
+    /// something is for administrators. Without any, only this machine may reach the listener.
+    pub authenticators: Option<Vec<String>>,
+    /// Lets everybody who reaches the address read without a login (false). What changes something
+    /// is then still for this machine only.
+    pub open: Option<bool>,
 }
 
 /// `authenticators.NAME`: exactly one kind.

@@ -33,8 +33,8 @@ pub struct Built {
     masked: Arc<str>,
     chain: Vec<Arc<Authenticator>>,
     clusters: BTreeMap<String, Cluster>,
-    /// What clients see, if TLS ends here.
-    pub certificate: Option<ServerCertificate>,
+    certificate: Option<ServerCertificate>,
+    admin_certificate: Option<ServerCertificate>,
 }
 
 #[derive(Debug)]
@@ -55,14 +55,11 @@ pub fn build(
     metrics: &Arc<Metrics>,
 ) -> Result<Built, Vec<BuildProblem>> {
     let mut problems = Vec::new();
-    let certificate = config.server.tls.as_ref().and_then(|tls| {
-        let kept = before.filter(|before| before.config.server.tls.as_ref() == Some(tls));
-        if let Some(certificate) = kept.and_then(|before| before.certificate.clone()) {
-            return Some(certificate);
-        }
-        let opened = ServerCertificate::open(tls);
-        opened.map_err(|faults| problems.extend(faults)).ok()
-    });
+    let kept = before.map(|before| (&before.config.server.tls, &before.certificate));
+    let certificate = certificate("server", config.server.tls.as_ref(), kept, &mut problems);
+    let kept = before.map(|before| (&before.config.admin.tls, &before.admin_certificate));
+    let admin_certificate =
+        self::certificate("admin", config.admin.tls.as_ref(), kept, &mut problems);
     let mut chain = Vec::new();
     for one in &config.authenticators {
         let same = |other: &&Arc<Authenticator>| {
@@ -98,6 +95,7 @@ pub fn build(
         chain,
         clusters,
         certificate,
+        admin_certificate,
     })
 }
 
@@ -123,8 +121,8 @@ impl Built {
         });
         let upstreams = upstreams.collect();
         create_routes(&config, metrics);
-        if let Some(certificate) = &self.certificate {
-            certificate.show(metrics);
+        for certificate in [&self.certificate, &self.admin_certificate] {
+            certificate.iter().for_each(|one| one.show(metrics));
         }
         Snapshot {
             base_paths: BasePaths::new(&config.server.base_paths),
@@ -133,10 +131,28 @@ impl Built {
             upstreams,
             routes: config.routes.iter().cloned().map(Arc::new).collect(),
             certificate: self.certificate,
+            admin_certificate: self.admin_certificate,
             masked: self.masked,
             config,
         }
     }
+}
+
+/// Opens a listener's certificate, or goes on with the one that is in force for the same files.
+fn certificate(
+    listener: &'static str,
+    wanted: Option<&checked::ServerTls>,
+    kept: Option<(&Option<checked::ServerTls>, &Option<ServerCertificate>)>,
+    problems: &mut Vec<BuildProblem>,
+) -> Option<ServerCertificate> {
+    let wanted = wanted?;
+    if let Some((Some(before), Some(certificate))) = kept
+        && before == wanted
+    {
+        return Some(certificate.clone());
+    }
+    let opened = ServerCertificate::open(wanted, listener);
+    opened.map_err(|faults| problems.extend(faults)).ok()
 }
 
 /// The same chain keeps what it has verified; another one begins anew.

@@ -44,7 +44,7 @@ pub(super) async fn bind(config: &Config, running: &Running) -> Result<Bound, Ve
             Err(error) => fail(["server", "listen"], address, error),
         }
     }
-    let address = config.admin_listen;
+    let address = config.admin.listen;
     if running
         .admin
         .as_ref()
@@ -226,8 +226,10 @@ impl Engine {
                 .file_current
                 .with_label_values(&[kind, name]);
             current.set(living.is_current().into());
-            if let Some(certificate) = &snapshot.certificate {
-                certificate.show(&self.gateway.metrics);
+            for certificate in [&snapshot.certificate, &snapshot.admin_certificate] {
+                certificate
+                    .iter()
+                    .for_each(|one| one.show(&self.gateway.metrics));
             }
         }
     }
@@ -235,11 +237,14 @@ impl Engine {
 
 /// Returns everything of a snapshot that is read again when it changes.
 fn living(snapshot: &Snapshot) -> Vec<Arc<dyn Living>> {
-    let certificate = snapshot.certificate.as_ref().map(|one| one.living());
+    let certificates = snapshot
+        .certificate
+        .iter()
+        .chain(&snapshot.admin_certificate);
     let chain = snapshot.authenticators.chain().iter();
     let clusters = snapshot.upstreams.values();
-    certificate
-        .into_iter()
+    certificates
+        .map(|one| one.living())
         .chain(chain.filter_map(|one| one.living()))
         .chain(clusters.filter_map(|one| one.living()))
         .collect()

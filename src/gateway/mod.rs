@@ -49,6 +49,8 @@ pub struct Snapshot {
     pub routes: Vec<Arc<Route>>,
     /// What clients see, if TLS ends here.
     pub certificate: Option<ServerCertificate>,
+    /// What is shown at the admin listener, if it has TLS.
+    pub admin_certificate: Option<ServerCertificate>,
     /// The configuration as it may be shown: every secret masked.
     pub masked: Arc<str>,
 }

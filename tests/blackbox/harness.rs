@@ -418,7 +418,13 @@ impl Scene {
     }
 
     pub(crate) fn start(self) -> Gateway {
-        let config = self.write();
+        self.write();
+        self.start_as_written()
+    }
+
+    /// Starts with the files as they are now.
+    pub(crate) fn start_as_written(self) -> Gateway {
+        let config = self.folder.path().join("routes.yaml");
         Gateway::start(self, &config)
     }
 }

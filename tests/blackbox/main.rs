@@ -1,5 +1,6 @@
 //! Black-box tests: the real binary in front of simulated clusters, talked to over TLS.
 
+mod admin;
 mod api;
 mod auth;
 mod certify;

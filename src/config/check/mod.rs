@@ -57,7 +57,7 @@ pub(crate) fn check(
     let clusters = c.within("clusters", |c| c.clusters(raw.clusters.unwrap_or_default()));
     Config {
         server: c.within("server", |c| c.server(raw.server.unwrap_or_default())),
-        admin_listen: c.within("admin", |c| c.admin(raw.admin.unwrap_or_default())),
+        admin: c.within("admin", |c| c.admin(raw.admin.unwrap_or_default())),
         admins: Admins {
             users: raw.admin_users.unwrap_or_default(),
             groups: raw.admin_groups.unwrap_or_default(),
