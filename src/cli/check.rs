@@ -1,12 +1,14 @@
 //! `livy-gateway check`.
 
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
 
 use super::Format;
-use crate::config::{self, Problems};
+use crate::config::{self, BuildProblem, Config, Problems, checked};
 use crate::engine::build;
 use crate::gateway::Snapshot;
 use crate::observe::metrics::Metrics;
@@ -51,9 +53,67 @@ fn say_json(path: &Path, problems: Option<&Problems>, probes: &[Probe]) -> Resul
 fn build(path: &Path) -> Result<Snapshot, Problems> {
     let metrics = Arc::new(Metrics::new());
     let loaded = config::load(path)?;
-    let built = build::build(loaded.config.clone(), &loaded.masked(), None, &metrics)
-        .map_err(|found| loaded.locate(found))?;
-    Ok(built.into_snapshot(None, &metrics))
+    let mut found = machine(&loaded.config);
+    match build::build(loaded.config.clone(), &loaded.masked(), None, &metrics) {
+        Ok(built) if found.is_empty() => return Ok(built.into_snapshot(None, &metrics)),
+        Ok(_) => {}
+        Err(more) => found.extend(more),
+    }
+    Err(loaded.locate(found))
+}
+
+/// Tells what this machine does not allow: ports that are taken, a folder that can't be written.
+fn machine(config: &Config) -> Vec<BuildProblem> {
+    let mut problems = Vec::new();
+    let taken = |address: &SocketAddr| {
+        let bound = std::net::TcpListener::bind(address);
+        bound.err().filter(|_| address.port() != 0)
+    };
+    // Where the admin listener answers, the ports are taken by the gateway whose file this is.
+    if !is_served(&config.admin) {
+        let listeners = config
+            .server
+            .listen
+            .iter()
+            .map(|address| ("server", address));
+        for (room, address) in listeners.chain([("admin", &config.admin.listen)]) {
+            if let Some(error) = taken(address) {
+                let what = format!("can't bind {address}: {error}");
+                let remedy = "choose one that is free";
+                problems.push(BuildProblem::new(&[room, "listen"], what, remedy));
+            }
+        }
+    }
+    if let checked::Registry::Sqlite(path) = &config.registry
+        && let Err(error) = can_write_beside(path)
+    {
+        let what = format!("can't write beside {}: {error}", path.display());
+        let remedy = "the registry keeps its files there; choose a folder that can be written";
+        problems.push(BuildProblem::new(&["registry"], what, remedy));
+    }
+    problems
+}
+
+fn is_served(admin: &checked::Admin) -> bool {
+    let limit = std::time::Duration::from_secs(1);
+    let Ok(mut stream) = std::net::TcpStream::connect_timeout(&admin.listen, limit) else {
+        return false;
+    };
+    if admin.tls.is_some() {
+        return true;
+    }
+    let mut answer = [0; 12];
+    let asked = stream
+        .set_read_timeout(Some(limit))
+        .and_then(|()| stream.write_all(b"GET /livez HTTP/1.0\r\n\r\n"))
+        .and_then(|()| stream.read_exact(&mut answer));
+    asked.is_ok() && answer.starts_with(b"HTTP/1.") && answer.ends_with(b" 200")
+}
+
+fn can_write_beside(path: &Path) -> std::io::Result<()> {
+    let probe = path.with_extension(format!("check-{}", std::process::id()));
+    std::fs::File::create_new(&probe)?;
+    std::fs::remove_file(&probe)
 }
 
 /// What one probe brought.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use jsonwebtoken::{EncodingKey, Header};
 use livy_dialect::Flavor;
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::engine::Engine;
 use crate::sandbox::{self, INSTANCE, PASSWORD, TOKEN, USER};
@@ -30,7 +31,17 @@ pub(super) fn run(listen: SocketAddr) -> Result<(), String> {
         let token = write_files(&folder.0, listen, clusters).await?;
         let running = Engine::start(&folder.0.join("routes.yaml")).await?;
         tell(&folder.0, &running, &token).map_err(|error| error.to_string())?;
-        running.until_told().await;
+        // Its terminal is closed: nobody could end it any more.
+        let hangup = async {
+            match signal(SignalKind::hangup()) {
+                Ok(mut hangup) => drop(hangup.recv().await),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = running.until_told() => {}
+            () = hangup => {}
+        }
         running.stop().await;
         Ok(())
     })

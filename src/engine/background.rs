@@ -183,3 +183,51 @@ pub fn supervise<F>(
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::config;
+    use crate::engine::build::build;
+    use crate::observe::metrics::Metrics;
+    use crate::registry::{Registry, SqliteStore};
+
+    async fn gateway() -> Arc<Gateway> {
+        let yaml = "server: {listen: \"127.0.0.1:0\", plaintext: true}\nregistry: {memory: {}}\n\
+             authenticators: {open: {anonymous: {user: guest}}}\nclusters: {a: {flavor: livy, url: \"http://127.0.0.1:9\"}}\n\
+             routes: [{name: all, targets: [{cluster: a}]}]\n";
+        let metrics = Arc::new(Metrics::new());
+        let loaded = config::parse("routes.yaml", yaml.to_owned(), std::path::Path::new("."));
+        let config = loaded.expect("is right").config;
+        let built = build(config, &serde_json::Value::Null, None, &metrics).expect("is right");
+        let registry = Registry::open(Arc::new(SqliteStore::in_memory().expect("opens")));
+        let registry = registry.await.expect("opens");
+        Gateway::new(built.into_snapshot(None, &metrics), registry, metrics)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_begins_again_and_ends_with_its_owner() {
+        let gateway = gateway().await;
+        let (runs, end) = (Arc::new(AtomicU32::new(0)), CancellationToken::new());
+        let counted = runs.clone();
+        every(&gateway, "test", Duration::from_secs(5), &end, move |_| {
+            let run = counted.fetch_add(1, Ordering::Relaxed);
+            async move { assert_ne!(run, 0, "a bug on purpose") }
+        });
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(
+            runs.load(Ordering::Relaxed) > 3,
+            "it ended with its first panic"
+        );
+        let panics = gateway.metrics.panics_total.with_label_values(&["test"]);
+        assert_eq!(panics.get(), 1);
+        end.cancel();
+        gateway.background.close();
+        gateway.background.wait().await;
+        let ended = runs.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(runs.load(Ordering::Relaxed), ended);
+    }
+}

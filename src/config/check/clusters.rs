@@ -315,16 +315,18 @@ impl Checker<'_> {
     pub(super) fn act_as_rules(&mut self, raw: Vec<RawActAsRule>) -> Vec<ActAsRule> {
         let mut rules = Vec::new();
         for (at, rule) in raw.into_iter().enumerate() {
-            let globs = |list: Option<Vec<String>>| {
-                list.unwrap_or_default()
-                    .into_iter()
-                    .map(Glob::new)
-                    .collect::<Vec<_>>()
-            };
+            let [users, groups, names] = [
+                ("users", rule.users),
+                ("groups", rule.groups),
+                ("names", rule.names),
+            ]
+            .map(|(key, list)| {
+                self.at(Step::Index(at), |c| c.globs(key, list.unwrap_or_default()))
+            });
             let rule = ActAsRule {
-                users: globs(rule.users),
-                groups: globs(rule.groups),
-                names: globs(rule.names),
+                users,
+                groups,
+                names,
             };
             if rule.users.is_empty() && rule.groups.is_empty() {
                 self.at(Step::Index(at), |c| {

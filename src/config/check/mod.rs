@@ -213,6 +213,23 @@ impl Checker<'_> {
         Definition(hash)
     }
 
+    /// Makes a pattern; what was meant as a regular expression would silently fit nothing.
+    fn glob(&mut self, pattern: String) -> Glob {
+        if let Some(why) = Glob::looks_like_regex(&pattern) {
+            let what = format!("{pattern:?} looks like a regular expression: {why}");
+            self.report(
+                what,
+                "write a glob: `*` stands for any text, `?` for one character",
+            );
+        }
+        Glob::new(pattern)
+    }
+
+    fn globs(&mut self, key: &str, patterns: Vec<String>) -> Vec<Glob> {
+        let glob = |pattern| self.within(key, |c| c.glob(pattern));
+        patterns.into_iter().map(glob).collect()
+    }
+
     fn positive(&mut self, key: &str, value: Option<u32>, default: u32) -> u32 {
         if value == Some(0) {
             self.within(key, |c| {
