@@ -1,7 +1,8 @@
 //! The admin listener: probes, metrics, and what the gateway knows of itself. Plain HTTP, meant for
 //! the pod and for Prometheus.
 //!
-//! No answer here holds a secret; `/config` is the file with every secret masked.
+//! No answer here holds a secret; `/config` is the file, every secret masked, with the values of
+//! what it leaves out.
 
 mod clusters;
 

@@ -7,6 +7,7 @@
 pub mod htpasswd;
 pub mod jwks;
 pub mod jwt;
+mod outcome;
 mod passwords;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::observe::metrics::Metrics;
 use htpasswd::Htpasswd;
 use jwks::KeySet;
 use jwt::JwtVerifier;
+pub use outcome::Outcome;
 use passwords::{Passwords, Unchecked};
 
 /// How long a verified credential is believed without another look. Seconds, so that a removed user
@@ -47,66 +49,6 @@ pub struct Principal {
     pub groups: Vec<String>,
     /// Which authenticator it was.
     pub authenticator: String,
-}
-
-/// How an authentication ended; the `outcome` label of `auth_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the words of the metric")]
-pub enum Outcome {
-    Accepted,
-    Missing,
-    Malformed,
-    Expired,
-    BadSignature,
-    UnknownKey,
-    WrongAudience,
-    Rejected,
-    BackendError,
-}
-
-impl Outcome {
-    /// Every outcome.
-    pub const ALL: [Outcome; 9] = [
-        Outcome::Accepted,
-        Outcome::Missing,
-        Outcome::Malformed,
-        Outcome::Expired,
-        Outcome::BadSignature,
-        Outcome::UnknownKey,
-        Outcome::WrongAudience,
-        Outcome::Rejected,
-        Outcome::BackendError,
-    ];
-
-    /// Returns the label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Accepted => "accepted",
-            Outcome::Missing => "missing",
-            Outcome::Malformed => "malformed",
-            Outcome::Expired => "expired",
-            Outcome::BadSignature => "bad_signature",
-            Outcome::UnknownKey => "unknown_key",
-            Outcome::WrongAudience => "wrong_audience",
-            Outcome::Rejected => "rejected",
-            Outcome::BackendError => "backend_error",
-        }
-    }
-
-    /// Returns what the client is told: enough to fix the credential, nothing about who exists.
-    const fn sentence(self) -> &'static str {
-        match self {
-            Outcome::Accepted => "accepted",
-            Outcome::Missing => "credentials are required",
-            Outcome::Malformed => "the Authorization header can't be read",
-            Outcome::Expired => "the token has expired or is not valid yet",
-            Outcome::BadSignature => "the token's signature does not hold",
-            Outcome::UnknownKey => "the token was signed with a key that is not known here",
-            Outcome::WrongAudience => "the token is for another audience",
-            Outcome::Rejected => "the credentials were not accepted",
-            Outcome::BackendError => "the credentials can't be checked at the moment",
-        }
-    }
 }
 
 /// Why a credential was not believed.

@@ -7,17 +7,17 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::Format;
+use super::shared::{self, Format};
 use crate::config::{self, BuildProblem, Config, Problems, checked};
 use crate::engine::build;
 use crate::gateway::Snapshot;
 use crate::observe::metrics::Metrics;
 
 pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String> {
-    let runtime = super::runtime()?;
+    let runtime = shared::runtime()?;
     let checked = runtime.block_on(async { build(path) });
     if let (Ok(_), Format::Text) = (&checked, format) {
-        super::say(&format!("{}: ok\n", path.display()))?;
+        shared::say(&format!("{}: ok\n", path.display()))?;
     }
     let probes = match &checked {
         Ok(snapshot) if probe => runtime.block_on(ask_all(snapshot, format))?,
@@ -47,7 +47,7 @@ fn say_json(path: &Path, problems: Option<&Problems>, probes: &[Probe]) -> Resul
         .map(|one| json!({"what": one.what, "ok": one.error.is_none(), "error": one.error}))
         .collect();
     let result = json!({"file": path, "ok": ok, "problems": problems, "probes": probes});
-    super::say(&format!("{result}\n"))
+    shared::say(&format!("{result}\n"))
 }
 
 fn build(path: &Path) -> Result<Snapshot, Problems> {
@@ -134,7 +134,7 @@ async fn ask_all(snapshot: &Snapshot, format: Format) -> Result<Vec<Probe>, Stri
             error: verdict.err(),
         });
         if format == Format::Text {
-            super::say(&line)
+            shared::say(&line)
         } else {
             Ok(())
         }

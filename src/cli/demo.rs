@@ -12,6 +12,7 @@ use livy_dialect::Flavor;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::shared;
 use crate::engine::Engine;
 use crate::sandbox::{self, INSTANCE, PASSWORD, TOKEN, USER};
 
@@ -23,7 +24,7 @@ const AUDIENCE: &str = "livy-gateway";
 const TOKEN_LIFE_S: u64 = 12 * 3600;
 
 pub(super) fn run(listen: SocketAddr) -> Result<(), String> {
-    super::runtime()?.block_on(async {
+    shared::runtime()?.block_on(async {
         let folder = Folder::new()?;
         let clusters = sandbox::start(SocketAddr::from(([127, 0, 0, 1], 0)), &[])
             .await

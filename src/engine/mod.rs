@@ -5,10 +5,11 @@
 //! and back down without dropping a request. It alone starts a listener or a task.
 
 pub mod background;
+mod bind;
 pub mod build;
 mod reload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+use bind::Bound;
 
 use crate::admin;
 use crate::config::{self, checked};
@@ -64,7 +67,7 @@ impl Engine {
         let built = build::build(loaded.config.clone(), &loaded.masked(), None, &metrics)
             .map_err(|problems| loaded.locate(problems).render())?;
         let registry = open_registry(&loaded.config.registry).await?;
-        let bound = reload::bind(&loaded.config, &Running::default())
+        let bound = bind::bind(&loaded.config, &BTreeSet::new(), None)
             .await
             .map_err(|problems| in_words(&problems))?;
         let orders = registry.orders().await;
@@ -123,7 +126,7 @@ impl Engine {
 
     /// Brings what runs in line with a snapshot that is in force: starts what is new, ends what is
     /// gone.
-    fn run(&self, snapshot: &Snapshot, bound: reload::Bound) {
+    fn run(&self, snapshot: &Snapshot, bound: Bound) {
         let mut running = self.running();
         self.run_listeners(&mut running, snapshot, bound);
         self.run_clusters(&mut running, snapshot);
@@ -131,7 +134,7 @@ impl Engine {
         warn_of_danger(snapshot);
     }
 
-    fn run_listeners(&self, running: &mut Running, snapshot: &Snapshot, bound: reload::Bound) {
+    fn run_listeners(&self, running: &mut Running, snapshot: &Snapshot, bound: Bound) {
         let wanted = &snapshot.config.server.listen;
         running.listeners.retain(|address, (_, end)| {
             let stays = wanted.contains(address);

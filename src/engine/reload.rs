@@ -1,66 +1,19 @@
 //! Putting another configuration in force while requests go on: read, check, build, bind, and only
 //! then swap one pointer. Either all of it or nothing.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Engine;
+use super::bind::{Bound, bind};
 use super::build::{Built, build};
-use super::{Engine, Running};
-use crate::config::{self, BuildProblem, Config, Loaded, Problems};
+use crate::config::{self, BuildProblem, Loaded, Problems};
 use crate::gateway::Snapshot;
 use crate::gateway::reload::{Order, Verdict};
-use crate::listen::Listener;
 use crate::live::{Living, Seen, Watch};
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// Listeners that are bound and do not accept yet, by configured address.
-#[derive(Debug, Default)]
-pub(super) struct Bound {
-    pub(super) listeners: Vec<(SocketAddr, Listener)>,
-    pub(super) admin: Option<(SocketAddr, Listener)>,
-}
-
-/// Binds what a configuration wants and is not bound yet.
-///
-/// # Errors
-/// Every address that can't be bound.
-pub(super) async fn bind(config: &Config, running: &Running) -> Result<Bound, Vec<BuildProblem>> {
-    let (mut bound, mut problems) = (Bound::default(), Vec::new());
-    let mut fail = |key: [&str; 2], address: SocketAddr, error: std::io::Error| {
-        let what = format!("can't bind {address}: {error}");
-        problems.push(BuildProblem::new(&key, what, "choose one that is free"));
-    };
-    let wanted: BTreeSet<SocketAddr> = config.server.listen.iter().copied().collect();
-    for address in wanted {
-        if running.listeners.contains_key(&address) {
-            continue;
-        }
-        match Listener::bind(address).await {
-            Ok(listener) => bound.listeners.push((address, listener)),
-            Err(error) => fail(["server", "listen"], address, error),
-        }
-    }
-    let address = config.admin.listen;
-    if running
-        .admin
-        .as_ref()
-        .is_none_or(|(before, ..)| *before != address)
-    {
-        match Listener::bind(address).await {
-            Ok(listener) => bound.admin = Some((address, listener)),
-            Err(error) => fail(["admin", "listen"], address, error),
-        }
-    }
-    if problems.is_empty() {
-        Ok(bound)
-    } else {
-        Err(problems)
-    }
-}
 
 impl Engine {
     /// Reloads when the file changes and when somebody asks, and reads what the configuration names
@@ -158,15 +111,15 @@ impl Engine {
     }
 
     async fn bind(&self, loaded: &Loaded) -> Result<Bound, Problems> {
-        let now = {
+        let (listeners, admin) = {
             let running = self.running();
-            Running {
-                listeners: running.listeners.clone(),
-                admin: running.admin.clone(),
-                ..Running::default()
-            }
+            let listeners = running.listeners.keys().copied().collect();
+            (
+                listeners,
+                running.admin.as_ref().map(|(address, ..)| *address),
+            )
         };
-        bind(&loaded.config, &now)
+        bind(&loaded.config, &listeners, admin)
             .await
             .map_err(|problems| loaded.locate(problems))
     }

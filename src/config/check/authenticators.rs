@@ -193,15 +193,3 @@ impl Checker<'_> {
         Some(uri)
     }
 }
-
-/// Tells whether a shared secret is long enough: as long as the hash, or longer (RFC 7518 section
-/// 3.2).
-///
-/// # Errors
-/// It is not, in a sentence.
-pub(crate) fn long_enough(length: usize) -> Result<(), String> {
-    if length < 32 {
-        return Err(format!("{length} bytes are too few for HS256"));
-    }
-    Ok(())
-}

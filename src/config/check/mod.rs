@@ -9,8 +9,6 @@ mod clusters;
 mod routes;
 mod server;
 
-pub(crate) use authenticators::long_enough;
-
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -287,6 +285,18 @@ fn is_label(name: &str) -> bool {
         && name
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+/// Tells whether a shared secret is long enough: as long as the hash, or longer (RFC 7518 section
+/// 3.2).
+///
+/// # Errors
+/// It is not, in a sentence.
+pub(crate) fn long_enough(length: usize) -> Result<(), String> {
+    if length < 32 {
+        return Err(format!("{length} bytes are too few for HS256"));
+    }
+    Ok(())
 }
 
 /// Reads `500ms`, `30s`, `10m`, `24h`, `30d` and sums of them (`1h30m`).
