@@ -71,15 +71,16 @@ impl Call {
 impl Reader {
     /// Reads a cluster's list, or joins whoever is reading it. Returns whether it answered.
     async fn refresh_list(&self, upstream: &Arc<Upstream>) -> bool {
-        if !upstream.health.is_alive() || self.check_token(upstream).is_err() {
+        if self.check_token(upstream).is_err() {
             return false;
         }
         if upstream.needs_a_caller() {
             // What the cluster shows to one caller is not what it shows to another.
             let limit = upstream.config.timeouts.response;
-            return timeout(limit, self.read_list(upstream))
-                .await
-                .unwrap_or(false);
+            return upstream.health.may_ask()
+                && timeout(limit, self.read_list(upstream))
+                    .await
+                    .unwrap_or(false);
         }
         let last = *upstream
             .listed
@@ -87,6 +88,9 @@ impl Reader {
             .unwrap_or_else(PoisonError::into_inner);
         if last.is_some_and(|at| at.elapsed() < upstream.config.freshness) {
             return true;
+        }
+        if !upstream.health.may_ask() {
+            return false;
         }
         let work = || {
             let (reader, upstream) = (self.clone(), upstream.clone());

@@ -50,7 +50,7 @@ impl Reader {
             return Err("the cluster no longer has this batch".into());
         };
         if !matches!(plan, LogPlan::Nowhere(_)) {
-            if !upstream.health.is_alive() {
+            if !upstream.health.may_ask() {
                 return Err(format!(
                     "the cluster does not answer{}",
                     upstream.health.why()

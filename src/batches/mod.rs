@@ -268,7 +268,7 @@ impl Reader {
                 "its cluster is not configured or disabled",
             );
         };
-        if !upstream.health.is_alive() {
+        if !upstream.health.may_ask() {
             return self.stale(
                 entry,
                 upstream.config.stale_reads,

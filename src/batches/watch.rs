@@ -35,7 +35,7 @@ pub async fn watch(gateway: &Arc<Gateway>, upstream: &Upstream) {
     };
     let reader = reader(gateway);
     for entry in silent {
-        if gateway.stop.is_cancelled() || !upstream.health.is_alive() {
+        if gateway.stop.is_cancelled() || upstream.health.is_ejected() {
             return;
         }
         if let Err(error) = Box::pin(reader.ask_once(&entry, upstream, Want::State)).await {
@@ -57,7 +57,7 @@ pub async fn finish_kills(gateway: &Arc<Gateway>, upstream: &Upstream) {
     };
     let reader = reader(gateway);
     for entry in wanted {
-        if gateway.stop.is_cancelled() || !upstream.health.is_alive() {
+        if gateway.stop.is_cancelled() || upstream.health.is_ejected() {
             return;
         }
         let work = || {

@@ -16,25 +16,38 @@ use crate::observe::metrics::Metrics;
 pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String> {
     let runtime = shared::runtime()?;
     let checked = runtime.block_on(async { build(path) });
-    let problems = checked
-        .as_ref()
-        .err()
-        .map(|problems| problems.list.as_slice())
-        .unwrap_or_default();
-    match format {
-        Format::Json => shared::say(&format!(
-            "{}\n",
-            json!({"file": path, "ok": problems.is_empty(), "problems": problems})
-        ))?,
-        Format::Text if problems.is_empty() => shared::say(&format!("{}: ok\n", path.display()))?,
-        Format::Text => {}
+    if let (Ok(_), Format::Text) = (&checked, format) {
+        shared::say(&format!("{}: ok\n", path.display()))?;
+    }
+    let probes = match &checked {
+        Ok(snapshot) if probe => runtime.block_on(ask_all(snapshot, format))?,
+        _ => Vec::new(),
+    };
+    let failed = probes.iter().filter(|one| one.error.is_some()).count();
+    if format == Format::Json {
+        say_json(path, checked.as_ref().err(), &probes)?;
     }
     match checked {
         Err(problems) if format == Format::Text => Err(problems.render()),
-        Err(_) => Err(String::new()),
-        Ok(snapshot) if probe => runtime.block_on(ask_all(&snapshot, format)),
-        Ok(_) => Ok(()),
+        Ok(_) if failed == 0 => Ok(()),
+        Ok(_) if format == Format::Text => Err(format!("{failed} of the probes failed")),
+        // It is all in the JSON.
+        _ => Err(String::new()),
     }
+}
+
+/// Writes the whole result; `ok` and the exit status say the same.
+fn say_json(path: &Path, problems: Option<&Problems>, probes: &[Probe]) -> Result<(), String> {
+    let problems = problems
+        .map(|problems| problems.list.as_slice())
+        .unwrap_or_default();
+    let ok = problems.is_empty() && probes.iter().all(|one| one.error.is_none());
+    let probes: Vec<_> = probes
+        .iter()
+        .map(|one| json!({"what": one.what, "ok": one.error.is_none(), "error": one.error}))
+        .collect();
+    let result = json!({"file": path, "ok": ok, "problems": problems, "probes": probes});
+    shared::say(&format!("{result}\n"))
 }
 
 fn build(path: &Path) -> Result<Snapshot, Problems> {
@@ -103,24 +116,33 @@ fn can_write_beside(path: &Path) -> std::io::Result<()> {
     std::fs::remove_file(&probe)
 }
 
-/// Asks every cluster whether it is alive, and reads every key set.
-async fn ask_all(snapshot: &Snapshot, format: Format) -> Result<(), String> {
-    let mut failed = Vec::new();
+/// What one probe brought.
+struct Probe {
+    what: String,
+    error: Option<String>,
+}
+
+/// Asks every cluster whether it is alive, unless it is not to be asked anything, and reads every
+/// key set.
+async fn ask_all(snapshot: &Snapshot, format: Format) -> Result<Vec<Probe>, String> {
+    let mut probes = Vec::new();
     let mut tell = |what: String, verdict: Result<(), String>| {
-        let line = match &verdict {
-            Ok(()) => format!("{what}: ok"),
-            Err(why) => format!("{what}: {why}"),
-        };
-        if verdict.is_err() {
-            failed.push(line.clone());
-        }
+        let said = verdict.as_ref().map_or_else(String::as_str, |()| "ok");
+        let line = format!("{what}: {said}\n");
+        probes.push(Probe {
+            what,
+            error: verdict.err(),
+        });
         if format == Format::Text {
-            shared::say(&format!("{line}\n"))
+            shared::say(&line)
         } else {
             Ok(())
         }
     };
     for (name, upstream) in &snapshot.upstreams {
+        if !upstream.health.is_enabled() {
+            continue;
+        }
         tell(
             format!("cluster {name} ({})", upstream.config.base),
             upstream.probe().await,
@@ -131,9 +153,5 @@ async fn ask_all(snapshot: &Snapshot, format: Format) -> Result<(), String> {
             tell(format!("key set of {}", one.name), set.refresh().await)?;
         }
     }
-    match failed.as_slice() {
-        [] => Ok(()),
-        _ if format == Format::Json => Err(failed.join("\n")),
-        _ => Err(format!("{} of the probes failed", failed.len())),
-    }
+    Ok(probes)
 }

@@ -167,6 +167,8 @@ pub struct Cluster {
     pub tls: ClusterTls,
     pub timeouts: ClusterTimeouts,
     pub health: Health,
+    pub max_in_flight: MaxInFlight,
+    pub retries: Retries,
     pub state: ClusterState,
     pub settle: Duration,
     pub freshness: Duration,
@@ -285,10 +287,33 @@ pub struct Health {
     pub timeout: Duration,
     pub unhealthy_after: u32,
     pub healthy_after: u32,
+    pub eject_after: u32,
+    pub ejection_time: Duration,
+    pub max_ejection_time: Duration,
 }
 
-/// `clusters.NAME.state`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `clusters.NAME.max_in_flight`.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct MaxInFlight {
+    pub create_batch: u32,
+    pub list_batches: u32,
+    pub get_batch: u32,
+    pub get_state: u32,
+    pub get_log: u32,
+    pub delete_batch: u32,
+}
+
+/// `clusters.NAME.retries`.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct Retries {
+    pub percent: u32,
+    pub floor: u32,
+}
+
+/// `clusters.NAME.state`, the stricter the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "documented at the keys of `raw`")]
 pub enum ClusterState {
     Serving,

@@ -283,8 +283,13 @@ pub struct RawCluster {
     pub tls: Option<RawClusterTls>,
     /// Timeouts towards the cluster.
     pub timeouts: Option<RawClusterTimeouts>,
-    /// Active health checks.
+    /// Probes, and the ejection of a cluster that fails.
     pub health: Option<RawHealth>,
+    /// How many requests of each operation may be on their way at once; what is beyond is turned
+    /// away.
+    pub max_in_flight: Option<RawMaxInFlight>,
+    /// How many reads and kills may be sent again.
+    pub retries: Option<RawRetries>,
     /// `serving` (default), `draining` (no new batches) or `disabled`.
     pub state: Option<RawClusterState>,
     /// How long look-ups must show nothing before a submission that a front answered counts as
@@ -423,7 +428,7 @@ pub struct RawClusterTimeouts {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawHealth {
-    /// Between two probes (10s).
+    /// Between two probes (10s; ibm 1m).
     pub interval: Option<DurationText>,
     /// Of one probe (3s).
     pub timeout: Option<DurationText>,
@@ -431,6 +436,43 @@ pub struct RawHealth {
     pub unhealthy_after: Option<u32>,
     /// Successes in a row that make it healthy again (2).
     pub healthy_after: Option<u32>,
+    /// Real requests in a row without an answer, or with a 5xx of whoever stands in front, that
+    /// eject the cluster (5); `0` never.
+    pub eject_after: Option<u32>,
+    /// How long the first such ejection lasts before one request is let through (1s); doubles each
+    /// time that one fails.
+    pub ejection_time: Option<DurationText>,
+    /// How long it lasts at most (1m).
+    pub max_ejection_time: Option<DurationText>,
+}
+
+/// `clusters.NAME.max_in_flight`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawMaxInFlight {
+    /// Submissions (100).
+    pub create_batch: Option<u32>,
+    /// Lists (10).
+    pub list_batches: Option<u32>,
+    /// Items, also looks for a submission (200).
+    pub get_batch: Option<u32>,
+    /// States (200).
+    pub get_state: Option<u32>,
+    /// Logs (50).
+    pub get_log: Option<u32>,
+    /// Kills (50).
+    pub delete_batch: Option<u32>,
+}
+
+/// `clusters.NAME.retries`: what reads and kills may cost on top; with both at 0 nothing is sent
+/// again.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRetries {
+    /// For every hundred requests (20).
+    pub percent: Option<u32>,
+    /// For every ten seconds, however little is asked (5).
+    pub floor: Option<u32>,
 }
 
 /// `clusters.NAME.state`.

@@ -1,6 +1,8 @@
 //! What runs beside requests: probes, key sets, the sweep, and the resolving of what a crash left
 //! open. Everything is tracked, and begins again when it panics.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,34 +64,50 @@ pub fn start(gateway: &Arc<Gateway>) {
 
 /// Starts what belongs to one cluster, until `gone`.
 pub fn look_after(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>, gone: &CancellationToken) {
-    if !upstream.health.is_enabled() {
-        return;
-    }
     let config = &upstream.config;
-    let probed = upstream.clone();
-    every(
-        gateway,
-        "probe",
-        config.health.interval,
-        gone,
-        move |gateway| {
-            let upstream = probed.clone();
-            async move { probe(&gateway, &upstream).await }
-        },
-    );
+    let of_cluster = |name, period, work| every_for(gateway, upstream, name, period, gone, work);
+    of_cluster("probe", config.health.interval, |_, upstream| {
+        Box::pin(async move {
+            let verdict = upstream.probe().await;
+            // That we have no login at the moment is said where it is fetched, and is no fault of
+            // the cluster's: it serves again with the first token.
+            if !upstream.lacks_login() {
+                upstream.health.judge(&verdict);
+            }
+        })
+    });
     if !config.watch.is_zero() {
-        let watched = upstream.clone();
-        every(gateway, "watch", config.watch, gone, move |gateway| {
-            let upstream = watched.clone();
-            async move { batches::watch::watch(&gateway, &upstream).await }
+        of_cluster("watch", config.watch, |gateway, upstream| {
+            Box::pin(async move { batches::watch::watch(&gateway, &upstream).await })
         });
     }
-    let cared_for = upstream.clone();
-    every(gateway, "care", CARE, gone, move |gateway| {
-        let upstream = cared_for.clone();
-        async move {
+    of_cluster("care", CARE, |gateway, upstream| {
+        Box::pin(async move {
             batches::watch::finish_kills(&gateway, &upstream).await;
             submit::late::watch(&gateway, &upstream).await;
+        })
+    });
+}
+
+/// One turn of what is done for a cluster now and then.
+type Turn = fn(Arc<Gateway>, Arc<Upstream>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs something for a cluster now and then, while that may be asked anything, until `gone`.
+fn every_for(
+    gateway: &Arc<Gateway>,
+    upstream: &Arc<Upstream>,
+    name: &'static str,
+    period: Duration,
+    gone: &CancellationToken,
+    work: Turn,
+) {
+    let upstream = upstream.clone();
+    every(gateway, name, period, gone, move |gateway| {
+        let upstream = upstream.clone();
+        async move {
+            if upstream.health.is_enabled() {
+                work(gateway, upstream).await;
+            }
         }
     });
 }
@@ -116,23 +134,6 @@ async fn beat(gateway: &Gateway) {
     gateway.metrics.registry_up.set(beat.is_ok().into());
     if beat.is_ok() {
         gateway.registry.flush().await;
-    }
-}
-
-async fn probe(gateway: &Gateway, upstream: &Upstream) {
-    let verdict = upstream.probe().await;
-    // That we have no login at the moment is said where it is fetched, and is no fault of the
-    // cluster's: it serves again with the first token.
-    if !upstream.lacks_login() {
-        upstream.health.judge(&verdict);
-    }
-    let name = upstream.config.name.as_str();
-    if let Ok(live) = gateway.registry.live(name).await {
-        let gauge = gateway
-            .metrics
-            .cluster_live_batches
-            .with_label_values(&[name]);
-        gauge.set(live);
     }
 }
 

@@ -26,7 +26,7 @@ use crate::fleet::Upstream;
 use crate::gateway::{Gateway, Snapshot};
 use crate::listen::{self, Server};
 use crate::observe::metrics::{Metrics, unix_now};
-use crate::registry::{Registry, SqliteStore};
+use crate::registry::{Order, Registry, SqliteStore};
 
 /// How long clients get to read what they are told when the drain's time is up.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -70,7 +70,10 @@ impl Engine {
         let bound = bind::bind(&loaded.config, &BTreeSet::new(), None)
             .await
             .map_err(|problems| in_words(&problems))?;
+        let orders = registry.orders().await;
+        let orders = orders.map_err(|error| format!("registry: {error}"))?;
         let snapshot = built.into_snapshot(None, &metrics);
+        obey(&snapshot, &orders);
         let gateway = Gateway::new(snapshot, registry, metrics);
         let engine = Arc::new(Engine {
             path: path.to_owned(),
@@ -167,6 +170,10 @@ impl Engine {
             let stays = now.is_some_and(|now| Arc::ptr_eq(now, upstream));
             if !stays {
                 gone.cancel();
+                upstream.health.leave();
+                let before = upstream.health.state();
+                now.into_iter()
+                    .for_each(|now| now.health.was_defined_anew(before));
             }
             if now.is_none() {
                 self.gateway.metrics.forget("cluster", name);
@@ -176,6 +183,7 @@ impl Engine {
         for (name, upstream) in &snapshot.upstreams {
             if !running.clusters.contains_key(name) {
                 let gone = self.gateway.stop.child_token();
+                upstream.health.take_over();
                 background::look_after(&self.gateway, upstream, &gone);
                 running
                     .clusters
@@ -311,6 +319,21 @@ async fn open_registry(config: &checked::Registry) -> Result<Registry, String> {
     Registry::open(Arc::new(store))
         .await
         .map_err(|error| format!("registry: {error}"))
+}
+
+/// Makes clusters obey what administrators said before.
+fn obey(snapshot: &Snapshot, orders: &[Order]) {
+    for (name, upstream) in &snapshot.upstreams {
+        let its: Vec<Order> = orders
+            .iter()
+            .filter(|order| order.cluster == *name)
+            .cloned()
+            .collect();
+        for order in &its {
+            tracing::warn!(cluster = %name, order = order.wish.as_str(), by = %order.by, "an administrator's order still holds");
+        }
+        upstream.health.obey_all(its);
+    }
 }
 
 fn warn_of_danger(snapshot: &Snapshot) {

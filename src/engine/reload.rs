@@ -96,7 +96,15 @@ impl Engine {
             return Err(loaded.locate(problems));
         }
         let bound = self.bind(&loaded).await?;
+        // Until the swap: an order that comes now is for what is in force then.
+        let _turn = self.gateway.orders.lock().await;
+        let orders = self.gateway.registry.orders().await.map_err(|error| {
+            let what = format!("the orders of administrators can't be read: {error}");
+            let problem = BuildProblem::new(&["registry"], what, "reload again");
+            loaded.locate(vec![problem])
+        })?;
         let snapshot = Arc::new(built.into_snapshot(Some(&before), metrics));
+        super::obey(&snapshot, &orders);
         self.gateway.snapshot.store(snapshot.clone());
         self.run(&snapshot, bound);
         Ok(loaded.hash())

@@ -101,6 +101,9 @@ pub struct Gateway {
     pub kills: Flights<GatewayId, Result<(), ApiError>>,
     /// Where to ask for a reload.
     pub reloads: Reloads,
+    /// Held by whoever stores an administrator's order and makes clusters obey, or puts other
+    /// clusters in their place.
+    pub orders: tokio::sync::Mutex<()>,
     draining: AtomicBool,
 }
 
@@ -121,6 +124,7 @@ impl Gateway {
             lists: Flights::default(),
             kills: Flights::default(),
             reloads: Reloads::default(),
+            orders: tokio::sync::Mutex::default(),
             draining: AtomicBool::new(false),
         })
     }

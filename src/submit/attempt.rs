@@ -127,7 +127,14 @@ impl Run {
         answer
     }
 
-    async fn attempt(&self, plan: Plan, before: Option<&Withdrawn>, others: bool) -> Attempt {
+    async fn attempt(&self, mut plan: Plan, before: Option<&Withdrawn>, others: bool) -> Attempt {
+        // Before anything is stored or sent: what is turned away has left no trace anywhere.
+        plan.slot = plan.upstream.place(Operation::CreateBatch);
+        if plan.slot.is_none() {
+            self.count(&plan, "failed");
+            let shed = SendError::shed();
+            return Attempt::Next(not_sent(&plan, &shed), None);
+        }
         let above = match self.look_before_recording(&plan).await {
             Ok(above) => above,
             Err(error) => return Attempt::Next(error, None),
@@ -268,7 +275,8 @@ impl Run {
     }
 
     /// Sends once, and reads what the answer proves.
-    async fn send(&self, plan: Plan, entry: Arc<Entry>, others: bool) -> Attempt {
+    async fn send(&self, mut plan: Plan, entry: Arc<Entry>, others: bool) -> Attempt {
+        let slot = plan.slot.take();
         let upstream = &plan.upstream;
         let sent = upstream
             .send(
@@ -278,6 +286,7 @@ impl Run {
             )
             .await;
         let last_byte = Instant::now();
+        drop(slot);
         let (fault, holder, leftovers) = match sent {
             Ok(answer) => {
                 match proof::of_create(upstream.dialect(), &entry.lookup, &answer.as_response()) {

@@ -37,7 +37,7 @@ pub async fn watch(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>) {
     for entry in lost {
         // A client's own name may be anybody's; what ties it to a submission is decided by the
         // list.
-        if gateway.stop.is_cancelled() || !upstream.health.is_alive() {
+        if gateway.stop.is_cancelled() || upstream.health.is_ejected() {
             return;
         }
         if !entry.lookup.is_made_up() && entry.lookup.sent_name.is_some() {

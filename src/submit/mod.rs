@@ -332,6 +332,19 @@ fn unknown(entry: &Entry) -> ApiError {
 pub(crate) fn unreachable(cluster: &str, error: &SendError, consequence: &str) -> ApiError {
     let why = error.words();
     match error {
+        _ if error.is_shed() => ApiError::new(
+            Code::ClusterBusy,
+            format!(
+                "as many requests as may be are on their way to cluster '{cluster}'; {consequence}"
+            ),
+        ),
+        SendError::NotSent {
+            reason: reason @ ("draining" | "disabled"),
+            ..
+        } => ApiError::new(
+            Code::ClusterUnavailable,
+            format!("cluster '{cluster}' was taken out of service ({reason}); {consequence}"),
+        ),
         SendError::NotSent { .. } | SendError::MaybeSent { .. } => ApiError::new(
             Code::ClusterUnavailable,
             format!("cluster '{cluster}' can't be reached ({why}); {consequence}"),

@@ -65,6 +65,13 @@ fn a_guarded_admin_listener_wants_a_login_and_tls() {
     );
     let reloaded = ask(&gateway, &post("/reload").basic(ROOT));
     assert_eq!(reloaded.status, 200, "{}", reloaded.text());
+    let drain = "/clusters/livy/drain";
+    assert_eq!(ask(&gateway, &post(drain)).status, 401);
+    assert_eq!(ask(&gateway, &post(drain).basic(ALICE)).status, 403);
+    let drained = ask(&gateway, &post(drain).basic(ROOT)).json();
+    assert_eq!(drained["state"], "draining");
+    let by = drained["orders"][0]["by"].as_str().expect("somebody");
+    assert!(by.starts_with("root, "), "{by}");
     let plain = admin(gateway.admin, "/livez");
     assert_ne!(plain.status, 200, "it is TLS only");
 }

@@ -19,6 +19,7 @@ mod errors;
 mod fault_proxy;
 mod fault_proxy_tests;
 mod harness;
+mod health;
 #[path = "../support/issuer.rs"]
 mod issuer;
 mod knobs;

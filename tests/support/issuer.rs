@@ -14,7 +14,7 @@ use livy_gateway::sandbox::TOKEN;
 use crate::harness::{Head, Reply, Request, exchange, read_body, read_head};
 
 /// How every secret begins.
-pub(crate) const SECRET: &str = "issued-secret";
+pub(crate) use crate::harness::ENDPOINT_SECRET as SECRET;
 /// What is exchanged for tokens.
 pub(crate) const KEY: &str = "issued-secret-key";
 

@@ -4,6 +4,8 @@
 //! No answer here holds a secret; `/config` is the file, every secret masked, with the values of
 //! what it leaves out.
 
+mod clusters;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::Gateway;
@@ -35,31 +37,42 @@ pub async fn serve(gateway: Arc<Gateway>, listener: Listener, end: CancellationT
 }
 
 async fn answer<B>(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     request: &Request<B>,
     peer: SocketAddr,
 ) -> Response<Full<Bytes>> {
-    if !PROBES.contains(&request.uri().path())
-        && let Err(refusal) = may(gateway, request, peer).await
-    {
-        return refusal;
-    }
-    if request.uri().path() == "/reload" {
+    let path = request.uri().path();
+    // A kubelet has no login.
+    let user = match PROBES.contains(&path) {
+        true => None,
+        false => match may(gateway, request, peer).await {
+            Ok(user) => user,
+            Err(refusal) => return refusal,
+        },
+    };
+    if path == "/reload" {
         return reload(gateway, request, peer).await;
     }
-    look(gateway, request)
+    if let Some((cluster, verb)) = clusters::order_of(path) {
+        let by = match user {
+            Some(user) => format!("{user}, {}", peer.ip()),
+            None => peer.ip().to_string(),
+        };
+        return clusters::order(gateway, cluster, verb, request, &by).await;
+    }
+    look(gateway, request).await
 }
 
-/// What a kubelet asks, which has no login.
+/// What a kubelet asks.
 const PROBES: [&str; 2] = ["/livez", "/readyz"];
 
-/// Decides who may ask. Without authenticators the address itself is the guard; what changes
+/// Decides who may ask, and returns who that is, if anybody needs to be. Without authenticators the address itself is the guard; what changes
 /// something is then for this machine only.
 async fn may<B>(
     gateway: &Gateway,
     request: &Request<B>,
     peer: SocketAddr,
-) -> Result<(), Response<Full<Bytes>>> {
+) -> Result<Option<String>, Response<Full<Bytes>>> {
     let snapshot = gateway.snapshot.load_full();
     let changes = request.method() == Method::POST;
     let allowed = &snapshot.config.admin.authenticators;
@@ -69,7 +82,7 @@ async fn may<B>(
                 StatusCode::FORBIDDEN,
                 "what changes something is asked from this machine, or with `admin.authenticators`\n",
             )),
-            false => Ok(()),
+            false => Ok(None),
         };
     }
     let authenticated = snapshot
@@ -92,7 +105,7 @@ async fn may<B>(
         let told = "what changes something is for administrators (`admin_users`, `admin_groups`)\n";
         return Err(text(StatusCode::FORBIDDEN, told));
     }
-    Ok(())
+    Ok(Some(principal.user.clone()))
 }
 
 /// Reads the file again; `?force` also if clusters with live batches go away.
@@ -130,14 +143,14 @@ fn not_allowed(allow: &'static str) -> Response<Full<Bytes>> {
     response
 }
 
-fn look<B>(gateway: &Gateway, request: &Request<B>) -> Response<Full<Bytes>> {
+async fn look<B>(gateway: &Gateway, request: &Request<B>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     let known = ["/livez", "/readyz", "/metrics", "/clusters", "/config"];
     if !known.contains(&path) {
         return text(
             StatusCode::NOT_FOUND,
             &format!(
-                "nothing here; there is {} and POST /reload\n",
+                "nothing here; there is {}, POST /reload and POST /clusters/NAME/drain, undrain, disable, enable\n",
                 known.join(" ")
             ),
         );
@@ -163,12 +176,7 @@ fn look<B>(gateway: &Gateway, request: &Request<B>) -> Response<Full<Bytes>> {
         }
         "/readyz" => text(StatusCode::OK, "ok\n"),
         "/metrics" => {
-            gateway
-                .snapshot
-                .load()
-                .upstreams
-                .values()
-                .for_each(|upstream| upstream.show_connections());
+            clusters::refresh(gateway).await;
             with_type(
                 StatusCode::OK,
                 "text/plain; version=0.0.4",
@@ -178,7 +186,7 @@ fn look<B>(gateway: &Gateway, request: &Request<B>) -> Response<Full<Bytes>> {
         "/clusters" => with_type(
             StatusCode::OK,
             "application/json",
-            clusters(gateway).to_string().into_bytes(),
+            clusters::all(gateway).await.to_string().into_bytes(),
         ),
         _ => with_type(
             StatusCode::OK,
@@ -186,18 +194,6 @@ fn look<B>(gateway: &Gateway, request: &Request<B>) -> Response<Full<Bytes>> {
             gateway.snapshot.load().masked.as_bytes().to_vec(),
         ),
     }
-}
-
-fn clusters(gateway: &Gateway) -> Value {
-    let snapshot = gateway.snapshot.load();
-    let all = snapshot.upstreams.values().map(|upstream| {
-        let config = &upstream.config;
-        json!({
-            "name": config.name, "flavor": config.flavor.as_str(), "url": config.base.to_string(),
-            "state": upstream.health.state(), "up": upstream.health.is_alive(),
-        })
-    });
-    Value::Array(all.collect())
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
