@@ -8,9 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use livy_dialect::{Deleted, Operation, StateReading};
+use livy_dialect::{Deleted, Operation, StateReading, UpstreamRequest};
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Call, Nothing, Reader};
 use crate::api::error::{ApiError, Code};
@@ -18,6 +18,8 @@ use crate::api::path::BatchKey;
 use crate::api::respond::Reply;
 use crate::fleet::{AskError, SendError, Upstream};
 use crate::registry::{Entry, Phase, RegistryError};
+
+const OPERATION: Operation = Operation::DeleteBatch;
 
 /// How long a kill waits for a submission that is still on its way.
 const WAIT_FOR_SUBMISSION: Duration = Duration::from_secs(20);
@@ -38,6 +40,11 @@ impl Call {
         }
         if entry.peek(|known| known.presumed) && !self.snapshot.access.is_admin(&self.principal) {
             return Err(only_presumed(&entry));
+        }
+        if let (Some(upstream), Phase::Bound { .. } | Phase::Sending) =
+            (self.snapshot.upstream_of(&entry), entry.phase())
+        {
+            self.check_token(upstream)?;
         }
         // What was proven to have ended is not killed any more, only forgotten.
         if !entry.phase().is_visible() {
@@ -147,40 +154,53 @@ impl Reader {
         let Some(request) = entry.with_ref(|batch| dialect.delete(batch)) else {
             return Ok(());
         };
-        let answer = upstream
-            .ask(
-                Operation::DeleteBatch,
-                &request,
-                &self.exchange,
-                |response| dialect.decode_delete(response),
-            )
-            .await;
-        match answer {
-            Ok(Deleted::Gone) => Ok(()),
-            Err(AskError::Send(SendError::NotSent { .. })) => {
-                Err(unreachable(upstream, "it can't be reached"))
+        let until = Instant::now() + upstream.config.timeouts.response;
+        let is_lost = match self.send_kill(upstream, &request).await {
+            Ok(Deleted::Gone) => return Ok(()),
+            Err(AskError::Send(error @ (SendError::NotSent { .. } | SendError::Unsigned(_)))) => {
+                return Err(unreachable(upstream, &AskError::Send(error)));
             }
             // Whoever asked a moment ago may have killed it; whether it is gone is settled by
             // looking again.
-            Ok(Deleted::Verify) | Err(_) => self.confirm(entry, upstream).await,
+            Ok(Deleted::Verify) => false,
+            Err(_) => true,
+        };
+        if self.is_dead(entry, upstream).await? {
+            return Ok(());
         }
+        // It was just seen to be this batch, and to run: that is as good as the first look.
+        if is_lost && upstream.may_repeat(OPERATION, &self.exchange, until).await {
+            let again = self.send_kill(upstream, &request).await;
+            let is_gone = matches!(again, Ok(Deleted::Gone));
+            upstream.count_retry(OPERATION, if is_gone { "recovered" } else { "exhausted" });
+            if is_gone || self.is_dead(entry, upstream).await? {
+                return Ok(());
+            }
+        }
+        Err(not_confirmed(entry))
     }
 
-    /// Reads the batch again: an answer to a kill may prove nothing, the state does.
-    async fn confirm(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<(), ApiError> {
-        match self
-            .fetch_item(entry, upstream, Operation::DeleteBatch)
+    async fn send_kill(
+        &self,
+        upstream: &Upstream,
+        request: &UpstreamRequest,
+    ) -> Result<Deleted, AskError> {
+        let dialect = upstream.dialect();
+        upstream
+            .ask(OPERATION, request, &self.exchange, |response| {
+                dialect.decode_delete(response)
+            })
             .await
-        {
-            Err(Nothing::Gone) => self.nothing_there(entry, upstream).await,
-            Err(Nothing::Another) => Ok(()),
-            Ok(seen) if matches!(seen.state, StateReading::Known(state) if state.is_terminal()) => {
-                Ok(())
-            }
-            _ => Err(unconfirmed(
-                entry,
-                "its cluster did not confirm the kill, which is remembered",
-            )),
+    }
+
+    /// Reads the batch again: an answer to a kill may prove nothing, the state does. False: it runs,
+    /// and it is this batch.
+    async fn is_dead(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<bool, ApiError> {
+        match self.fetch_item(entry, upstream, OPERATION).await {
+            Err(Nothing::Gone) => self.nothing_there(entry, upstream).await.map(|()| true),
+            Err(Nothing::Another) => Ok(true),
+            Ok(seen) => Ok(matches!(seen.state, StateReading::Known(state) if state.is_terminal())),
+            Err(Nothing::NoAnswer(_) | Nothing::CannotTell) => Err(not_confirmed(entry)),
         }
     }
 
@@ -213,6 +233,13 @@ fn unconfirmed(entry: &Entry, why: &str) -> ApiError {
     )
 }
 
+fn not_confirmed(entry: &Entry) -> ApiError {
+    unconfirmed(
+        entry,
+        "its cluster did not confirm the kill, which is remembered",
+    )
+}
+
 fn not_stored(error: &RegistryError) -> ApiError {
     tracing::error!(%error, "a kill could not be stored; nothing was sent");
     ApiError::new(
@@ -221,13 +248,17 @@ fn not_stored(error: &RegistryError) -> ApiError {
     )
 }
 
-fn unreachable(upstream: &Upstream, why: impl std::fmt::Display) -> ApiError {
+fn unreachable(upstream: &Upstream, why: &AskError) -> ApiError {
     tracing::warn!(cluster = %upstream.config.name, %why, "a kill could not be sent");
-    ApiError::new(
-        Code::ClusterUnavailable,
-        format!(
-            "cluster '{}' can't be reached; the kill is remembered",
-            upstream.config.name
+    let name = &upstream.config.name;
+    match why {
+        AskError::Send(error) => crate::submit::unreachable(name, error, "the kill is remembered"),
+        AskError::Fault(fault) => ApiError::new(
+            Code::ClusterUnavailable,
+            format!(
+                "cluster '{name}' gives no answer that can be used ({}); the kill is remembered",
+                fault.message
+            ),
         ),
-    )
+    }
 }

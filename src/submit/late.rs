@@ -19,6 +19,10 @@ const WATCHED_FOR: Duration = Duration::from_secs(3600);
 
 /// Looks for what was given up and may still arrive.
 pub async fn watch(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>) {
+    // Nobody's token is at hand here.
+    if upstream.needs_a_caller() {
+        return;
+    }
     let lost = match gateway
         .registry
         .may_arrive(&upstream.config.name, WATCHED_FOR)
@@ -33,7 +37,7 @@ pub async fn watch(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>) {
     for entry in lost {
         // A client's own name may be anybody's; what ties it to a submission is decided by the
         // list.
-        if gateway.stop.is_cancelled() || !upstream.health.is_alive() {
+        if gateway.stop.is_cancelled() || upstream.health.is_ejected() {
             return;
         }
         if !entry.lookup.is_made_up() && entry.lookup.sent_name.is_some() {
@@ -61,6 +65,7 @@ pub async fn deal_with(
         || gateway.board.is_under_way(entry.id)
         || entry.is_open()
         || matches!(entry.phase(), Phase::Bound { .. })
+        || upstream.needs_a_caller()
         || !still_runs(upstream, entry, seen).await
     {
         return;

@@ -48,12 +48,13 @@ pub(super) async fn behind_refusal(
     gateway: &Gateway,
     entry: &Entry,
     fault: &UpstreamFault,
+    exchange: &Exchange,
 ) -> Behind {
-    let (dialect, exchange) = (upstream.dialect(), Exchange::default());
+    let dialect = upstream.dialect();
     if dialect.lookup(&entry.lookup) == LookupPlan::NewInList {
         return Behind::Nothing;
     }
-    let seen = match look(upstream, &entry.lookup, &exchange).await {
+    let seen = match look(upstream, &entry.lookup, exchange).await {
         Looked::Shows(seen) => seen,
         Looked::Nothing | Looked::NotAll => return Behind::Nothing,
         // A Livy without names (0.5) can't be asked for one.
@@ -65,7 +66,7 @@ pub(super) async fn behind_refusal(
     match gateway.registry.is_ours(entry, &seen).await {
         Ok(false) => Behind::Nothing,
         Ok(true) if fault.kind == FaultKind::Refused && dialect.is_leftover(&seen) => {
-            remove_leftover(upstream, &seen, &exchange).await;
+            remove_leftover(upstream, &seen, exchange).await;
             Behind::Nothing
         }
         Ok(true) => Behind::Shows(seen),

@@ -123,7 +123,7 @@ impl Open {
                 .gateway
                 .board
                 .request(self.entry.id)
-                .filter(|_| held && has_key && self.upstream.health.is_alive());
+                .filter(|_| held && has_key && !self.upstream.health.is_ejected());
             match (end, request) {
                 (End::Absent, Some(request)) => {
                     self.count("absent");
@@ -407,7 +407,14 @@ impl Open {
             Proof::NotCreated(fault)
                 if matches!(fault.kind, FaultKind::Refused | FaultKind::Forbidden) =>
             {
-                match look::behind_refusal(&self.upstream, &self.gateway, &self.entry, &fault).await
+                match look::behind_refusal(
+                    &self.upstream,
+                    &self.gateway,
+                    &self.entry,
+                    &fault,
+                    &self.exchange,
+                )
+                .await
                 {
                     Behind::Nothing => {}
                     Behind::Shows(seen) => {

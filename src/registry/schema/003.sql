@@ -1,8 +1,11 @@
--- What a submission's outcome rests on. Only additions: a row that was written before keeps its meaning.
--- For how long something in between may have held it already, over all processes; `quiet_ms` counts answered look-ups only.
-ALTER TABLE batches ADD COLUMN waited_ms INTEGER NOT NULL DEFAULT 0;
-UPDATE batches SET waited_ms = quiet_ms WHERE phase = 'sending';
--- Its cluster said that it has it, and not under which id.
-ALTER TABLE batches ADD COLUMN arrived INTEGER NOT NULL DEFAULT 0;
--- Proven that nothing runs: it did not arrive, or was refused. Its key is free.
-ALTER TABLE batches ADD COLUMN absent INTEGER NOT NULL DEFAULT 0;
+-- What administrators said about clusters, by name: it holds until it is taken back, also for a cluster that is not configured for a while.
+CREATE TABLE orders (
+    cluster  TEXT NOT NULL,
+    wish     TEXT NOT NULL CHECK (wish IN ('drain', 'disable')),
+    since_ms INTEGER NOT NULL,
+    given_by TEXT NOT NULL,
+    PRIMARY KEY (cluster, wish)
+) WITHOUT ROWID;
+
+-- Counting what runs is asked by everybody who drains a cluster, and at every scrape.
+CREATE INDEX batches_live ON batches (cluster) WHERE phase IN ('sending', 'bound') AND ended_ms IS NULL;
