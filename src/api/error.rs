@@ -238,7 +238,7 @@ impl Code {
                 "submission_unknown",
                 502,
                 false,
-                "it is not known whether the batch was created (only with `ambiguous: error`)",
+                "it is not known whether the batch was created (with `ambiguous: error`, or while the registry fails)",
             ),
             Code::KillUnconfirmed => row(
                 "kill_unconfirmed",
