@@ -326,3 +326,25 @@ fn observed(
         duplicate: false,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_without_conf_say_nothing_of_the_marker() {
+        let shows_conf = |details: &str| {
+            let body = format!(r#"{{"id":"x","application_details":{details}}}"#);
+            let response = UpstreamResponse {
+                status: 200,
+                content_type: Some("application/json"),
+                body: body.as_bytes(),
+            };
+            read_application(&response).map(|it| (it.shows_conf, it.key.is_some()))
+        };
+        assert_eq!(shows_conf("{}"), Some((false, false)));
+        assert_eq!(shows_conf(r#"{"conf":{}}"#), Some((true, false)));
+        let marked = format!(r#"{{"conf":{{"{MARKER}":"k"}}}}"#);
+        assert_eq!(shows_conf(&marked), Some((true, true)));
+    }
+}

@@ -11,7 +11,6 @@ use tokio::time::{Instant, sleep};
 
 use crate::chance::Chance;
 use crate::house::{Heard, House, Unheard};
-use crate::judge::BLIND;
 use crate::world::{Tag, World};
 
 /// How a client makes its submission one of a kind.
@@ -654,12 +653,20 @@ impl Client {
             {
                 return self.world().count("given up on IBM, deleted, and runs");
             }
-            let doubled = self.world().books().of(self.record.tag).count() > 1;
-            if doubled && self.world().books().was_blind {
-                self.world().known(BLIND, what)
-            } else {
-                self.world().broken(what)
+            // What a front sent twice has one batch; nothing there names the other job.
+            let twins = {
+                let books = self.world().books();
+                let at_ibm =
+                    |cluster: &str| books.clusters[cluster].flavor == livy_dialect::Flavor::Ibm;
+                let twins = books.of(self.record.tag).filter(|job| at_ibm(&job.cluster));
+                twins.count() > 1
+            };
+            if twins {
+                return self
+                    .world()
+                    .count("sent twice on IBM, one deleted, one runs");
             }
+            self.world().broken(what)
         }
     }
 

@@ -249,8 +249,9 @@ impl Place<'_> {
         };
         let submitted = Submitted::read(self.flavor, body);
         if let Some(name) = &submitted.name
-            && self
-                .known(books)
+            // Also while it does not show them yet: names stay taken.
+            && books
+                .known(self.cluster)
                 .iter()
                 .any(|at| books.jobs[*at].name.as_ref() == Some(name))
         {

@@ -22,9 +22,6 @@ const GHOST: &str = "KNOWN: a ghost was taken for the batch";
 /// What the cluster had given before is not known right after a start, and without that a late job
 /// under a client's name is anybody's.
 const LISTED: &str = "KNOWN: a late job under a client's name was listed as somebody else's";
-/// A cluster that recovers says that it knows nothing, and that is believed as proof of absence.
-pub(crate) const BLIND: &str =
-    "KNOWN: a cluster that recovered was believed that nothing had arrived";
 
 /// Counts what the registry has to resolve or to kill.
 pub(crate) async fn open(house: &House, scene: &Scene) -> usize {
@@ -473,13 +470,12 @@ fn no_twins(world: &World, rows: &[Row]) {
             )
         })
         .collect();
-    let was_blind = books.was_blind;
     drop(books);
     for (what, named) in broken {
-        match (named, was_blind) {
-            (true, _) => world.known(LISTED, what),
-            (false, true) => world.known(BLIND, what),
-            (false, false) => world.broken(what),
+        if named {
+            world.known(LISTED, what)
+        } else {
+            world.broken(what)
         }
     }
 }

@@ -31,10 +31,10 @@ class Edit:
         path.write_text(text.replace(self.old, self.new, 1))
 
 
-QUIET = "let quiet = self.quiet_before + asked.saturating_duration_since(self.last_byte);"
+QUIET = "let waited = self.waited_before + asked.saturating_duration_since(self.last_byte);"
 QUIET_BY_THE_WALL = """let wall = self.gateway.registry.clock().now().wall_ms;
             let since = *self.wall.get_or_insert(wall - crate::clock::millis(asked.saturating_duration_since(self.last_byte)));
-            let quiet = self.quiet_before + Duration::from_millis(u64::try_from(wall - since).unwrap_or(0));"""
+            let waited = self.waited_before + Duration::from_millis(u64::try_from(wall - since).unwrap_or(0));"""
 MISSING = "        entry.is_missing() >= upstream.config.lost_after &&"
 MISSING_BY_THE_WALL = """        static SINCE: std::sync::Mutex<std::collections::BTreeMap<(usize, i32), i64>> =
             std::sync::Mutex::new(std::collections::BTreeMap::new());
@@ -55,7 +55,7 @@ FIXES = {
     ),
     "m2": (
         "five seconds of 404 are absence",
-        [Edit("src/registry/decide/absence.rs", "if silence.quiet < silence.required {", "if silence.quiet < Duration::from_secs(5) {")],
+        [Edit("src/registry/decide/absence.rs", "    let left = |needed: Duration| {", "    let needed = needed.min(Duration::from_secs(5));\n    let terms = Terms { held_for: needed, ..terms };\n    let left = |needed: Duration| {")],
     ),
     "m3": (
         "a 503 says that nothing was created",
@@ -92,7 +92,7 @@ FIXES = {
         [
             Edit(
                 "src/registry/sqlite.rs",
-                " || known.phase == Phase::Detached { upstream_id: None };",
+                " || known.absent;",
                 ";",
             )
         ],
@@ -116,8 +116,8 @@ FIXES = {
             Edit("src/submit/attempt.rs", "gives_way: others", "wall: None,\n            gives_way: others"),
             Edit(
                 "src/submit/resolve.rs",
-                "(self.last_byte, self.quiet_before) = (Instant::now(), Duration::ZERO);",
-                "(self.last_byte, self.quiet_before) = (Instant::now(), Duration::ZERO); self.wall = None;",
+                "(self.last_byte, self.waited_before) = (Instant::now(), Duration::ZERO);",
+                "(self.last_byte, self.waited_before) = (Instant::now(), Duration::ZERO); self.wall = None;",
             ),
         ],
     ),
@@ -129,7 +129,7 @@ FIXES = {
     "m9": (
         "IBM: a lost answer is an error at once",
         [
-            Edit("src/submit/resolve.rs", "                    (_, Absence::NotYet) =>", "                    _ if true => return self.give_up(SEVERAL).await,\n                    (_, Absence::NotYet) =>"),
+            Edit("src/submit/resolve.rs", "                    (_, Absence::NotYet(_)) =>", "                    _ if true => return self.give_up(SEVERAL).await,\n                    (_, Absence::NotYet(_)) =>"),
             Edit(
                 "src/submit/resolve.rs",
                 "                News::Nothing => match verdict {",
@@ -138,13 +138,21 @@ FIXES = {
             ),
         ],
     ),
+    "m11": (
+        "one 404 of a cluster that was away is absence",
+        [Edit("src/registry/decide/absence.rs", "let needed = if silence.away {", "let needed = if true { Duration::ZERO } else if silence.away {")],
+    ),
+    "m12": (
+        "a refusal is believed without a look",
+        [Edit("src/submit/look.rs", "    if dialect.lookup(&entry.lookup) == LookupPlan::NewInList {\n        return Behind::Nothing;", "    if true {\n        return Behind::Nothing;")],
+    ),
     "m10": (
         "each start begins the silence anew",
         [
             Edit(
                 "src/submit/resolve.rs",
-                "quiet_before: Duration::from_millis(u64::try_from(quiet_ms).unwrap_or(0)),",
-                "quiet_before: { let _ = quiet_ms; Duration::ZERO },",
+                "        waited_before: span(waited_ms).unwrap_or_default(),\n        silence: Silence::taken_up(span(quiet_ms).unwrap_or_default(), span(away_ms).ok(), now),",
+                "        waited_before: { let _ = (quiet_ms, waited_ms); Duration::ZERO },\n        silence: Silence::taken_up(Duration::ZERO, span(away_ms).ok(), now),",
             )
         ],
     ),

@@ -1,6 +1,6 @@
 //! The way to a cluster, and what a request can meet on it: it is refused, cut before or after,
 //! held and delivered late though its sender is gone, answered by somebody in front before or after
-//! it was passed on, or never answered at all.
+//! it was passed on, sent twice by it, or never answered at all.
 
 use std::fmt;
 use std::time::Duration;
@@ -48,6 +48,11 @@ enum Fate {
         back: Duration,
     },
     Refused,
+    /// Sent twice by a front, which hands on what the second one was told.
+    Twice {
+        there: Duration,
+        back: Duration,
+    },
     CutBefore,
     CutAfter {
         there: Duration,
@@ -186,6 +191,16 @@ async fn carry(
             sleep(there).await;
             let answer = arrive(&world);
             sleep(back).await;
+            let _ = tell.send(answer.ok_or(SendError::MaybeSent {
+                reason: "reset",
+                detail: "restarted".into(),
+            }));
+        }
+        Fate::Twice { there, back } => {
+            sleep(there).await;
+            arrive(&world);
+            sleep(back).await;
+            let answer = arrive(&world);
             let _ = tell.send(answer.ok_or(SendError::MaybeSent {
                 reason: "reset",
                 detail: "restarted".into(),
@@ -344,6 +359,10 @@ fn draw(weather: Weather, chance: &mut Chance, creates: bool, down: bool) -> Fat
     match chance.within(0..100) {
         0..=9 => Fate::Refused,
         10..=19 => Fate::CutBefore,
+        20..=26 if creates => Fate::Twice {
+            there: millis(chance, 1..300),
+            back: millis(chance, 1..300),
+        },
         20..=34 => Fate::CutAfter {
             there: millis(chance, 1..300),
         },

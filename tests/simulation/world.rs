@@ -157,8 +157,6 @@ pub(crate) struct Books {
     /// Names and keys under which submissions were sent.
     pub(crate) keys: HashMap<String, Tag>,
     asked: HashMap<String, u32>,
-    /// Whether some cluster said for a while that it knew nothing.
-    pub(crate) was_blind: bool,
     /// Broken promises.
     pub(crate) broken: Vec<String>,
     /// What else was seen, counted.
@@ -183,7 +181,6 @@ impl World {
             jobs: Vec::new(),
             keys: HashMap::new(),
             asked: HashMap::new(),
-            was_blind: false,
             broken: Vec::new(),
             counts: BTreeMap::new(),
         };
@@ -270,7 +267,6 @@ impl World {
         });
         let now = Instant::now();
         let mut books = self.books();
-        books.was_blind |= !blind.is_zero();
         let Books { clusters, jobs, .. } = &mut *books;
         let Some(cluster) = clusters.get_mut(name) else {
             return;
