@@ -19,6 +19,7 @@ mod oauth2;
 mod passthrough;
 mod renewing;
 mod schedule;
+pub(super) mod scrub;
 
 use std::fmt::Debug;
 use std::pin::Pin;
