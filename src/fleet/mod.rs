@@ -2,9 +2,9 @@
 //!
 //! Owns every byte that leaves for a cluster and the proof of how far a request got
 //! ([`SendError`]). Whatever is sent asks [`health`] first, takes a place ([`slots`]) and tells how
-//! it ended ([`verdict`]). Leaves what the bytes mean to the dialect, and what to do after a failure
-//! to `submit` and `batches`. A client's own headers never come this far: what is sent is made here
-//! from nothing.
+//! it ended ([`verdict`]). Leaves what the bytes mean to the dialect, and what to do after a
+//! failure to `submit` and `batches`. A client's own headers never come this far: what is sent is
+//! made here from nothing.
 
 pub mod breaker;
 pub mod budget;
