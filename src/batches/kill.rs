@@ -193,8 +193,8 @@ impl Reader {
             .await
     }
 
-    /// Reads the batch again: an answer to a kill may prove nothing, the state does. False: it runs,
-    /// and it is this batch.
+    /// Reads the batch again: an answer to a kill may prove nothing, the state does. False: it
+    /// runs, and it is this batch.
     async fn is_dead(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<bool, ApiError> {
         match self.fetch_item(entry, upstream, OPERATION).await {
             Err(Nothing::Gone) => self.nothing_there(entry, upstream).await.map(|()| true),
