@@ -22,6 +22,9 @@ use crate::registry::{Entry, Phase, RegistryError};
 /// How long a kill waits for a submission that is still on its way.
 const WAIT_FOR_SUBMISSION: Duration = Duration::from_secs(20);
 
+/// How often a kill is sent whose connection broke; its batch is looked at before each time.
+const KILL_TRIES: u32 = 2;
+
 impl Call {
     /// Serves `DELETE /batches/{id}`.
     ///
@@ -99,6 +102,7 @@ impl Reader {
         // What is on its way can't be killed before it is known where it is; the result is looked
         // at below.
         let _ = timeout(WAIT_FOR_SUBMISSION, entry.resolved()).await;
+        let mut may_arrive = false;
         match entry.phase() {
             Phase::Sending => {
                 return Err(unconfirmed(
@@ -112,70 +116,89 @@ impl Reader {
             Phase::Bound { .. } if entry.peek(|known| known.presumed && !known.kill_asked) => {
                 return Err(only_presumed(entry));
             }
-            Phase::Bound { .. } => self.kill_upstream(entry).await?,
+            Phase::Bound { .. } => may_arrive = !self.kill_upstream(entry).await?.is_certain(),
         }
-        if let Err(error) = self.registry().delete(entry).await {
+        if let Err(error) = self.registry().delete(entry, may_arrive).await {
             // The wish is stored and the job is dead: the next look finds that out again.
             tracing::error!(batch = %entry.id, %error, "a confirmed kill could not be stored yet");
         }
         Ok(())
     }
 
-    async fn kill_upstream(&self, entry: &Arc<Entry>) -> Result<(), ApiError> {
+    async fn kill_upstream(&self, entry: &Arc<Entry>) -> Result<Dead, ApiError> {
         let Some(upstream) = self.snapshot.upstream_of(entry) else {
             let message = format!("cluster '{}' is not configured or disabled", entry.cluster);
             return Err(ApiError::new(Code::ClusterUnavailable, message));
         };
+        let dialect = upstream.dialect();
+        for tries in 1..=KILL_TRIES {
+            // Before every try: an id may be another's since the last one.
+            if let Some(dead) = self.look_before(entry, upstream).await? {
+                return Ok(dead);
+            }
+            let Some(request) = entry.with_ref(|batch| dialect.delete(batch)) else {
+                return Ok(Dead::Silent);
+            };
+            let answer = upstream
+                .ask(
+                    Operation::DeleteBatch,
+                    &request,
+                    &self.exchange,
+                    |response| dialect.decode_delete(response),
+                )
+                .await;
+            return match answer {
+                Ok(Deleted::Gone) => Ok(Dead::Said),
+                Err(AskError::Send(SendError::MaybeSent { reason, .. }))
+                    if reason == "reset" && tries < KILL_TRIES =>
+                {
+                    continue;
+                }
+                Err(AskError::Send(SendError::NotSent { .. })) => {
+                    Err(unreachable(upstream, "it can't be reached"))
+                }
+                // Whoever asked a moment ago may have killed it; whether it is gone is settled by
+                // looking again.
+                Ok(Deleted::Verify) | Err(_) => self.confirm(entry, upstream).await,
+            };
+        }
+        Err(unconfirmed(entry, "the kill is remembered"))
+    }
+
+    /// Makes sure that what is killed is this batch. `None`: it is there.
+    async fn look_before(
+        &self,
+        entry: &Arc<Entry>,
+        upstream: &Upstream,
+    ) -> Result<Option<Dead>, ApiError> {
         match self
             .fetch_item(entry, upstream, Operation::DeleteBatch)
             .await
         {
-            Ok(_) => {}
-            // Nothing of ours is left there: the cluster has begun to count again.
-            Err(Nothing::Another) => return Ok(()),
-            Err(Nothing::Gone) => return self.nothing_there(entry, upstream).await,
+            Ok(_) => Ok(None),
+            Err(Nothing::Gone | Nothing::Another) => {
+                self.nothing_there(entry, upstream).await.map(Some)
+            }
             Err(Nothing::CannotTell) => {
                 let message = format!(
                     "cluster '{}' shows a batch under the id of batch {} that may be another one: it was not killed",
                     entry.cluster, entry.id
                 );
-                return Err(ApiError::new(Code::KillUnconfirmed, message));
+                Err(ApiError::new(Code::KillUnconfirmed, message))
             }
-            Err(Nothing::NoAnswer(error)) => return Err(unreachable(upstream, &error)),
-        }
-        let dialect = upstream.dialect();
-        let Some(request) = entry.with_ref(|batch| dialect.delete(batch)) else {
-            return Ok(());
-        };
-        let answer = upstream
-            .ask(
-                Operation::DeleteBatch,
-                &request,
-                &self.exchange,
-                |response| dialect.decode_delete(response),
-            )
-            .await;
-        match answer {
-            Ok(Deleted::Gone) => Ok(()),
-            Err(AskError::Send(SendError::NotSent { .. })) => {
-                Err(unreachable(upstream, "it can't be reached"))
-            }
-            // Whoever asked a moment ago may have killed it; whether it is gone is settled by
-            // looking again.
-            Ok(Deleted::Verify) | Err(_) => self.confirm(entry, upstream).await,
+            Err(Nothing::NoAnswer(error)) => Err(unreachable(upstream, &error)),
         }
     }
 
     /// Reads the batch again: an answer to a kill may prove nothing, the state does.
-    async fn confirm(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<(), ApiError> {
+    async fn confirm(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<Dead, ApiError> {
         match self
             .fetch_item(entry, upstream, Operation::DeleteBatch)
             .await
         {
-            Err(Nothing::Gone) => self.nothing_there(entry, upstream).await,
-            Err(Nothing::Another) => Ok(()),
+            Err(Nothing::Gone | Nothing::Another) => self.nothing_there(entry, upstream).await,
             Ok(seen) if matches!(seen.state, StateReading::Known(state) if state.is_terminal()) => {
-                Ok(())
+                Ok(Dead::Said)
             }
             _ => Err(unconfirmed(
                 entry,
@@ -187,14 +210,36 @@ impl Reader {
     /// The cluster has no such batch, or shows another one under its id. One that had ended may be
     /// gone; one that ran is believed to be gone only when that has held for a while: a Livy that
     /// recovers says so of jobs that run on.
-    async fn nothing_there(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<(), ApiError> {
-        if entry.peek(|known| known.state.is_terminal()) || self.is_lost(entry, upstream).await {
-            return Ok(());
+    async fn nothing_there(
+        &self,
+        entry: &Arc<Entry>,
+        upstream: &Upstream,
+    ) -> Result<Dead, ApiError> {
+        if entry.peek(|known| known.state.is_terminal()) {
+            return Ok(Dead::Said);
+        }
+        if self.is_lost(entry, upstream).await {
+            return Ok(Dead::Silent);
         }
         Err(unconfirmed(
             entry,
             "its cluster does not know it at the moment; the kill is remembered",
         ))
+    }
+}
+
+/// How it is known that a batch runs no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dead {
+    /// Its cluster said so.
+    Said,
+    /// Its cluster has not known it for a while: it may show up again, and is then killed.
+    Silent,
+}
+
+impl Dead {
+    fn is_certain(self) -> bool {
+        self == Dead::Said
     }
 }
 

@@ -244,6 +244,7 @@ impl Dialect for KyuubiDialect {
             ));
         }
         Ok(LogPart {
+            upstream_id: None,
             from: None,
             total: None,
             lines: json::lines(&map, "logRowSet"),

@@ -371,7 +371,8 @@ impl Upstream {
     }
 
     /// Asks something that may be asked twice, and reads the answer. A connection that was lost on
-    /// the way costs one more try.
+    /// the way costs one more try; a kill only if nothing of it left: its number may be another's by
+    /// now, so whoever repeats it looks again first.
     ///
     /// # Errors
     /// No answer, or one that is a refusal.
@@ -383,16 +384,14 @@ impl Upstream {
         read: impl Fn(&UpstreamResponse<'_>) -> Result<T, UpstreamFault>,
     ) -> Result<T, AskError> {
         let mut answer = self.send(operation, request, exchange).await;
-        if matches!(
-            answer,
-            Err(SendError::MaybeSent {
-                reason: "reset",
-                ..
-            } | SendError::NotSent {
-                reason: "reset",
-                ..
-            })
-        ) {
+        let repeats = match &answer {
+            Err(SendError::NotSent { reason, .. }) => *reason == "reset",
+            Err(SendError::MaybeSent { reason, .. }) => {
+                *reason == "reset" && operation != Operation::DeleteBatch
+            }
+            Ok(_) => false,
+        };
+        if repeats {
             answer = self.send(operation, request, exchange).await;
             self.count_retry(
                 operation,

@@ -313,8 +313,15 @@ impl Entry {
         };
         Some(ask(BatchRef {
             upstream_id: &upstream_id,
-            sent_name: self.lookup.sent_name.as_deref(),
+            sent_name: self.own_name(),
         }))
+    }
+
+    /// Returns the name by which its cluster can be asked for this batch and no other: one that was
+    /// made up here, where the cluster was seen to show it.
+    pub fn own_name(&self) -> Option<&str> {
+        let shown = self.lookup.is_made_up() && self.peek(|known| known.echoed);
+        self.lookup.sent_name.as_deref().filter(|_| shown)
     }
 
     /// Tells whether an answer is about this batch.

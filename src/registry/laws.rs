@@ -99,7 +99,7 @@ async fn names_are_held_by_the_living_and_a_while_longer() {
         ),
         "ended a moment ago"
     );
-    registry.delete(&entry).await.expect("is stored");
+    registry.delete(&entry, false).await.expect("is stored");
     new(&registry, intent(Some("nightly"))).await;
 }
 
@@ -164,7 +164,7 @@ async fn lists_adopt_what_is_new_and_nothing_that_is_on_its_way() {
         .await
         .expect("is stored");
     assert_eq!(total(&registry).await, 2);
-    registry.delete(&entry).await.expect("is stored");
+    registry.delete(&entry, false).await.expect("is stored");
     registry
         .adopt(
             "c",

@@ -558,12 +558,14 @@ impl Registry {
     }
 
     /// Forgets a batch for its clients: from now on it is 404, as after a DELETE at Livy.
+    /// `may_arrive`: without the cluster's own word.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn delete(&self, entry: &Arc<Entry>) -> Result<(), RegistryError> {
+    pub async fn delete(&self, entry: &Arc<Entry>, may_arrive: bool) -> Result<(), RegistryError> {
         let now = self.clock.now();
         self.write(entry, |known| {
+            known.may_arrive |= may_arrive;
             let upstream_id = known.phase.upstream_id().map(str::to_owned);
             known.phase = Phase::Deleted { upstream_id };
             if known.ended.is_none() {

@@ -1,6 +1,7 @@
 //! Black-box tests: the real binary in front of simulated clusters, talked to over TLS.
 
 mod api;
+mod attacks_batches;
 mod auth;
 mod certify;
 #[expect(dead_code, reason = "shared with the other suites, which draw more")]
