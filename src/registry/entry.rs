@@ -1,5 +1,6 @@
 //! One batch in memory: the identity that never changes, and what is known.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use livy_dialect::{AppInfo, Batch, BatchRef, BatchState, Lookup, Observed};
@@ -212,6 +213,8 @@ pub struct Entry {
     /// The version that the store has. Held while it is being written, so that writes of one batch
     /// follow each other.
     pub(super) stored: tokio::sync::Mutex<i64>,
+    /// Whether the store has not heard yet that it is bound.
+    owes_bind: AtomicBool,
 }
 
 impl std::ops::Deref for Entry {
@@ -228,7 +231,24 @@ impl Entry {
             identity: row.identity,
             memory: watch::Sender::new(row.known),
             stored: tokio::sync::Mutex::new(row.version),
+            owes_bind: AtomicBool::new(false),
         }
+    }
+
+    /// Notes that the store could not be told that it is bound.
+    pub(super) fn bind_is_owed(&self) {
+        self.owes_bind.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the store has heard of everything up to now.
+    pub(super) fn bind_is_stored(&self) {
+        self.owes_bind.store(false, Ordering::Relaxed);
+    }
+
+    /// Tells whether the store has not heard yet that it is bound. Changes only while `stored` is
+    /// held.
+    pub(super) fn owes_bind(&self) -> bool {
+        self.owes_bind.load(Ordering::Relaxed)
     }
 
     /// Returns the row to store, if the store has `version`.

@@ -109,6 +109,17 @@ pub struct Intent {
     pub replaces: Option<Replaced>,
 }
 
+/// What a list of a cluster brought.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// States that batches are seen in for the first time.
+    pub entered: Vec<BatchState>,
+    /// Submissions that had been given up, and the jobs that they became after all.
+    pub late: Vec<(Arc<Entry>, Observed)>,
+    /// Live batches whose id the list shows for another one: to be asked for.
+    pub doubted: Vec<Arc<Entry>>,
+}
+
 /// What recording an intent found.
 #[derive(Debug)]
 pub enum Intention {
@@ -300,6 +311,7 @@ impl Registry {
             match result {
                 Ok((Saved::Stored(stored), lost)) => {
                     *version = stored;
+                    entry.bind_is_stored();
                     lost.into_iter().for_each(|row| self.absorb(row));
                     entry.change(|memory| {
                         bind(memory);
@@ -317,6 +329,12 @@ impl Registry {
                         bind(memory);
                         hear(memory, true);
                     });
+                    // It is bound as soon as that works again, before anything else of it is
+                    // stored: the row that has its id must let go of it.
+                    entry.bind_is_owed();
+                    if let Some(entry) = self.in_memory(entry.id) {
+                        self.save_soon(&entry);
+                    }
                     return Err(error);
                 }
             }
@@ -585,10 +603,11 @@ impl Registry {
         for _ in 0..WRITE_TRIES {
             let mut known = entry.known();
             change(&mut known);
-            let saved = self.noted(self.store.save(vec![entry.row(known, *version)]).await)?;
-            match saved.into_iter().next() {
+            let saved = self.put(entry, entry.row(known, *version)).await?;
+            match saved {
                 Some(Saved::Stored(stored)) => {
                     *version = stored;
+                    entry.bind_is_stored();
                     entry.change(|known| change(known));
                     return Ok(());
                 }
@@ -602,6 +621,17 @@ impl Registry {
         Err(RegistryError::Store(
             "another writer was always first".into(),
         ))
+    }
+
+    /// Hands a row to the store: as a bind, if the one that was wanted has not reached it.
+    async fn put(&self, entry: &Entry, row: Row) -> Result<Option<Saved>, RegistryError> {
+        if !entry.owes_bind() || !matches!(row.known.phase, Phase::Bound { .. }) {
+            let saved = self.noted(self.store.save(vec![row]).await)?;
+            return Ok(saved.into_iter().next());
+        }
+        let (saved, lost) = self.noted(self.store.bind(row, self.clock.now()).await)?;
+        lost.into_iter().for_each(|row| self.absorb(row));
+        Ok(Some(saved))
     }
 
     fn save_soon(&self, entry: &Arc<Entry>) {
@@ -688,9 +718,8 @@ impl Registry {
     }
 
     /// Gives ids to batches of a list that were created outside the gateway, and notes what the
-    /// list says about the others. Returns the states that batches are seen in for the first time,
-    /// and the submissions that had been given up and came late. `asked`: when the list was asked
-    /// for; what ended after that may still stand in it.
+    /// list says about the others. `asked`: when the list was asked for; what ended after that may
+    /// still stand in it, and of what was heard of after that it says nothing.
     ///
     /// # Errors
     /// The database failed.
@@ -699,7 +728,8 @@ impl Registry {
         cluster: &str,
         seen: Vec<Observed>,
         asked: Moment,
-    ) -> Result<(Vec<BatchState>, Vec<(Arc<Entry>, Observed)>), RegistryError> {
+    ) -> Result<Listed, RegistryError> {
+        let seen = decide::readable(seen);
         let adoption = self.noted(
             self.store
                 .adopt(cluster.to_owned(), seen, asked, self.clock.now())
@@ -707,6 +737,11 @@ impl Registry {
         )?;
         adoption.lost.into_iter().for_each(|row| self.absorb(row));
         let mut entered = Vec::new();
+        for (row, seen) in adoption.again {
+            let entry = self.remember(row);
+            self.bind_again(&entry, &seen).await?;
+            entered.push(entry.peek(|known| known.state));
+        }
         for (row, seen) in adoption.known {
             let entry = self.remember(row);
             // The store judged by what it has; memory may know more by now.
@@ -718,8 +753,59 @@ impl Registry {
             .late
             .into_iter()
             .map(|(row, seen)| (self.remember(row), seen))
-            .filter(|(entry, _)| !entry.is_open());
-        Ok((entered, late.collect()))
+            .filter(|(entry, _)| !entry.is_open())
+            .collect();
+        let heard_since = |known: &Known| {
+            let heard = known.heard.map(|at| self.clock.up_ms_at(at));
+            heard.is_some_and(|up_ms| up_ms >= asked.up_ms)
+        };
+        let doubted = adoption
+            .doubted
+            .into_iter()
+            .map(|(row, seen)| (self.remember(row), seen))
+            .filter(|(entry, seen)| {
+                let bound = matches!(entry.phase(), Phase::Bound { .. });
+                bound && entry.same(seen) == Same::No && !entry.peek(heard_since)
+            })
+            .map(|(entry, _)| entry)
+            .collect();
+        Ok(Listed {
+            entered,
+            late,
+            doubted,
+        })
+    }
+
+    /// Binds a batch again that had lost its id on another's word: it had not ended.
+    async fn bind_again(&self, entry: &Arc<Entry>, seen: &Observed) -> Result<(), RegistryError> {
+        tracing::warn!(batch = %entry.id, cluster = %entry.cluster, upstream_id = %seen.upstream_id, "a batch that was taken for lost is there, and is bound again");
+        self.write(entry, |known| {
+            known.phase = Phase::Sending;
+            (known.state, known.ended, known.complete) = (BatchState::Starting, None, false);
+        })
+        .await?;
+        self.bind(entry, seen).await
+    }
+
+    /// Tells whether the answer to a submission may name its batch.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn is_believable(
+        &self,
+        entry: &Entry,
+        seen: &Observed,
+    ) -> Result<bool, RegistryError> {
+        // Read only where the answer does not name anybody.
+        let holder = match (&entry.lookup.sent_name, &seen.name) {
+            (Some(_), None) => {
+                self.store
+                    .holder(entry.cluster.clone(), seen.upstream_id.clone())
+                    .await?
+            }
+            _ => None,
+        };
+        Ok(decide::believable(&entry.identity, seen, holder.as_ref()))
     }
 
     /// Returns the submissions whose outcome is open.

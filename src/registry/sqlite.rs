@@ -386,11 +386,15 @@ fn record(tx: &Transaction<'_>, new: &NewRow, now: Moment) -> rusqlite::Result<R
         .ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
-/// Phases go forward only; what was given up without the cluster's word, and came late, may be
-/// bound after all.
+/// Phases go forward only; what was given up without the cluster's word, and came late, or lost its
+/// id on another's, may be bound after all.
 const FORWARD: &str =
     "(CASE phase WHEN 'sending' THEN 0 WHEN 'bound' THEN 1 WHEN 'refused' THEN 2 WHEN 'detached' THEN 3 ELSE 4 END <= :rank
-    OR (:phase IN ('sending', 'bound') AND phase IN ('refused', 'detached') AND may_arrive = 1))";
+    OR (:phase IN ('sending', 'bound') AND (may_arrive = 1 AND phase = 'refused' OR phase = 'detached')))";
+
+/// An end stands, but for what is bound again: it had not ended.
+const OPEN_END: &str =
+    "ended_ms IS NULL OR (phase = 'detached' AND :phase IN ('sending', 'bound'))";
 
 /// Stores a row if its version is the one that the writer saw.
 fn save(tx: &Connection, row: &Row) -> rusqlite::Result<Saved> {
@@ -403,8 +407,9 @@ fn save(tx: &Connection, row: &Row) -> rusqlite::Result<Saved> {
             "UPDATE batches SET phase = :phase, upstream_id = :upstream_id, proxy_user = :proxy_user, app_id = :app_id, app_info = :app_info,
              log = :log, complete = :complete, seen_ms = :seen_ms, told = :told, quiet_ms = :quiet_ms, looked_ms = :looked_ms, let_go = :let_go,
              may_arrive = :may_arrive, kill_asked = :kill_asked, echoed = :echoed, presumed = :presumed,
-             state = CASE WHEN ended_ms IS NULL THEN :state ELSE state END,
-             ended_up_ms = CASE WHEN ended_ms IS NULL THEN :ended_up_ms ELSE ended_up_ms END, ended_ms = coalesce(ended_ms, :ended_ms),
+             state = CASE WHEN {OPEN_END} THEN :state ELSE state END,
+             ended_up_ms = CASE WHEN {OPEN_END} THEN :ended_up_ms ELSE ended_up_ms END,
+             ended_ms = CASE WHEN {OPEN_END} THEN :ended_ms ELSE ended_ms END,
              idempotency_key = CASE WHEN :lets_go THEN NULL ELSE idempotency_key END, version = version + 1
          WHERE id = :id AND version = :version AND {FORWARD}"
         ))?
@@ -504,6 +509,10 @@ fn adopt(
             Adopt::Late(at) => adoption
                 .late
                 .extend(candidates.into_iter().nth(at).map(|row| (row, observed))),
+            Adopt::Again(at) => adoption
+                .again
+                .extend(candidates.into_iter().nth(at).map(|row| (row, observed))),
+            Adopt::Contradicts => adoption.doubted.extend(holder.map(|row| (row, observed))),
             Adopt::New => {
                 if let Some(holder) = holder {
                     adoption.lost.push(detach(tx, &holder, None, now)?);

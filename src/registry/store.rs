@@ -107,6 +107,10 @@ pub struct Adoption {
     pub known: Vec<(Row, Observed)>,
     /// Submissions that had been given up, and the jobs that they became after all.
     pub late: Vec<(Row, Observed)>,
+    /// Entries that lost their id on another's word, and what they stand for.
+    pub again: Vec<(Row, Observed)>,
+    /// Live entries whose id the list shows for another batch, with that.
+    pub doubted: Vec<(Row, Observed)>,
     /// Entries that lost their upstream id to another batch.
     pub lost: Vec<Row>,
 }

@@ -277,8 +277,16 @@ impl Run {
         let last_byte = Instant::now();
         let (fault, holder, leftovers) = match sent {
             Ok(answer) => {
-                match proof::of_create(upstream.dialect(), &entry.lookup, &answer.as_response()) {
-                    Proof::Created(seen) if is_older(&plan, &entry, &seen) => {
+                let proof =
+                    proof::of_create(upstream.dialect(), &entry.lookup, &answer.as_response());
+                let repeated = match &proof {
+                    Proof::Created(seen) => {
+                        is_older(&plan, &entry, seen) || !self.is_believable(&entry, seen).await
+                    }
+                    Proof::NotCreated(_) | Proof::Unclear(..) => false,
+                };
+                match proof {
+                    Proof::Created(_) if repeated => {
                         let message =
                             "the answer to the submission speaks of a batch that was there before"
                                 .to_owned();
@@ -337,6 +345,16 @@ impl Run {
         tracing::warn!(cluster = %upstream.config.name, batch = %entry.id, %fault, "the outcome of a submission is unclear; asking the cluster");
         self.resolve(plan, entry, (fault, leftovers), last_byte, others)
             .await
+    }
+
+    async fn is_believable(&self, entry: &Entry, seen: &livy_dialect::Observed) -> bool {
+        match self.gateway.registry.is_believable(entry, seen).await {
+            Ok(believable) => believable,
+            Err(error) => {
+                tracing::error!(batch = %entry.id, %error, "it can't be told whose batch an answer names");
+                false
+            }
+        }
     }
 
     async fn resolve(

@@ -175,3 +175,200 @@ fn a_log_is_nobody_elses() {
         told.text()
     );
 }
+
+/// Waits until a batch was looked at again after a list, and makes sure that it runs on.
+#[track_caller]
+fn runs_on(gateway: &Gateway, clusters: &Clusters, flavor: &str, ids: &[i64]) {
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_millis(1200));
+        list(gateway, flavor);
+    }
+    for id in ids {
+        let path = format!("/batches/{id}");
+        let told = gateway.send(&Request::get(&path).basic(ROOT)).json();
+        assert_eq!(told["state"], "running", "{told}");
+    }
+    assert_eq!(deletes(clusters, flavor), 0);
+}
+
+/// A list that was asked for before its cluster restarted arrives after a new batch got an old
+/// number.
+#[test]
+fn a_list_that_comes_late_ends_nothing() {
+    let clusters = Clusters::start();
+    let gateway = gateway(&clusters, "livy", "");
+    foreign(&clusters, "livy", Some("old"));
+    let old = clusters.direct("livy", "GET", "/batches?from=0&size=200", None);
+    clusters.restart("livy");
+    let fault =
+        json!({"operation": "list_batches", "delay_ms": 2500, "answer": answer(&old.text())});
+    clusters.fault("livy", fault);
+    let lists = || {
+        let requests = clusters.requests("livy");
+        let lists = requests.iter().filter(|one| {
+            one["query"]
+                .as_str()
+                .is_some_and(|q| q.contains("size=200"))
+        });
+        lists.count()
+    };
+    let before = lists();
+    let mine = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| list(&gateway, "livy"));
+        gateway.wait_until("the list is on its way", |_| lists() > before);
+        let mine = gateway.submit("livy", &json!({}));
+        gateway.wait_for_state(mine, "running");
+        asking.join().expect("no panic");
+        mine
+    });
+    runs_on(&gateway, &clusters, "livy", &[mine]);
+}
+
+/// One list of another Livy behind the same address, and one that shows a number twice.
+#[test]
+fn one_wrong_list_ends_nothing() {
+    let (clusters, others) = (Clusters::start(), Clusters::start());
+    let gateway = gateway(&clusters, "livy", "");
+    let mut ids: Vec<i64> = (0..2).map(|_| gateway.submit("livy", &json!({}))).collect();
+    ids.push(gateway.submit("livy", &json!({"name": "nightly"})));
+    for id in &ids {
+        gateway.wait_for_state(*id, "running");
+    }
+    for name in ["x", "y", "z"] {
+        foreign(&others, "livy", Some(name));
+    }
+    let mut twice = clusters
+        .direct("livy", "GET", "/batches?size=200", None)
+        .json();
+    let mut first = twice["sessions"][0].clone();
+    first["name"] = Value::Null;
+    twice["sessions"]
+        .as_array_mut()
+        .expect("a list")
+        .push(first);
+    let wrong = others
+        .direct("livy", "GET", "/batches?size=200", None)
+        .text();
+    for body in [wrong, twice.to_string()] {
+        let fault = json!({"operation": "list_batches", "times": 1, "answer": answer(&body)});
+        clusters.fault("livy", fault);
+        list(&gateway, "livy");
+        clusters.heal("livy");
+        runs_on(&gateway, &clusters, "livy", &ids);
+    }
+    assert_eq!(list(&gateway, "livy")["total"], 3);
+}
+
+/// What a cluster goes on saying for long enough is believed.
+#[test]
+fn a_number_that_was_given_again_is_lost_after_a_while() {
+    let clusters = Clusters::start();
+    let gateway = gateway(&clusters, "livy", ", lost_after: 1s, watch: 500ms");
+    let mine = gateway.submit("livy", &json!({}));
+    gateway.wait_for_state(mine, "running");
+    clusters.restart("livy");
+    foreign(&clusters, "livy", Some("another"));
+    list(&gateway, "livy");
+    gateway.wait_until("it is lost", |gateway| {
+        gateway.get(&format!("/batches/{mine}")).json()["state"] == "error"
+    });
+    gateway.wait_until("the other one is listed", |gateway| {
+        list(gateway, "livy")["total"] == 2
+    });
+    assert_eq!(
+        (deletes(&clusters, "livy"), alive(&clusters, "livy").len()),
+        (0, 1)
+    );
+}
+
+/// A 201 without a name names a batch that somebody else has; one that is repeated names one that
+/// was there before.
+#[test]
+fn an_answer_to_a_submission_takes_no_running_batch() {
+    let clusters = Clusters::start();
+    let gateway = gateway(&clusters, "livy", "");
+    let bobs = gateway.submit("livy", &json!({"name": "nightly"}));
+    gateway.wait_for_state(bobs, "running");
+    let repeated = clusters.direct("livy", "GET", "/batches/0", None).text();
+    for (body, more) in [
+        (r#"{"id":0,"state":"starting"}"#, json!({})),
+        (&repeated, json!({"name": "weekly"})),
+    ] {
+        let created = json!({"status": 201, "content_type": "application/json", "body": body});
+        clusters.fault(
+            "livy",
+            json!({"operation": "create_batch", "moment": "after", "answer": created}),
+        );
+        let mine = gateway.submit("livy", &more);
+        gateway.wait_for_state(mine, "running");
+        let id = gateway.get(&format!("/batches/{mine}"));
+        assert_ne!(
+            id.header("x-livy-gateway-upstream-id"),
+            Some("0"),
+            "{}",
+            id.text()
+        );
+        gateway.wait_for_state(bobs, "running");
+    }
+    // Its own name, under an old number.
+    let ended = gateway.submit("livy", &json!({"name": "daily", "args": ["1"]}));
+    let old = clusters
+        .direct("livy", "GET", "/batches/daily", None)
+        .text();
+    gateway.wait_for_state(ended, "success");
+    clusters.collect("livy");
+    let created = json!({"status": 201, "content_type": "application/json", "body": old});
+    clusters.fault(
+        "livy",
+        json!({"operation": "create_batch", "moment": "after", "answer": created}),
+    );
+    let again = gateway.submit("livy", &json!({"name": "daily"}));
+    let id = gateway.get(&format!("/batches/{again}"));
+    assert_eq!(
+        id.header("x-livy-gateway-upstream-id"),
+        Some("4"),
+        "{}",
+        id.text()
+    );
+    runs_on(&gateway, &clusters, "livy", &[bobs, again]);
+}
+
+/// The database is locked at the moment of a bind that takes an id from an older batch.
+#[test]
+fn what_could_not_be_bound_is_bound_later() {
+    let clusters = Clusters::start();
+    let gateway = gateway(&clusters, "livy", "");
+    let old = gateway.submit("livy", &json!({}));
+    gateway.wait_for_state(old, "running");
+    clusters.restart("livy");
+    let before = clusters.submissions("livy");
+    clusters.fault(
+        "livy",
+        json!({"operation": "create_batch", "moment": "after", "delay_ms": 700}),
+    );
+    let database = gateway.scene.folder.path().join("livy-gateway.db");
+    let locking = rusqlite::Connection::open(&database).expect("opens");
+    let mine = std::thread::scope(|scope| {
+        let client = scope.spawn(|| gateway.submit("livy", &json!({"args": ["8"]})));
+        gateway.wait_until("it is on its way", |_| {
+            clusters.submissions("livy") > before
+        });
+        locking.execute_batch("BEGIN IMMEDIATE").expect("locks");
+        std::thread::sleep(Duration::from_millis(6500));
+        locking.execute_batch("ROLLBACK").expect("unlocks");
+        client.join().expect("no panic")
+    });
+    gateway.wait_for_state(mine, "success");
+    let phase = || -> String {
+        let query = format!("SELECT phase || ' ' || state FROM batches WHERE id = {mine}");
+        locking
+            .query_row(&query, [], |row| row.get(0))
+            .expect("is there")
+    };
+    gateway.wait_until("it is stored", |_| phase() == "bound success");
+    assert_eq!(gateway.admin("/readyz").text(), "ok\n");
+    clusters.collect("livy");
+    let gateway = gateway.killed_and_restarted();
+    gateway.wait_for_state(mine, "success");
+    assert_eq!(clusters.submissions("livy"), before + 1, "it ran once");
+}

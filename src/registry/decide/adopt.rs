@@ -1,5 +1,6 @@
 //! What a row of a cluster's list means.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use livy_dialect::{BatchState, Observed, StateReading};
@@ -18,8 +19,40 @@ pub enum Adopt {
     /// It is what a submission became after it was given up: `usize` is its place among the
     /// candidates.
     Late(usize),
-    /// It was created outside the gateway. The entry that had its id, if any, has lost it.
+    /// It is what an entry stands for that lost its id on another's word, and is to have it back:
+    /// `usize` is its place among the candidates.
+    Again(usize),
+    /// The live entry that has its id would have lost it. One list is no proof: it is asked for by
+    /// itself, and lost when its cluster goes on saying so.
+    Contradicts,
+    /// It was created outside the gateway. The ended entry that had its id, if any, has lost it.
     New,
+}
+
+/// Leaves out what one list shows as two batches under one number: nothing tells which is right. A
+/// batch that moved from page to page while they were read is shown twice, and is the same.
+pub fn readable(seen: Vec<Observed>) -> Vec<Observed> {
+    let mut by_id: HashMap<String, Option<usize>> = HashMap::new();
+    for (at, one) in seen.iter().enumerate() {
+        let place = by_id.entry(one.upstream_id.clone()).or_insert(Some(at));
+        if place.is_some_and(|first| !may_be_one(&seen[first], one)) {
+            *place = None;
+        } else if place.is_some() {
+            *place = Some(at);
+        }
+    }
+    let keep = |(at, one): (usize, Observed)| {
+        (by_id.get(&one.upstream_id) == Some(&Some(at))).then_some(one)
+    };
+    seen.into_iter().enumerate().filter_map(keep).collect()
+}
+
+fn may_be_one(one: &Observed, other: &Observed) -> bool {
+    let differ = |one: &Option<String>, other: &Option<String>| matches!((one, other), (Some(one), Some(other)) if one != other);
+    one.upstream_id.parse::<u64>().is_err()
+        || (one.name == other.name
+            && one.proxy_user == other.proxy_user
+            && !differ(&one.app_id, &other.app_id))
 }
 
 /// Decides. `holder` is the entry that has the upstream id; `candidates` are all entries of the
@@ -41,6 +74,7 @@ pub fn adopt(
         match relation(row, seen, asked) {
             Relation::OnItsWay => return Adopt::Leave,
             Relation::Late => return Adopt::Late(at),
+            Relation::Again => return Adopt::Again(at),
             Relation::Over => return Adopt::Leave,
             Relation::None => {}
         }
@@ -52,7 +86,18 @@ pub fn adopt(
     {
         return Adopt::Leave;
     }
-    Adopt::New
+    match holder {
+        Some(row) if !row.known.state.is_terminal() => Adopt::Contradicts,
+        // It was bound, or ended, while the list was on its way.
+        Some(row) if ended_since(row, asked) => Adopt::Leave,
+        Some(_) | None => Adopt::New,
+    }
+}
+
+fn ended_since(row: &Row, asked: Moment) -> bool {
+    row.known
+        .ended
+        .is_some_and(|ended| ended.up_ms >= asked.up_ms)
 }
 
 enum Relation {
@@ -61,6 +106,8 @@ enum Relation {
     OnItsWay,
     /// It was given up, and here it is.
     Late,
+    /// It lost its id on another's word, and here it is.
+    Again,
     /// It was given up or deleted, and has ended.
     Over,
 }
@@ -68,12 +115,7 @@ enum Relation {
 fn relation(row: &Row, seen: &Observed, asked: Moment) -> Relation {
     // It ended, or was deleted, while the list was on its way.
     let was_here = row.known.phase.upstream_id() == Some(seen.upstream_id.as_str());
-    if was_here
-        && row
-            .known
-            .ended
-            .is_some_and(|ended| ended.up_ms >= asked.up_ms)
-    {
+    if was_here && ended_since(row, asked) {
         return Relation::Over;
     }
     let by_id = row.identity.lookup.key == seen.upstream_id && !row.identity.adopted;
@@ -96,6 +138,10 @@ fn relation(row: &Row, seen: &Observed, asked: Moment) -> Relation {
         // What ended well is not killed because its cluster, recovering, shows it as alive for a
         // while.
         Phase::Detached { .. } if certain && !gave_up(row) => Relation::Over,
+        // Its client was not told that it never was; and its cluster never said that it is gone.
+        Phase::Detached {
+            upstream_id: Some(_),
+        } if certain && !row.known.may_arrive => Relation::Again,
         Phase::Refused | Phase::Detached { .. } | Phase::Deleted { .. } if certain => {
             Relation::Late
         }
@@ -298,8 +344,8 @@ mod tests {
     }
 
     #[test]
-    fn an_unnamed_stranger_under_an_old_id_takes_it() {
-        let held = row(
+    fn one_list_takes_no_id_from_what_is_live() {
+        let mut held = row(
             None,
             Phase::Bound {
                 upstream_id: "3".into(),
@@ -324,7 +370,55 @@ mod tests {
                 false,
                 LATER
             ),
-            Adopt::New
+            Adopt::Contradicts
+        );
+        held.known.state = BatchState::Success;
+        for (ended_ms, wanted) in [(900, Adopt::New), (1000, Adopt::Leave)] {
+            held.known.ended = Some(Moment {
+                wall_ms: ended_ms,
+                up_ms: ended_ms,
+            });
+            let stranger = seen("3", None, BatchState::Running);
+            assert_eq!(adopt(&stranger, Some(&held), &[], false, LATER), wanted);
+        }
+    }
+
+    #[test]
+    fn what_lost_its_id_on_anothers_word_gets_it_back() {
+        let lost = Phase::Detached {
+            upstream_id: Some("3".into()),
+        };
+        let mut taken = row(None, lost, BatchState::Error);
+        let shown = ours(&taken, "3", BatchState::Running);
+        let decide = |row: &Row| adopt(&shown, None, std::slice::from_ref(row), false, LATER);
+        assert_eq!(decide(&taken), Adopt::Again(0));
+        taken.known.may_arrive = true;
+        assert_eq!(
+            decide(&taken),
+            Adopt::Late(0),
+            "its cluster said that it is gone, and its client was told so"
+        );
+    }
+
+    #[test]
+    fn one_number_is_one_batch() {
+        let ids = |seen: Vec<Observed>| {
+            let readable = readable(seen);
+            let ids: Vec<String> = readable.into_iter().map(|one| one.upstream_id).collect();
+            ids
+        };
+        let one = |id: &str, name: &str| seen(id, Some(name), BatchState::Running);
+        assert_eq!(
+            ids(vec![one("3", "a"), one("4", "b"), one("3", "a")]),
+            ["4", "3"]
+        );
+        assert_eq!(
+            ids(vec![one("3", "a"), one("4", "b"), one("3", "c")]),
+            ["4"]
+        );
+        assert_eq!(
+            ids(vec![one("3", "a"), one("3", "c"), one("3", "a")]).len(),
+            0
         );
     }
 }

@@ -2,11 +2,11 @@
 //! Whoever waits calls them.
 //!
 //! - [`same`]: is what a cluster shows the batch that we mean? [`ours`]: is what a look-up found
-//!   the submission that was looked for?
+//!   the submission that was looked for? [`believable`]: is what the answer to a submission names?
 //! - [`observe`], [`bind`], [`presume`], [`give_up`], [`forward`]: how what is known goes on, and
 //!   only ever forward.
 //! - [`claim`]: may a submission begin, or is it one that is here already?
-//! - [`adopt`]: what does a row of a cluster's list mean?
+//! - [`adopt`]: what does a row of a cluster's list mean? [`readable`]: which rows mean anything?
 //! - [`absence`]: have look-ups shown nothing for long enough?
 
 mod absence;
@@ -16,7 +16,7 @@ mod known;
 mod same;
 
 pub use absence::{Absence, Silence, absence};
-pub use adopt::{Adopt, adopt};
+pub use adopt::{Adopt, adopt, readable};
 pub use claim::{Claim, claim};
 pub use known::{Change, bind, forward, give_up, observe, observe_state, presume};
-pub use same::{Same, ours, same};
+pub use same::{Same, believable, ours, same};
