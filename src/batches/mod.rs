@@ -425,7 +425,8 @@ impl Reader {
             upstream.handles.entered(BatchState::Error);
             tracing::warn!(batch = %entry.id, cluster = %entry.cluster, "a live batch is lost: its cluster no longer knows it");
         }
-        if let Err(error) = self.registry().give_up(entry, reason, true).await {
+        // What had ended before in its cluster's own words is not looked for any more.
+        if let Err(error) = self.registry().give_up(entry, reason, !has_ended).await {
             tracing::error!(batch = %entry.id, %error, "the end of a batch could not be stored");
         }
         Ok(Origin::Terminal)

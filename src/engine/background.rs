@@ -88,6 +88,7 @@ pub fn look_after(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>, gone: &Cance
     every(gateway, "care", CARE, gone, move |gateway| {
         let upstream = cared_for.clone();
         async move {
+            batches::watch::learn(&gateway, &upstream).await;
             batches::watch::finish_kills(&gateway, &upstream).await;
             submit::late::watch(&gateway, &upstream).await;
         }

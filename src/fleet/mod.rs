@@ -8,7 +8,7 @@
 pub mod health;
 pub mod transport;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub struct Upstream {
     pub health: Health,
     /// When its list was last read.
     pub listed: Mutex<Option<Instant>>,
+    /// Up to which id those were asked for that may still show up; 0 to begin anew.
+    pub watched_up_to: AtomicI32,
     transport: Box<dyn Transport>,
     tls: Option<ClientTls>,
     /// The highest id that the cluster was seen to have given, -1 before its first one; [`UNKNOWN`]
@@ -158,6 +160,7 @@ impl Upstream {
             highest: AtomicI64::new(UNKNOWN),
             refuses_login: AtomicBool::new(false),
             listed: Mutex::default(),
+            watched_up_to: AtomicI32::new(0),
             authorization,
             open,
             active: Arc::default(),

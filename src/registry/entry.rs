@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::GatewayId;
-use super::decide::{Same, same};
+use super::decide::{Same, same_if};
 use super::store::Row;
 use crate::clock::Moment;
 
@@ -160,6 +160,8 @@ pub struct Known {
     pub doubted: bool,
     /// When, in the time of this process, the cluster last said something about it.
     pub heard: Option<Instant>,
+    /// When it was read from the store, if its cluster had spoken of it shortly before.
+    pub recalled: Option<Instant>,
     /// When, in the time of this process, the cluster last showed the whole item.
     pub item: Option<Instant>,
     /// Since when, in the time of this process, its cluster says that there is no such batch.
@@ -192,6 +194,7 @@ impl Known {
             looked_ms: 0,
             doubted: false,
             heard: None,
+            recalled: None,
             item: None,
             missing: None,
         }
@@ -203,6 +206,9 @@ impl Default for Known {
         Known::new()
     }
 }
+
+/// How long a cluster may be silent about a batch that is followed: a few rounds of `watch`.
+pub(super) const FOLLOWED: Duration = Duration::from_secs(180);
 
 /// A batch. There is one of it in a process for as long as anybody works on it or waits for it.
 #[derive(Debug)]
@@ -346,7 +352,11 @@ impl Entry {
 
     /// Tells whether an answer is about this batch.
     pub fn same(&self, seen: &Observed) -> Same {
-        self.peek(|known| same(&self.identity, known, seen))
+        self.peek(|known| {
+            let last = known.heard.or(known.recalled);
+            let followed = last.is_some_and(|at| at.elapsed() < FOLLOWED);
+            same_if(&self.identity, known, seen, followed)
+        })
     }
 
     /// Returns the batch as a client sees it.

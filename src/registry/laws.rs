@@ -231,7 +231,7 @@ async fn what_was_given_up_is_never_a_new_batch() {
     );
     assert_eq!(
         registry
-            .may_arrive("c", Duration::from_secs(60))
+            .may_arrive("c", Duration::from_secs(60), GatewayId(0), 10)
             .await
             .expect("is read")
             .len(),
@@ -577,4 +577,54 @@ async fn what_could_not_be_bound_is_bound_later() {
             BatchState::Success
         )
     );
+}
+
+#[tokio::test]
+async fn what_may_arrive_is_read_to_its_end() {
+    let registry = registry().await;
+    for _ in 0..7 {
+        let entry = new(&registry, intent(None)).await;
+        registry
+            .refuse(&entry, "absent", true)
+            .await
+            .expect("is stored");
+    }
+    let (mut seen, mut after) = (0, GatewayId(0));
+    loop {
+        let page = registry
+            .may_arrive("c", Duration::from_secs(60), after, 3)
+            .await
+            .expect("is read");
+        let Some(last) = page.last() else { break };
+        (seen, after) = (seen + page.len(), last.id);
+    }
+    assert_eq!(seen, 7);
+}
+
+#[tokio::test]
+async fn the_oldest_of_a_name_still_counts() {
+    let registry = registry().await;
+    let named = || Intent {
+        above: Some(-1),
+        ..intent(Some("nightly"))
+    };
+    let first = new(&registry, named()).await;
+    registry
+        .refuse(&first, "absent", true)
+        .await
+        .expect("is stored");
+    for _ in 0..45 {
+        let refused = new(&registry, named()).await;
+        registry
+            .refuse(&refused, "no", false)
+            .await
+            .expect("is stored");
+    }
+    let list = vec![seen("0", Some("nightly"), BatchState::Running)];
+    let listed = registry
+        .adopt("c", list, registry.clock().now())
+        .await
+        .expect("is stored");
+    assert_eq!(listed.late.len(), 1);
+    assert_eq!(listed.late[0].0.id, first.id);
 }

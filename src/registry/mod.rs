@@ -74,6 +74,9 @@ pub struct Registry {
     cache: Cache<GatewayId, Arc<Entry>>,
     /// Every entry that anybody holds: one batch never has two memories.
     pinned: Mutex<HashMap<GatewayId, Weak<Entry>>>,
+    /// What was bound a short while ago under a client's own name, and of which the application is
+    /// not known yet.
+    young: Mutex<Vec<Arc<Entry>>>,
     /// What is newer in memory than in the store.
     dirty: Mutex<HashMap<GatewayId, Arc<Entry>>>,
     written: Notify,
@@ -150,6 +153,7 @@ impl Registry {
             clock,
             cache: Cache::new(CACHED),
             pinned: Mutex::default(),
+            young: Mutex::default(),
             dirty: Mutex::default(),
             written: Notify::new(),
             writable: AtomicBool::new(true),
@@ -298,6 +302,12 @@ impl Registry {
     }
 
     async fn bind_by(&self, entry: &Entry, bind: impl Fn(&mut Known)) -> Result<(), RegistryError> {
+        if entry.lookup.sent_name.is_some()
+            && !entry.lookup.is_made_up()
+            && let Some(entry) = self.in_memory(entry.id)
+        {
+            lock(&self.young).push(entry);
+        }
         let now = self.clock.now();
         let mut version = entry.stored.lock().await;
         let mut known = entry.known();
@@ -852,6 +862,26 @@ impl Registry {
         Ok(silent)
     }
 
+    /// Finds the batches of a cluster that were bound within a while under a client's own name, and
+    /// whose application is still to be learnt: it is what tells them from others of that name. One
+    /// that runs without any has none.
+    pub fn young(&self, cluster: &str, within: Duration) -> Vec<Arc<Entry>> {
+        let since = self.clock.now().before(within);
+        let learns = |entry: &Arc<Entry>| {
+            let open = entry.peek(|known| {
+                let bound = matches!(known.phase, Phase::Bound { .. } | Phase::Sending);
+                bound && known.app_id.is_none() && known.state == BatchState::Starting
+            });
+            open && entry.created.up_ms >= since.up_ms
+        };
+        let mut young = lock(&self.young);
+        young.retain(learns);
+        let here = young.iter().filter(|entry| {
+            entry.cluster == cluster && matches!(entry.phase(), Phase::Bound { .. })
+        });
+        here.cloned().collect()
+    }
+
     /// Finds the batches of a cluster whose end was asked for and is not confirmed.
     ///
     /// # Errors
@@ -868,7 +898,8 @@ impl Registry {
             .collect())
     }
 
-    /// Finds the submissions to a cluster that were given up within a while and may still arrive.
+    /// Finds what a cluster was sent, and was given up or told to be gone within a while, and may
+    /// still show up: the first ones after an id, at most so many.
     ///
     /// # Errors
     /// The database failed.
@@ -876,15 +907,34 @@ impl Registry {
         &self,
         cluster: &str,
         within: Duration,
+        after: GatewayId,
+        limit: usize,
     ) -> Result<Vec<Arc<Entry>>, RegistryError> {
         let since = self.clock.now().before(within);
         Ok(self
             .store
-            .may_arrive(cluster.to_owned(), since)
+            .may_arrive(cluster.to_owned(), since, after, limit)
             .await?
             .into_iter()
             .map(|row| self.remember(row))
             .collect())
+    }
+
+    /// Tells whether what a cluster shows under the number of a batch is that batch, which its client
+    /// was told to be gone, and nobody else's.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn is_late(&self, entry: &Entry, seen: &Observed) -> Result<bool, RegistryError> {
+        let (cluster, now) = (entry.cluster.clone(), self.clock.now());
+        let holder = self.store.holder(cluster, seen.upstream_id.clone()).await?;
+        let sends_it = |row: &Row| {
+            row.identity.cluster == entry.cluster && row.identity.lookup.sent_name == seen.name
+        };
+        if holder.is_some() || self.store.pending().await?.iter().any(sends_it) {
+            return Ok(false);
+        }
+        Ok(decide::is_late(&entry.row(entry.known(), 0), seen, now))
     }
 
     /// Returns the upstream ids of a cluster that are bound, and the highest that it was ever known
@@ -937,7 +987,11 @@ impl Registry {
             self.absorb(row);
             return entry;
         }
+        let since_ms = self.clock.now().wall_ms.saturating_sub(row.known.seen_ms);
         let entry = Arc::new(Entry::from_row(row));
+        if (0..millis(entry::FOLLOWED)).contains(&since_ms) {
+            entry.change(|known| known.recalled = Some(Instant::now()));
+        }
         if pinned.len() > 2 * CACHED {
             pinned.retain(|_, entry| entry.strong_count() > 0);
         }

@@ -158,8 +158,15 @@ pub trait Store: Send + Sync + Debug {
     fn live_ids(&self, cluster: String) -> StoreFuture<'_, Vec<GatewayId>>;
     /// Reads the rows of a cluster whose end was asked for and is not confirmed.
     fn to_kill(&self, cluster: String) -> StoreFuture<'_, Vec<Row>>;
-    /// Reads the rows of a cluster that were given up since a moment and may still arrive.
-    fn may_arrive(&self, cluster: String, since: Moment) -> StoreFuture<'_, Vec<Row>>;
+    /// Reads the first rows of a cluster after an id, at most so many, that were given up, or told to
+    /// be gone, since a moment and may still show up.
+    fn may_arrive(
+        &self,
+        cluster: String,
+        since: Moment,
+        after: GatewayId,
+        limit: usize,
+    ) -> StoreFuture<'_, Vec<Row>>;
     /// Reads the upstream ids of a cluster that are bound to entries, and the highest id that it
     /// was ever known to have given.
     fn bound_ids(&self, cluster: String) -> StoreFuture<'_, (Vec<String>, Option<i64>)>;

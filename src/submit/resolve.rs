@@ -422,6 +422,11 @@ pub async fn take_up(gateway: &Arc<Gateway>) {
     }
 }
 
+/// Returns how long nobody can have looked. A clock that went back says nothing about that.
+fn gap(away_ms: i64) -> Duration {
+    u64::try_from(away_ms).map_or(Duration::MAX, Duration::from_millis)
+}
+
 async fn resume(gateway: Arc<Gateway>, upstream: Arc<Upstream>, entry: Arc<Entry>) {
     let (quiet_ms, looked_ms) = entry.peek(|known| (known.quiet_ms, known.looked_ms));
     // By the wall clock, and only as a veto: a look-up that comes too late proves nothing.
@@ -439,7 +444,7 @@ async fn resume(gateway: Arc<Gateway>, upstream: Arc<Upstream>, entry: Arc<Entry
         // When its sender ended is not known; it was not after this moment.
         last_byte: Instant::now(),
         quiet_before: Duration::from_millis(u64::try_from(quiet_ms).unwrap_or(0)),
-        longest_gap: Duration::from_millis(u64::try_from(away_ms).unwrap_or(0)),
+        longest_gap: gap(away_ms),
         leftovers: false,
         gives_way: false,
     };
@@ -450,5 +455,16 @@ async fn resume(gateway: Arc<Gateway>, upstream: Arc<Upstream>, entry: Arc<Entry
     };
     if let Err(error) = gateway.registry.give_up(&entry, reason, true).await {
         tracing::error!(batch = %entry.id, %error, "the outcome of a submission could not be stored");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_went_back_bounds_no_gap() {
+        assert_eq!(gap(1500), Duration::from_millis(1500));
+        assert_eq!(gap(-3_600_000), Duration::MAX);
     }
 }

@@ -372,3 +372,82 @@ fn what_could_not_be_bound_is_bound_later() {
     gateway.wait_for_state(mine, "success");
     assert_eq!(clusters.submissions("livy"), before + 1, "it ran once");
 }
+
+/// What its client was told to be deleted, or lost, and shows up again, is killed without anybody
+/// listing: a Livy took longer to recover than it was given.
+#[test]
+fn what_was_told_to_be_gone_is_killed_when_it_shows_up() {
+    let clusters = Clusters::start();
+    clusters.options("livy", &json!({"app_ids": true}));
+    let gateway = gateway(&clusters, "livy", ", lost_after: 1s");
+    let ids: Vec<i64> = [
+        json!({}),
+        json!({"name": "nightly"}),
+        json!({}),
+        json!({"name": "daily"}),
+    ]
+    .iter()
+    .map(|more| gateway.submit("livy", more))
+    .collect();
+    for id in &ids {
+        gateway.wait_for_state(*id, "running");
+        gateway.wait_until("its application is known", |gateway| {
+            gateway.get(&format!("/batches/{id}")).json()["appId"].is_string()
+        });
+    }
+    clusters.restart_with("livy", &json!({"recover": true, "unknown_ms": 5000}));
+    for id in &ids[..2] {
+        gateway.wait_until("it is deleted", |gateway| {
+            [200, 404].contains(&gateway.delete(&format!("/batches/{id}")).status)
+        });
+    }
+    for id in &ids[2..] {
+        gateway.wait_until("it is lost", |gateway| {
+            gateway.get(&format!("/batches/{id}")).json()["state"] == "error"
+        });
+    }
+    let gateway = gateway.killed_and_restarted();
+    gateway.wait_until("all are killed", |_| alive(&clusters, "livy").is_empty());
+    let killed = r#"livy_gateway_late_jobs_total{action="killed",cluster="livy"}"#;
+    gateway.wait_until("and counted", |gateway| gateway.metric(killed) == 4.0);
+    assert_eq!(list(&gateway, "livy")["total"], 2, "no twins");
+}
+
+/// Another of the same name and number, where nobody had looked at ours since it was submitted.
+#[test]
+fn a_clients_name_is_told_by_the_application_that_was_learnt() {
+    let clusters = Clusters::start();
+    clusters.options("livy", &json!({"app_ids": true}));
+    let gateway = gateway(&clusters, "livy", "");
+    let mine = gateway.submit("livy", &json!({"name": "nightly"}));
+    // By itself: nobody polls.
+    let database = gateway.scene.folder.path().join("livy-gateway.db");
+    let reading = rusqlite::Connection::open(database).expect("opens");
+    let is_learnt = || -> bool {
+        let query = format!("SELECT app_id IS NOT NULL FROM batches WHERE id = {mine}");
+        reading
+            .query_row(&query, [], |row| row.get(0))
+            .expect("is there")
+    };
+    gateway.wait_until("its application is learnt", |_| is_learnt());
+    clusters.restart("livy");
+    let body = json!({"file": "hdfs:///foreign.py", "name": "nightly", "args": ["600", "secret"]});
+    assert_eq!(
+        clusters
+            .direct("livy", "POST", "/batches", Some(&body))
+            .status,
+        201
+    );
+    std::thread::sleep(Duration::from_millis(500));
+    let log = gateway.get(&format!("/batches/{mine}/log"));
+    assert_eq!(
+        log.header("x-livy-gateway-stale"),
+        Some("true"),
+        "{}",
+        log.text()
+    );
+    gateway
+        .delete(&format!("/batches/{mine}"))
+        .error(502, "kill_unconfirmed");
+    assert_eq!(deletes(&clusters, "livy"), 0);
+}

@@ -118,8 +118,14 @@ impl Store for Disk {
         self.through(move |store| store.to_kill(cluster))
     }
 
-    fn may_arrive(&self, cluster: String, since: Moment) -> StoreFuture<'_, Vec<Row>> {
-        self.through(move |store| store.may_arrive(cluster, since))
+    fn may_arrive(
+        &self,
+        cluster: String,
+        since: Moment,
+        after: GatewayId,
+        limit: usize,
+    ) -> StoreFuture<'_, Vec<Row>> {
+        self.through(move |store| store.may_arrive(cluster, since, after, limit))
     }
 
     fn bound_ids(&self, cluster: String) -> StoreFuture<'_, (Vec<String>, Option<i64>)> {

@@ -6,7 +6,8 @@
 //! - [`observe`], [`bind`], [`presume`], [`give_up`], [`forward`]: how what is known goes on, and
 //!   only ever forward.
 //! - [`claim`]: may a submission begin, or is it one that is here already?
-//! - [`adopt`]: what does a row of a cluster's list mean? [`readable`]: which rows mean anything?
+//! - [`adopt`]: what does a row of a cluster's list mean? [`readable`]: which rows mean
+//!   anything? [`is_late`]: is it what should be gone?
 //! - [`absence`]: have look-ups shown nothing for long enough?
 
 mod absence;
@@ -16,7 +17,7 @@ mod known;
 mod same;
 
 pub use absence::{Absence, Silence, absence};
-pub use adopt::{Adopt, adopt, readable};
+pub use adopt::{Adopt, adopt, is_late, readable};
 pub use claim::{Claim, claim};
 pub use known::{Change, bind, forward, give_up, observe, observe_state, presume};
-pub use same::{Same, believable, ours, same};
+pub use same::{Same, believable, ours, same, same_if};

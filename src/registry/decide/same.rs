@@ -18,6 +18,12 @@ pub enum Same {
 
 /// Decides over all that both sides know: id, name, application, effective user, state.
 pub fn same(identity: &Identity, known: &Known, seen: &Observed) -> Same {
+    same_if(identity, known, seen, false)
+}
+
+/// The same for a batch of which its cluster has spoken all the time, if `followed`: it can't have
+/// begun to count again without being seen.
+pub fn same_if(identity: &Identity, known: &Known, seen: &Observed, followed: bool) -> Same {
     if known
         .phase
         .upstream_id()
@@ -56,7 +62,12 @@ pub fn same(identity: &Identity, known: &Known, seen: &Observed) -> Same {
     if differ(&known.proxy_user, &seen.proxy_user) || goes_back(known, seen) {
         return Same::No;
     }
+    // The application is what tells one batch of a client's name from the next of that name and
+    // number; the first one that shows up need not be ours.
+    let learns = known.app_id.is_none() && seen.app_id.is_some() && !identity.adopted;
+    let users = known.proxy_user.is_some() && known.proxy_user == seen.proxy_user;
     match name {
+        Same::Yes if learns && !users && !followed => Same::CannotTell,
         Same::Yes => Same::Yes,
         // Its cluster said that there is no such batch, and then there was one: without a mark of
         // its own it may be anybody's.
@@ -180,9 +191,18 @@ mod tests {
         assert_eq!(applications(Some("a_1"), Some("a_2")), Same::No);
         assert_eq!(
             applications(None, Some("a_2")),
-            Same::Yes,
-            "it was not known yet"
+            Same::CannotTell,
+            "it was not known yet: it may be another's of that name and number"
         );
+        let (identity, known) = (identity(Some("nightly")), known("3"));
+        let mut shown = seen("3", Some("nightly"), BatchState::Running);
+        shown.app_id = Some("a_2".into());
+        assert_eq!(same_if(&identity, &known, &shown, true), Same::Yes);
+        let users = |_: &mut Identity, known: &mut Known, seen: &mut Observed| {
+            seen.app_id = Some("a_2".into());
+            (known.proxy_user, seen.proxy_user) = (Some("ann".into()), Some("ann".into()));
+        };
+        assert_eq!(judge(users), Same::Yes, "the same user");
         assert_eq!(applications(Some("a_1"), None), Same::CannotTell);
     }
 
