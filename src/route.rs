@@ -14,6 +14,7 @@ use crate::auth::Principal;
 use crate::config::checked::{Match, Route, Target};
 use crate::config::glob::{self, Glob};
 use crate::fleet::Upstream;
+use crate::fleet::health::Health;
 
 /// A cluster to try.
 #[derive(Clone, Debug)]
@@ -57,31 +58,66 @@ pub fn choose(
             "no route matches this submission",
         ));
     };
-    let candidates = match pinned {
-        Some(name) => pinned_candidate(upstreams, name),
-        None => in_order(&route.targets, upstreams),
-    };
+    let targets: Vec<Target> = route
+        .targets
+        .iter()
+        .filter(|target| pinned.is_none_or(|name| target.cluster == name))
+        .cloned()
+        .collect();
+    let mut candidates = in_order(&targets, upstreams, Health::takes_batches);
     if candidates.is_empty() {
-        let message = format!(
-            "no cluster of route '{}' takes batches at the moment",
-            route.name
-        );
-        return Err(ApiError::new(Code::ClusterUnavailable, message));
+        candidates = last_resort(route, &targets, upstreams);
+    } else if pinned.is_some() {
+        candidates.iter_mut().for_each(|one| one.reason = "pinned");
+    }
+    if candidates.is_empty() {
+        return Err(nobody_takes_it(route, &targets, upstreams));
     }
     Ok((route.clone(), candidates))
 }
 
-fn pinned_candidate(upstreams: &BTreeMap<String, Arc<Upstream>>, name: &str) -> Vec<Candidate> {
-    let upstream = upstreams
-        .get(name)
-        .filter(|upstream| upstream.health.takes_batches());
-    upstream
-        .map(|upstream| Candidate {
-            upstream: upstream.clone(),
-            reason: "pinned",
+/// Where every cluster that could take a batch is ejected, those are tried all the same that only
+/// real requests ejected: what failed there may be something else than submitting, and their probes
+/// say that they live. A submission proves nothing by being tried, so the order and the rules are
+/// those of any other.
+fn last_resort(
+    route: &Route,
+    targets: &[Target],
+    upstreams: &BTreeMap<String, Arc<Upstream>>,
+) -> Vec<Candidate> {
+    let mut candidates = in_order(targets, upstreams, Health::is_last_resort);
+    for candidate in &mut candidates {
+        candidate.reason = "last_resort";
+        tracing::warn!(
+            route = %route.name, cluster = %candidate.upstream.config.name,
+            "every cluster of a route is ejected; this one is tried all the same"
+        );
+    }
+    candidates
+}
+
+/// Says why, for each cluster: a route is never without one in silence.
+fn nobody_takes_it(
+    route: &Route,
+    targets: &[Target],
+    upstreams: &BTreeMap<String, Arc<Upstream>>,
+) -> ApiError {
+    let excuses: Vec<String> = targets
+        .iter()
+        .filter_map(|target| upstreams.get(&target.cluster))
+        .map(|upstream| {
+            let health = &upstream.health;
+            let (excuse, why) = (health.excuse(), health.why());
+            format!("'{}' is {excuse}{why}", upstream.config.name)
         })
-        .into_iter()
-        .collect()
+        .collect();
+    let message = format!(
+        "no cluster of route '{}' takes batches at the moment; nothing was submitted: {}",
+        route.name,
+        excuses.join("; ")
+    );
+    tracing::warn!(route = %route.name, %message, "a submission is turned away");
+    ApiError::new(Code::ClusterUnavailable, message)
 }
 
 fn matches(route: &Route, principal: &Principal, spec: &BatchSpec, headers: &HeaderMap) -> bool {
@@ -115,13 +151,17 @@ fn matches(route: &Route, principal: &Principal, spec: &BatchSpec, headers: &Hea
 }
 
 /// Orders targets: lower tiers first, within a tier by chance in proportion to the weights.
-/// Clusters that take no batches are left out.
-fn in_order(targets: &[Target], upstreams: &BTreeMap<String, Arc<Upstream>>) -> Vec<Candidate> {
+/// Clusters that don't fit are left out.
+fn in_order(
+    targets: &[Target],
+    upstreams: &BTreeMap<String, Arc<Upstream>>,
+    fits: impl Fn(&Health) -> bool,
+) -> Vec<Candidate> {
     let mut tiers: BTreeMap<u32, Vec<(u32, Arc<Upstream>)>> = BTreeMap::new();
     for target in targets {
         if let Some(upstream) = upstreams
             .get(&target.cluster)
-            .filter(|upstream| upstream.health.takes_batches())
+            .filter(|upstream| fits(&upstream.health))
         {
             tiers
                 .entry(target.tier)

@@ -24,7 +24,7 @@ use crate::api::error::{ApiError, Code};
 use crate::api::path::{Place, Resource};
 use crate::api::request::{self, Query};
 use crate::api::respond::{self, Body, REQUEST_ID, Reply};
-use crate::auth::Refusal;
+use crate::auth::{self, Refusal};
 use crate::batches::{Call, Reader};
 use crate::gateway::{Gateway, Snapshot};
 use crate::observe::access_log::{self, Line};
@@ -229,6 +229,11 @@ impl Walk<'_> {
             .await;
         let principal = authenticated.map_err(Failure::Refused)?;
         self.exchange.asked_by(&principal.user);
+        if self.snapshot.passes_tokens_on()
+            && let Some(token) = auth::bearer_token(&self.parts.headers)
+        {
+            self.exchange.bring_token(token);
+        }
         let place = place?;
         let operation = self.operation(&place)?;
         let reader = Reader {
@@ -339,6 +344,7 @@ impl Walk<'_> {
             do_as: query.do_as,
             prefix: place.prefix,
             idempotency_key: idempotency_key(headers)?,
+            brings_token: self.exchange.caller_token().is_some(),
         };
         submit::submit(
             self.gateway,

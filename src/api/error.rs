@@ -40,6 +40,7 @@ pub enum Code {
     KillUnconfirmed,
     NoRoute,
     ClusterUnavailable,
+    ClusterBusy,
     AuthBackendUnavailable,
     RegistryUnavailable,
     Draining,
@@ -61,7 +62,7 @@ pub struct Row {
 
 impl Code {
     /// Every code, in the order of the table.
-    pub const ALL: [Code; 30] = [
+    pub const ALL: [Code; 31] = [
         Code::BadRequest,
         Code::InvalidJson,
         Code::UnknownField,
@@ -88,6 +89,7 @@ impl Code {
         Code::KillUnconfirmed,
         Code::NoRoute,
         Code::ClusterUnavailable,
+        Code::ClusterBusy,
         Code::AuthBackendUnavailable,
         Code::RegistryUnavailable,
         Code::Draining,
@@ -224,7 +226,7 @@ impl Code {
                 "upstream_credentials",
                 503,
                 true,
-                "the cluster refused the gateway's own login; nothing was submitted",
+                "the gateway's own login can't be had, or the cluster refused it; nothing was submitted",
             ),
             Code::UpstreamForbidden => row(
                 "upstream_forbidden",
@@ -250,6 +252,12 @@ impl Code {
                 503,
                 true,
                 "the cluster can't be reached; on a submission, nothing was submitted",
+            ),
+            Code::ClusterBusy => row(
+                "cluster_busy",
+                503,
+                true,
+                "as many requests as `max_in_flight` allows are on their way to the cluster; on a submission, nothing was sent",
             ),
             Code::AuthBackendUnavailable => row(
                 "auth_backend_unavailable",
@@ -304,6 +312,16 @@ impl ApiError {
             retry_after,
             allow: None,
         }
+    }
+
+    /// Makes the refusal of a caller without a bearer token, where the cluster is asked with that.
+    pub fn no_token_to_pass_on(cluster: &str) -> Self {
+        ApiError::new(
+            Code::Forbidden,
+            format!(
+                "cluster '{cluster}' is asked with its caller's own bearer token; come with one instead of a password or nothing"
+            ),
+        )
     }
 
     /// Makes Livy's own 404.

@@ -13,7 +13,7 @@ use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use tokio::sync::Mutex;
 
-use super::Outcome;
+use super::outcome::Outcome;
 use crate::live::{Living, Source};
 use crate::net::fetch::Fetcher;
 use crate::observe::metrics::{Metrics, unix_now};

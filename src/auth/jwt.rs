@@ -11,8 +11,8 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Map, Value};
 
-use super::Outcome;
 use super::jwks::KeySet;
+use super::outcome::Outcome;
 use crate::live::{Living, Source};
 
 /// Where keys come from.

@@ -1,12 +1,14 @@
 //! Who is calling: the chain of authenticators, and the cache of credentials that were verified a
 //! moment ago.
 //!
-//! Owns `Authorization`: nothing behind this room ever sees it. A file per authenticator; this one
-//! decides which of them a credential is for. Leaves what a principal may do to `access`.
+//! Owns `Authorization`: nothing behind this room ever sees it, but for a bearer token where a
+//! cluster's credentials are `passthrough`. A file per authenticator; this one decides which of
+//! them a credential is for. Leaves what a principal may do to `access`.
 
 pub mod htpasswd;
 pub mod jwks;
 pub mod jwt;
+mod outcome;
 mod passwords;
 
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use quick_cache::sync::Cache;
+use secrecy::SecretString;
 
 use crate::api::error::Code;
 use crate::config::checked::Definition;
@@ -25,6 +28,7 @@ use crate::observe::metrics::Metrics;
 use htpasswd::Htpasswd;
 use jwks::KeySet;
 use jwt::JwtVerifier;
+pub use outcome::Outcome;
 use passwords::{Passwords, Unchecked};
 
 /// How long a verified credential is believed without another look. Seconds, so that a removed user
@@ -47,66 +51,6 @@ pub struct Principal {
     pub groups: Vec<String>,
     /// Which authenticator it was.
     pub authenticator: String,
-}
-
-/// How an authentication ended; the `outcome` label of `auth_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the words of the metric")]
-pub enum Outcome {
-    Accepted,
-    Missing,
-    Malformed,
-    Expired,
-    BadSignature,
-    UnknownKey,
-    WrongAudience,
-    Rejected,
-    BackendError,
-}
-
-impl Outcome {
-    /// Every outcome.
-    pub const ALL: [Outcome; 9] = [
-        Outcome::Accepted,
-        Outcome::Missing,
-        Outcome::Malformed,
-        Outcome::Expired,
-        Outcome::BadSignature,
-        Outcome::UnknownKey,
-        Outcome::WrongAudience,
-        Outcome::Rejected,
-        Outcome::BackendError,
-    ];
-
-    /// Returns the label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Accepted => "accepted",
-            Outcome::Missing => "missing",
-            Outcome::Malformed => "malformed",
-            Outcome::Expired => "expired",
-            Outcome::BadSignature => "bad_signature",
-            Outcome::UnknownKey => "unknown_key",
-            Outcome::WrongAudience => "wrong_audience",
-            Outcome::Rejected => "rejected",
-            Outcome::BackendError => "backend_error",
-        }
-    }
-
-    /// Returns what the client is told: enough to fix the credential, nothing about who exists.
-    const fn sentence(self) -> &'static str {
-        match self {
-            Outcome::Accepted => "accepted",
-            Outcome::Missing => "credentials are required",
-            Outcome::Malformed => "the Authorization header can't be read",
-            Outcome::Expired => "the token has expired or is not valid yet",
-            Outcome::BadSignature => "the token's signature does not hold",
-            Outcome::UnknownKey => "the token was signed with a key that is not known here",
-            Outcome::WrongAudience => "the token is for another audience",
-            Outcome::Rejected => "the credentials were not accepted",
-            Outcome::BackendError => "the credentials can't be checked at the moment",
-        }
-    }
 }
 
 /// Why a credential was not believed.
@@ -443,6 +387,15 @@ impl Authenticators {
             message: failed.sentence(),
             challenges,
         }
+    }
+}
+
+/// Returns the bearer token of a request whose caller is proven, for a cluster that is asked with
+/// it.
+pub fn bearer_token(headers: &HeaderMap) -> Option<SecretString> {
+    match read(headers.get(AUTHORIZATION)) {
+        Credential::Bearer(token) => Some(SecretString::from(token.to_owned())),
+        _ => None,
     }
 }
 

@@ -8,9 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use livy_dialect::{Deleted, Operation, StateReading};
+use livy_dialect::{Deleted, Operation, StateReading, UpstreamRequest};
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Call, Nothing, Reader};
 use crate::api::error::{ApiError, Code};
@@ -19,11 +19,10 @@ use crate::api::respond::Reply;
 use crate::fleet::{AskError, SendError, Upstream};
 use crate::registry::{Entry, Phase, RegistryError};
 
+const OPERATION: Operation = Operation::DeleteBatch;
+
 /// How long a kill waits for a submission that is still on its way.
 const WAIT_FOR_SUBMISSION: Duration = Duration::from_secs(20);
-
-/// How often a kill is sent whose connection broke; its batch is looked at before each time.
-const KILL_TRIES: u32 = 2;
 
 impl Call {
     /// Serves `DELETE /batches/{id}`.
@@ -41,6 +40,11 @@ impl Call {
         }
         if entry.peek(|known| known.presumed) && !self.snapshot.access.is_admin(&self.principal) {
             return Err(only_presumed(&entry));
+        }
+        if let (Some(upstream), Phase::Bound { .. } | Phase::Sending) =
+            (self.snapshot.upstream_of(&entry), entry.phase())
+        {
+            self.check_token(upstream)?;
         }
         // What was proven to have ended is not killed any more, only forgotten.
         if !entry.phase().is_visible() {
@@ -130,39 +134,56 @@ impl Reader {
             let message = format!("cluster '{}' is not configured or disabled", entry.cluster);
             return Err(ApiError::new(Code::ClusterUnavailable, message));
         };
+        if let Some(dead) = self.look_before(entry, upstream).await? {
+            return Ok(dead);
+        }
         let dialect = upstream.dialect();
-        for tries in 1..=KILL_TRIES {
-            // Before every try: an id may be another's since the last one.
-            if let Some(dead) = self.look_before(entry, upstream).await? {
+        let Some(request) = entry.with_ref(|batch| dialect.delete(batch)) else {
+            return Ok(Dead::Silent);
+        };
+        let until = Instant::now() + upstream.config.timeouts.response;
+        let is_lost = match self.send_kill(upstream, &request).await {
+            Ok(Deleted::Gone) => return Ok(Dead::Said),
+            Err(AskError::Send(error @ (SendError::NotSent { .. } | SendError::Unsigned(_)))) => {
+                return Err(unreachable(upstream, &AskError::Send(error)));
+            }
+            // Whoever asked a moment ago may have killed it; whether it is gone is settled by
+            // looking again.
+            Ok(Deleted::Verify) => false,
+            Err(_) => true,
+        };
+        if let Some(dead) = self.how_dead(entry, upstream).await? {
+            return Ok(dead);
+        }
+        if is_lost && upstream.may_repeat(OPERATION, &self.exchange, until).await {
+            // The pause may have been long enough for a restart.
+            if let Some(dead) = self.how_dead(entry, upstream).await? {
                 return Ok(dead);
             }
-            let Some(request) = entry.with_ref(|batch| dialect.delete(batch)) else {
-                return Ok(Dead::Silent);
-            };
-            let answer = upstream
-                .ask(
-                    Operation::DeleteBatch,
-                    &request,
-                    &self.exchange,
-                    |response| dialect.decode_delete(response),
-                )
-                .await;
-            return match answer {
-                Ok(Deleted::Gone) => Ok(Dead::Said),
-                Err(AskError::Send(SendError::MaybeSent { reason, .. }))
-                    if reason == "reset" && tries < KILL_TRIES =>
-                {
-                    continue;
-                }
-                Err(AskError::Send(SendError::NotSent { .. })) => {
-                    Err(unreachable(upstream, "it can't be reached"))
-                }
-                // Whoever asked a moment ago may have killed it; whether it is gone is settled by
-                // looking again.
-                Ok(Deleted::Verify) | Err(_) => self.confirm(entry, upstream).await,
-            };
+            let again = self.send_kill(upstream, &request).await;
+            let is_gone = matches!(again, Ok(Deleted::Gone));
+            upstream.count_retry(OPERATION, if is_gone { "recovered" } else { "exhausted" });
+            if is_gone {
+                return Ok(Dead::Said);
+            }
+            if let Some(dead) = self.how_dead(entry, upstream).await? {
+                return Ok(dead);
+            }
         }
-        Err(unconfirmed(entry, "the kill is remembered"))
+        Err(not_confirmed(entry))
+    }
+
+    async fn send_kill(
+        &self,
+        upstream: &Upstream,
+        request: &UpstreamRequest,
+    ) -> Result<Deleted, AskError> {
+        let dialect = upstream.dialect();
+        upstream
+            .ask(OPERATION, request, &self.exchange, |response| {
+                dialect.decode_delete(response)
+            })
+            .await
     }
 
     /// Makes sure that what is killed is this batch. `None`: it is there.
@@ -171,10 +192,7 @@ impl Reader {
         entry: &Arc<Entry>,
         upstream: &Upstream,
     ) -> Result<Option<Dead>, ApiError> {
-        match self
-            .fetch_item(entry, upstream, Operation::DeleteBatch)
-            .await
-        {
+        match self.fetch_item(entry, upstream, OPERATION).await {
             Ok(_) => Ok(None),
             Err(Nothing::Gone | Nothing::Another) => {
                 self.nothing_there(entry, upstream).await.map(Some)
@@ -190,20 +208,22 @@ impl Reader {
         }
     }
 
-    /// Reads the batch again: an answer to a kill may prove nothing, the state does.
-    async fn confirm(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<Dead, ApiError> {
-        match self
-            .fetch_item(entry, upstream, Operation::DeleteBatch)
-            .await
-        {
-            Err(Nothing::Gone | Nothing::Another) => self.nothing_there(entry, upstream).await,
-            Ok(seen) if matches!(seen.state, StateReading::Known(state) if state.is_terminal()) => {
-                Ok(Dead::Said)
+    /// Reads the batch again: an answer to a kill may prove nothing, the state does. `None`: it
+    /// runs, and it is this batch.
+    async fn how_dead(
+        &self,
+        entry: &Arc<Entry>,
+        upstream: &Upstream,
+    ) -> Result<Option<Dead>, ApiError> {
+        match self.fetch_item(entry, upstream, OPERATION).await {
+            Err(Nothing::Gone | Nothing::Another) => {
+                self.nothing_there(entry, upstream).await.map(Some)
             }
-            _ => Err(unconfirmed(
-                entry,
-                "its cluster did not confirm the kill, which is remembered",
-            )),
+            Ok(seen) => {
+                let ended = matches!(seen.state, StateReading::Known(state) if state.is_terminal());
+                Ok(ended.then_some(Dead::Said))
+            }
+            Err(Nothing::NoAnswer(_) | Nothing::CannotTell) => Err(not_confirmed(entry)),
         }
     }
 
@@ -258,6 +278,13 @@ fn unconfirmed(entry: &Entry, why: &str) -> ApiError {
     )
 }
 
+fn not_confirmed(entry: &Entry) -> ApiError {
+    unconfirmed(
+        entry,
+        "its cluster did not confirm the kill, which is remembered",
+    )
+}
+
 fn not_stored(error: &RegistryError) -> ApiError {
     tracing::error!(%error, "a kill could not be stored; nothing was sent");
     ApiError::new(
@@ -266,13 +293,17 @@ fn not_stored(error: &RegistryError) -> ApiError {
     )
 }
 
-fn unreachable(upstream: &Upstream, why: impl std::fmt::Display) -> ApiError {
+fn unreachable(upstream: &Upstream, why: &AskError) -> ApiError {
     tracing::warn!(cluster = %upstream.config.name, %why, "a kill could not be sent");
-    ApiError::new(
-        Code::ClusterUnavailable,
-        format!(
-            "cluster '{}' can't be reached; the kill is remembered",
-            upstream.config.name
+    let name = &upstream.config.name;
+    match why {
+        AskError::Send(error) => crate::submit::unreachable(name, error, "the kill is remembered"),
+        AskError::Fault(fault) => ApiError::new(
+            Code::ClusterUnavailable,
+            format!(
+                "cluster '{name}' gives no answer that can be used ({}); the kill is remembered",
+                fault.message
+            ),
         ),
-    )
+    }
 }

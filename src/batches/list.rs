@@ -20,7 +20,8 @@ impl Call {
     /// Serves `GET /batches`.
     ///
     /// # Errors
-    /// 404 for a pinned cluster that does not exist, 503 when the registry fails.
+    /// 404 for a pinned cluster that does not exist, 403 for one that is asked with a token that the
+    /// caller does not have, 503 when the registry fails.
     pub async fn list(&self, window: ListWindow) -> Result<Reply, ApiError> {
         let all_answered = self.refresh_lists().await?;
         let visible = self.snapshot.access.visible(&self.principal);
@@ -45,7 +46,10 @@ impl Call {
         let upstreams: Vec<Arc<Upstream>> = match &self.pinned {
             None => self.snapshot.upstreams.values().cloned().collect(),
             Some(name) => match self.snapshot.upstreams.get(name) {
-                Some(upstream) => vec![upstream.clone()],
+                Some(upstream) => {
+                    self.check_token(upstream)?;
+                    vec![upstream.clone()]
+                }
                 None => {
                     return Err(ApiError::new(
                         Code::UnknownPath,
@@ -69,8 +73,16 @@ impl Call {
 impl Reader {
     /// Reads a cluster's list, or joins whoever is reading it. Returns whether it answered.
     async fn refresh_list(&self, upstream: &Arc<Upstream>) -> bool {
-        if !upstream.health.is_alive() {
+        if self.check_token(upstream).is_err() {
             return false;
+        }
+        if upstream.needs_a_caller() {
+            // What the cluster shows to one caller is not what it shows to another.
+            let limit = upstream.config.timeouts.response;
+            return upstream.health.may_ask()
+                && timeout(limit, self.read_list(upstream))
+                    .await
+                    .unwrap_or(false);
         }
         let last = *upstream
             .listed
@@ -78,6 +90,9 @@ impl Reader {
             .unwrap_or_else(PoisonError::into_inner);
         if last.is_some_and(|at| at.elapsed() < upstream.config.freshness) {
             return true;
+        }
+        if !upstream.health.may_ask() {
+            return false;
         }
         let work = || {
             let (reader, upstream) = (self.clone(), upstream.clone());
@@ -95,7 +110,7 @@ impl Reader {
     /// of, one that is not is lost when that has held for a while.
     async fn ask_for_all(&self, doubted: Vec<Arc<Entry>>, upstream: &Upstream) {
         for entry in doubted {
-            if self.gateway.stop.is_cancelled() || !upstream.health.is_alive() {
+            if self.gateway.stop.is_cancelled() || upstream.health.is_ejected() {
                 return;
             }
             if self.answer_from_memory(&entry, Want::State).is_none() {

@@ -12,7 +12,7 @@ use super::{Call, Nothing, Reader};
 use crate::api::error::ApiError;
 use crate::api::path::BatchKey;
 use crate::api::respond::{LogBody, Reply};
-use crate::fleet::{AskError, Upstream};
+use crate::fleet::{AskError, SendError, Upstream};
 use crate::registry::Entry;
 
 /// Pages read of one log where positions are absolute: two million lines.
@@ -50,8 +50,11 @@ impl Reader {
             return Err("the cluster no longer has this batch".into());
         };
         if !matches!(plan, LogPlan::Nowhere(_)) {
-            if !upstream.health.is_alive() {
-                return Err("the cluster does not answer".into());
+            if !upstream.health.may_ask() {
+                return Err(format!(
+                    "the cluster does not answer{}",
+                    upstream.health.why()
+                ));
             }
             self.make_sure(entry, upstream).await?;
         }
@@ -74,7 +77,7 @@ impl Reader {
             AskError::Fault(fault) => {
                 format!("the cluster has no log for it now: {}", fault.message)
             }
-            AskError::Send(_) => "the cluster does not answer".into(),
+            AskError::Send(error) => does_not_answer(&error),
         })?;
         if let LogAnswer::Cut(part) = &read
             && !answers(part)
@@ -107,7 +110,11 @@ impl Reader {
             Err(Nothing::CannotTell) => {
                 Err("the cluster shows a batch under its id that may be another one".into())
             }
-            Err(Nothing::NoAnswer(_)) => Err("the cluster does not answer".into()),
+            Err(Nothing::NoAnswer(AskError::Send(error))) => Err(does_not_answer(&error)),
+            Err(Nothing::NoAnswer(AskError::Fault(fault))) => Err(format!(
+                "the cluster gives no answer that can be used ({})",
+                fault.message
+            )),
         }
     }
 
@@ -146,6 +153,10 @@ impl Reader {
         }
         Ok(lines)
     }
+}
+
+fn does_not_answer(error: &SendError) -> String {
+    format!("the cluster does not answer ({})", error.words())
 }
 
 enum LogAnswer {

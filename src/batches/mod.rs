@@ -127,6 +127,7 @@ impl Call {
     /// 404, or 503 when the cluster was away for longer than `stale_reads`.
     pub async fn item(&self, key: &BatchKey) -> Result<Reply, ApiError> {
         let entry = self.find(key).await?;
+        self.check_caller(&entry)?;
         let origin = self.refresh(&entry, Want::Item).await?;
         let reply = mark(origin, Reply::ok(&entry.batch()));
         Ok(self.signed(reply, &entry))
@@ -138,6 +139,7 @@ impl Call {
     /// As [`Call::item`].
     pub async fn state(&self, key: &BatchKey) -> Result<Reply, ApiError> {
         let entry = self.find(key).await?;
+        self.check_caller(&entry)?;
         let origin = self.refresh(&entry, Want::State).await?;
         let state = entry.peek(|known| known.state);
         let reply = mark(
@@ -160,6 +162,24 @@ impl Call {
 impl Reader {
     fn registry(&self) -> &Registry {
         &self.gateway.registry
+    }
+
+    /// Refuses to look at a live batch for a caller without a bearer token, where the cluster is
+    /// asked with that. What has ended is answered from memory for everybody who may see it.
+    fn check_caller(&self, entry: &Entry) -> Result<(), ApiError> {
+        let has_ended = entry.peek(|known| known.state.is_terminal());
+        match self.snapshot.upstream_of(entry) {
+            Some(upstream) if !has_ended => self.check_token(upstream),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses to ask a cluster in the name of a caller who brought no token.
+    fn check_token(&self, upstream: &Upstream) -> Result<(), ApiError> {
+        if upstream.needs_a_caller() && self.exchange.caller_token().is_none() {
+            return Err(ApiError::no_token_to_pass_on(&upstream.config.name));
+        }
+        Ok(())
     }
 
     /// Brings what is known up to date, if the cluster could know more. Takes no longer than the
@@ -203,8 +223,9 @@ impl Reader {
         upstream: &Upstream,
         want: Want,
     ) -> Result<Origin, ApiError> {
-        // Whoever wants no memory at all gets none: another's answer would be just that.
-        if upstream.config.freshness.is_zero() {
+        // Whoever wants no memory at all gets none: another's answer would be just that. So would
+        // be one that the cluster gave to another's token.
+        if upstream.config.freshness.is_zero() || upstream.needs_a_caller() {
             return self.ask(entry, want).await;
         }
         let work = || {
@@ -247,11 +268,11 @@ impl Reader {
                 "its cluster is not configured or disabled",
             );
         };
-        if !upstream.health.is_alive() {
+        if !upstream.health.may_ask() {
             return self.stale(
                 entry,
                 upstream.config.stale_reads,
-                "its cluster does not answer",
+                &format!("its cluster does not answer{}", upstream.health.why()),
             );
         }
         match self.fetch(entry, upstream, want).await {
@@ -267,7 +288,10 @@ impl Reader {
                 self.stale(
                     entry,
                     upstream.config.stale_reads,
-                    "its cluster gives no answer that can be used",
+                    &format!(
+                        "its cluster gives no answer that can be used ({})",
+                        error.words()
+                    ),
                 )
             }
         }

@@ -20,6 +20,10 @@ fn reader(gateway: &Arc<Gateway>) -> Reader {
 /// Asks a cluster for the state of each live batch that went through this gateway and was not heard
 /// of for `watch`. A batch that a client polls costs nothing here.
 pub async fn watch(gateway: &Arc<Gateway>, upstream: &Upstream) {
+    // Nobody's token is at hand here.
+    if upstream.needs_a_caller() {
+        return;
+    }
     let silent = match gateway
         .registry
         .silent(&upstream.config.name, upstream.config.watch)
@@ -32,7 +36,7 @@ pub async fn watch(gateway: &Arc<Gateway>, upstream: &Upstream) {
     };
     let reader = reader(gateway);
     for entry in silent {
-        if gateway.stop.is_cancelled() || !upstream.health.is_alive() {
+        if gateway.stop.is_cancelled() || upstream.health.is_ejected() {
             return;
         }
         if let Err(error) = Box::pin(reader.ask_once(&entry, upstream, Want::State)).await {
@@ -47,11 +51,14 @@ const LEARNS_FOR: Duration = Duration::from_secs(300);
 /// Reads young batches under clients' own names until their application is known, ever more seldom:
 /// before that nothing tells them from others of that name and number.
 pub async fn learn(gateway: &Arc<Gateway>, upstream: &Upstream) {
+    if upstream.needs_a_caller() {
+        return;
+    }
     let young = gateway.registry.young(&upstream.config.name, LEARNS_FOR);
     let reader = reader(gateway);
     let now = gateway.registry.clock().now();
     for entry in young {
-        if gateway.stop.is_cancelled() || !upstream.health.is_alive() {
+        if gateway.stop.is_cancelled() || upstream.health.is_ejected() {
             return;
         }
         let age_ms = now.up_ms.saturating_sub(entry.created.up_ms);
@@ -65,6 +72,9 @@ pub async fn learn(gateway: &Arc<Gateway>, upstream: &Upstream) {
 
 /// Goes on with the kills that were asked for and are not confirmed.
 pub async fn finish_kills(gateway: &Arc<Gateway>, upstream: &Upstream) {
+    if upstream.needs_a_caller() {
+        return;
+    }
     let wanted = match gateway.registry.to_kill(&upstream.config.name).await {
         Ok(wanted) => wanted,
         Err(error) => {
@@ -73,7 +83,7 @@ pub async fn finish_kills(gateway: &Arc<Gateway>, upstream: &Upstream) {
     };
     let reader = reader(gateway);
     for entry in wanted {
-        if gateway.stop.is_cancelled() || !upstream.health.is_alive() {
+        if gateway.stop.is_cancelled() || upstream.health.is_ejected() {
             return;
         }
         let work = || {

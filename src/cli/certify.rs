@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory as _, ValueEnum};
 use http::Uri;
 use secrecy::SecretString;
 
+use super::shared;
 use crate::certify::{self, Address, JOB_PROGRAM, Jobs, Login, Options, Profile};
 use crate::config;
 
@@ -95,7 +96,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 impl Certify {
     pub(super) fn run(self) -> Result<(), String> {
         let Some(url) = self.url.clone() else {
-            return super::say(JOB_PROGRAM);
+            return shared::say(JOB_PROGRAM);
         };
         let options = Options {
             address: Address {
@@ -113,8 +114,8 @@ impl Certify {
             limit: self.timeout,
             progress: std::io::stderr().is_terminal(),
         };
-        let report = super::runtime()?.block_on(certify::run(options, super::told_to_stop()))?;
-        super::say(&match self.format {
+        let report = shared::runtime()?.block_on(certify::run(options, shared::told_to_stop()))?;
+        shared::say(&match self.format {
             ReportFormat::Text => report.text(),
             ReportFormat::Json => report.json(),
             ReportFormat::Junit => report.junit(),

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use jsonwebtoken::{EncodingKey, Header};
 use livy_dialect::Flavor;
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
+use super::shared;
 use crate::engine::Engine;
 use crate::sandbox::{self, INSTANCE, PASSWORD, TOKEN, USER};
 
@@ -22,7 +24,7 @@ const AUDIENCE: &str = "livy-gateway";
 const TOKEN_LIFE_S: u64 = 12 * 3600;
 
 pub(super) fn run(listen: SocketAddr) -> Result<(), String> {
-    super::runtime()?.block_on(async {
+    shared::runtime()?.block_on(async {
         let folder = Folder::new()?;
         let clusters = sandbox::start(SocketAddr::from(([127, 0, 0, 1], 0)), &[])
             .await
@@ -30,7 +32,17 @@ pub(super) fn run(listen: SocketAddr) -> Result<(), String> {
         let token = write_files(&folder.0, listen, clusters).await?;
         let running = Engine::start(&folder.0.join("routes.yaml")).await?;
         tell(&folder.0, &running, &token).map_err(|error| error.to_string())?;
-        running.until_told().await;
+        // Its terminal is closed: nobody could end it any more.
+        let hangup = async {
+            match signal(SignalKind::hangup()) {
+                Ok(mut hangup) => drop(hangup.recv().await),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = running.until_told() => {}
+            () = hangup => {}
+        }
         running.stop().await;
         Ok(())
     })

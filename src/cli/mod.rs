@@ -6,6 +6,7 @@ mod demo;
 mod sandbox;
 mod schema;
 mod serve;
+mod shared;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use livy_dialect::Flavor;
 
 use crate::observe::log::Log;
+use shared::Format;
 
 /// One stable Apache Livy batch endpoint in front of Livy, Knox, HDInsight, IBM Analytics Engine
 /// and Kyuubi clusters.
@@ -83,12 +85,6 @@ struct ConfigFile {
         default_value = "routes.yaml"
     )]
     path: PathBuf,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -180,39 +176,4 @@ fn start_log() -> std::io::Result<Log> {
     }
     crate::observe::log::take_panics();
     Ok(log)
-}
-
-/// Makes the runtime that every command that waits runs on.
-fn runtime() -> Result<tokio::runtime::Runtime, String> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("the runtime can't be started: {error}"))
-}
-
-/// Waits for SIGINT or SIGTERM.
-async fn told_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        // Without signals there is nobody to stop it; it ends by itself.
-        _ => std::future::pending().await,
-    }
-}
-
-/// Writes to stdout, all of it.
-fn say(text: &str) -> Result<(), String> {
-    use std::io::Write as _;
-    let mut out = std::io::stdout();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| error.to_string())
 }

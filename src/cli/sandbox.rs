@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use livy_dialect::{Flavor, Settings};
 
+use super::shared;
 use crate::sandbox::{self, INSTANCE, PASSWORD, TOKEN, USER};
 
 pub(super) fn run(listen: SocketAddr, flavors: Vec<Flavor>) -> Result<(), String> {
@@ -13,7 +14,7 @@ pub(super) fn run(listen: SocketAddr, flavors: Vec<Flavor>) -> Result<(), String
     } else {
         flavors
     };
-    super::runtime()?.block_on(async {
+    shared::runtime()?.block_on(async {
         let address = sandbox::start(listen, &flavors)
             .await
             .map_err(|error| format!("can't bind {listen}: {error}"))?;

@@ -1,7 +1,8 @@
 //! `livy-gateway schema`.
 
+use super::shared;
 pub(super) fn run() -> Result<(), String> {
     let schema = serde_json::to_string_pretty(&crate::config::schema())
         .map_err(|error| error.to_string())?;
-    super::say(&format!("{schema}\n"))
+    shared::say(&format!("{schema}\n"))
 }

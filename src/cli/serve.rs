@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use super::shared;
 use crate::engine::Engine;
 
 pub(super) fn run(path: &Path) -> Result<(), String> {
-    super::runtime()?.block_on(async {
+    shared::runtime()?.block_on(async {
         let engine = Engine::start(path).await?;
         engine.until_told().await;
         engine.stop().await;

@@ -20,7 +20,7 @@ pub struct Config {
     /// The listener.
     pub server: Server,
     /// Where probes and metrics are served.
-    pub admin_listen: SocketAddr,
+    pub admin: Admin,
     /// In the order of the file.
     pub authenticators: Vec<Authenticator>,
     /// Who may see and kill everything.
@@ -50,7 +50,16 @@ pub struct Server {
     pub drain_delay: Duration,
 }
 
-/// `server.tls`.
+/// `admin`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct Admin {
+    pub listen: SocketAddr,
+    pub tls: Option<ServerTls>,
+    pub authenticators: Vec<String>,
+}
+
+/// `server.tls` and `admin.tls`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "documented at the keys of `raw`")]
 pub struct ServerTls {
@@ -158,6 +167,8 @@ pub struct Cluster {
     pub tls: ClusterTls,
     pub timeouts: ClusterTimeouts,
     pub health: Health,
+    pub max_in_flight: MaxInFlight,
+    pub retries: Retries,
     pub state: ClusterState,
     pub settle: Duration,
     pub freshness: Duration,
@@ -202,10 +213,51 @@ pub enum Credentials {
         /// User.
         username: String,
         /// Password.
-        password: SecretString,
+        password: Secret,
     },
-    /// A fixed token.
-    Bearer(SecretString),
+    /// A token that somebody else keeps fresh.
+    Bearer(Secret),
+    /// Tokens of IBM Cloud IAM.
+    IbmIam {
+        /// API key.
+        apikey: Secret,
+        /// Where tokens are given.
+        endpoint: TokenEndpoint,
+    },
+    /// Tokens by OAuth 2.0 client credentials.
+    OAuth2(Box<OAuth2>),
+    /// The caller's own token.
+    Passthrough,
+}
+
+/// A secret, and the file where it is read again.
+#[derive(Clone, Debug, Default)]
+pub struct Secret {
+    /// What it was when the configuration was read.
+    pub text: SecretString,
+    /// Where it lies, unless in the environment.
+    pub file: Option<PathBuf>,
+}
+
+/// Where tokens are given.
+#[derive(Clone, Debug)]
+pub struct TokenEndpoint {
+    /// https, or http at a loopback address.
+    pub url: http::Uri,
+    /// The only CAs to trust there.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `credentials.oauth2`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct OAuth2 {
+    pub endpoint: TokenEndpoint,
+    pub client_id: String,
+    pub client_secret: Secret,
+    pub scope: Option<String>,
+    /// Name and secret go in a header instead of the body.
+    pub client_auth_basic: bool,
 }
 
 /// `clusters.NAME.tls`.
@@ -235,10 +287,33 @@ pub struct Health {
     pub timeout: Duration,
     pub unhealthy_after: u32,
     pub healthy_after: u32,
+    pub eject_after: u32,
+    pub ejection_time: Duration,
+    pub max_ejection_time: Duration,
 }
 
-/// `clusters.NAME.state`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `clusters.NAME.max_in_flight`.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct MaxInFlight {
+    pub create_batch: u32,
+    pub list_batches: u32,
+    pub get_batch: u32,
+    pub get_state: u32,
+    pub get_log: u32,
+    pub delete_batch: u32,
+}
+
+/// `clusters.NAME.retries`.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct Retries {
+    pub percent: u32,
+    pub floor: u32,
+}
+
+/// `clusters.NAME.state`, the stricter the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "documented at the keys of `raw`")]
 pub enum ClusterState {
     Serving,

@@ -10,6 +10,24 @@ impl Glob {
         Glob(pattern.into())
     }
 
+    /// Tells what makes a pattern look like a regular expression, which it is not.
+    pub fn looks_like_regex(pattern: &str) -> Option<&'static str> {
+        let class = pattern
+            .find('[')
+            .is_some_and(|at| pattern[at..].contains(']'));
+        if pattern.starts_with('^') {
+            Some("`^` stands for itself; a pattern always fits the whole text")
+        } else if pattern.ends_with('$') {
+            Some("`$` stands for itself; a pattern always fits the whole text")
+        } else if pattern.contains(".*") || pattern.contains(".+") {
+            Some("`.` stands for itself; `*` alone is any text")
+        } else if class {
+            Some("`[...]` stands for itself; there is only `*` and `?`")
+        } else {
+            None
+        }
+    }
+
     /// Tells whether the whole text matches. Linear in practice: only the last `*` is ever tried
     /// again.
     pub fn matches(&self, text: &str) -> bool {
@@ -45,6 +63,16 @@ pub fn any(patterns: &[Glob], text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::Glob;
+
+    #[test]
+    fn regular_expressions_are_noticed() {
+        for pattern in ["^etl", "etl$", "etl-.*", "team.+", "user[0-9]"] {
+            assert!(Glob::looks_like_regex(pattern).is_some(), "{pattern}");
+        }
+        for pattern in ["etl-*", "a.b", "s3a://bucket/*.jar", "user?", "*"] {
+            assert!(Glob::looks_like_regex(pattern).is_none(), "{pattern}");
+        }
+    }
 
     #[test]
     fn stars_and_question_marks_match() {

@@ -7,6 +7,7 @@
 
 mod check;
 pub mod checked;
+mod effective;
 pub mod glob;
 pub mod problem;
 pub mod raw;
@@ -70,7 +71,8 @@ impl Loaded {
         }
     }
 
-    /// Returns the file's content with every secret masked.
+    /// Returns the configuration in force: the file's content with every secret masked, and the
+    /// values of what it leaves out.
     pub fn masked(&self) -> serde_json::Value {
         self.masked.clone()
     }
@@ -142,6 +144,7 @@ pub fn parse(file: &str, text: String, folder: &Path) -> Result<Loaded, Problems
         Ok(raw) => {
             let config = check::check(raw, &tree, folder, &mut problems);
             if problems.is_empty() {
+                let masked = effective::effective(&config, masked);
                 return Ok(Loaded {
                     config,
                     file: file.to_owned(),
@@ -170,7 +173,7 @@ fn sorted(mut list: Vec<Problem>) -> Vec<Problem> {
 }
 
 /// Keys whose literal value is a secret.
-const SECRET_KEYS: [&str; 3] = ["password", "token", "secret"];
+const SECRET_KEYS: [&str; 5] = ["password", "token", "secret", "apikey", "client_secret"];
 
 fn mask(value: &mut serde_json::Value) {
     match value {

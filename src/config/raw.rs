@@ -152,6 +152,14 @@ pub struct RawServerTimeouts {
 pub struct RawAdmin {
     /// Address (127.0.0.1:9090).
     pub listen: Option<String>,
+    /// Certificate and key; plain HTTP without them.
+    pub tls: Option<RawServerTls>,
+    /// Who may ask anything but `/livez` and `/readyz`: users of these authenticators; what changes
+    /// something is for administrators. Without any, only this machine may reach the listener.
+    pub authenticators: Option<Vec<String>>,
+    /// Lets everybody who reaches the address read without a login (false). What changes something
+    /// is then still for this machine only.
+    pub open: Option<bool>,
 }
 
 /// `authenticators.NAME`: exactly one kind.
@@ -275,8 +283,13 @@ pub struct RawCluster {
     pub tls: Option<RawClusterTls>,
     /// Timeouts towards the cluster.
     pub timeouts: Option<RawClusterTimeouts>,
-    /// Active health checks.
+    /// Probes, and the ejection of a cluster that fails.
     pub health: Option<RawHealth>,
+    /// How many requests of each operation may be on their way at once; what is beyond is turned
+    /// away.
+    pub max_in_flight: Option<RawMaxInFlight>,
+    /// How many reads and kills may be sent again.
+    pub retries: Option<RawRetries>,
     /// `serving` (default), `draining` (no new batches) or `disabled`.
     pub state: Option<RawClusterState>,
     /// How long look-ups must show nothing before a submission that a front answered counts as
@@ -308,8 +321,14 @@ pub struct RawCluster {
 pub struct RawCredentials {
     /// HTTP Basic.
     pub basic: Option<RawBasicCredentials>,
-    /// A fixed bearer token.
+    /// A bearer token that somebody else keeps fresh.
     pub bearer: Option<RawBearerCredentials>,
+    /// Tokens of IBM Cloud IAM for an API key.
+    pub ibm_iam: Option<RawIbmIam>,
+    /// Tokens of any OAuth 2.0 token endpoint, by client credentials.
+    pub oauth2: Option<RawOAuth2>,
+    /// `{}`: the caller's own bearer token goes to the cluster.
+    pub passthrough: Option<RawEmpty>,
 }
 
 /// `credentials.basic`.
@@ -331,6 +350,50 @@ pub struct RawBearerCredentials {
     /// Token.
     #[schemars(required)]
     pub token: Option<RawSecret>,
+}
+
+/// `credentials.ibm_iam`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawIbmIam {
+    /// API key; a file is read again when it changes.
+    #[schemars(required)]
+    pub apikey: Option<RawSecret>,
+    /// The token endpoint (`https://iam.cloud.ibm.com/identity/token`).
+    pub url: Option<String>,
+    /// PEM file with the only CAs to trust at the token endpoint (default: the system's).
+    pub ca_file: Option<String>,
+}
+
+/// `credentials.oauth2`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawOAuth2 {
+    /// The token endpoint; https (http only for loopback addresses).
+    #[schemars(required)]
+    pub token_url: Option<String>,
+    /// The client's name there.
+    #[schemars(required)]
+    pub client_id: Option<String>,
+    /// Its secret; a file is read again when it changes.
+    #[schemars(required)]
+    pub client_secret: Option<RawSecret>,
+    /// What is asked for, such as `https://dev.azuresynapse.net/.default` (nothing).
+    pub scope: Option<String>,
+    /// Where name and secret go: `post` (in the body, default) or `basic` (in a header).
+    pub client_auth: Option<RawClientAuth>,
+    /// PEM file with the only CAs to trust at the token endpoint (default: the system's).
+    pub ca_file: Option<String>,
+}
+
+/// `credentials.oauth2.client_auth`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawClientAuth {
+    /// `client_secret_post`: in the form.
+    Post,
+    /// `client_secret_basic`: HTTP Basic.
+    Basic,
 }
 
 /// `clusters.NAME.tls`.
@@ -365,7 +428,7 @@ pub struct RawClusterTimeouts {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawHealth {
-    /// Between two probes (10s).
+    /// Between two probes (10s; ibm 1m).
     pub interval: Option<DurationText>,
     /// Of one probe (3s).
     pub timeout: Option<DurationText>,
@@ -373,6 +436,43 @@ pub struct RawHealth {
     pub unhealthy_after: Option<u32>,
     /// Successes in a row that make it healthy again (2).
     pub healthy_after: Option<u32>,
+    /// Real requests in a row without an answer, or with a 5xx of whoever stands in front, that
+    /// eject the cluster (5); `0` never.
+    pub eject_after: Option<u32>,
+    /// How long the first such ejection lasts before one request is let through (1s); doubles each
+    /// time that one fails.
+    pub ejection_time: Option<DurationText>,
+    /// How long it lasts at most (1m).
+    pub max_ejection_time: Option<DurationText>,
+}
+
+/// `clusters.NAME.max_in_flight`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawMaxInFlight {
+    /// Submissions (100).
+    pub create_batch: Option<u32>,
+    /// Lists (10).
+    pub list_batches: Option<u32>,
+    /// Items, also looks for a submission (200).
+    pub get_batch: Option<u32>,
+    /// States (200).
+    pub get_state: Option<u32>,
+    /// Logs (50).
+    pub get_log: Option<u32>,
+    /// Kills (50).
+    pub delete_batch: Option<u32>,
+}
+
+/// `clusters.NAME.retries`: what reads and kills may cost on top; with both at 0 nothing is sent
+/// again.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRetries {
+    /// For every hundred requests (20).
+    pub percent: Option<u32>,
+    /// For every ten seconds, however little is asked (5).
+    pub floor: Option<u32>,
 }
 
 /// `clusters.NAME.state`.

@@ -338,6 +338,16 @@ pub trait Dialect: Send + Sync {
     /// Asks whether the cluster is alive, at the least cost.
     fn probe(&self) -> UpstreamRequest;
 
+    /// Asks the same by way of a batch that the cluster is known to have, where that costs less.
+    fn probe_by(&self, _upstream_id: &str) -> Option<UpstreamRequest> {
+        None
+    }
+
+    /// Tells whether an answer of 500 or more was written by the batch server itself: it works, and
+    /// this one request it could not do. Anything else of that kind is said by, or about, whoever
+    /// stands in front.
+    fn is_own_fault(&self, response: &UpstreamResponse<'_>) -> bool;
+
     /// Reads the answer to a submission.
     ///
     /// # Errors
@@ -412,6 +422,11 @@ impl Operation {
         Operation::DeleteBatch,
         Operation::Other,
     ];
+
+    /// Returns its place in [`Operation::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
 
     /// Returns the label.
     pub const fn as_str(self) -> &'static str {

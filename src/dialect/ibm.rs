@@ -147,6 +147,21 @@ impl Dialect for IbmDialect {
         UpstreamRequest::get("/batches")
     }
 
+    /// The list has no pages and may be large; the state of one batch needs the same service, login
+    /// and role.
+    fn probe_by(&self, upstream_id: &str) -> Option<UpstreamRequest> {
+        Some(UpstreamRequest::get(format!(
+            "/batches/{}/state",
+            segment(upstream_id)
+        )))
+    }
+
+    /// IBM Cloud's front writes the same shape: of its 502, 503 and 504 nothing is the batch
+    /// server's own.
+    fn is_own_fault(&self, response: &UpstreamResponse<'_>) -> bool {
+        !matches!(response.status, 502..=504) && speaks_as_ibm(response)
+    }
+
     fn decode_create(&self, response: &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault> {
         accept(response, true).and_then(|map| observed(&map, response))
     }

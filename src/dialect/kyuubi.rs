@@ -219,6 +219,10 @@ impl Dialect for KyuubiDialect {
         UpstreamRequest::get("/version")
     }
 
+    fn is_own_fault(&self, response: &UpstreamResponse<'_>) -> bool {
+        is_from_handler(response)
+    }
+
     fn decode_create(&self, response: &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault> {
         accept(response, true).and_then(|map| observed(&map, response))
     }

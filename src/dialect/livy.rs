@@ -197,6 +197,10 @@ impl Dialect for LivyDialect {
         UpstreamRequest::get("/batches?from=0&size=0")
     }
 
+    fn is_own_fault(&self, response: &UpstreamResponse<'_>) -> bool {
+        speaks_as_livy(response)
+    }
+
     fn decode_create(&self, response: &UpstreamResponse<'_>) -> Result<Observed, UpstreamFault> {
         self.accept(response, true)
             .and_then(|map| observed(&map, response))

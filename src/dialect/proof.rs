@@ -69,6 +69,12 @@ pub fn of_create(dialect: &dyn Dialect, lookup: &Lookup, response: &UpstreamResp
     }
 }
 
+/// Tells whether an answer to a submission proves that nothing was taken because of our login: the
+/// cluster's own software says so. A bare 401 proves nothing.
+pub fn refuses_login(dialect: &dyn Dialect, response: &UpstreamResponse<'_>) -> bool {
+    matches!(dialect.decode_create(response), Err(fault) if fault.kind == FaultKind::Unauthorized)
+}
+
 /// Tells whether a batch that was found under a submission's key is the one that was submitted: the
 /// answer is compared with what was asked, for a cluster may read a name as something else.
 pub fn shows(lookup: &Lookup, observed: &Observed) -> bool {

@@ -1,6 +1,8 @@
 //! What runs beside requests: probes, key sets, the sweep, and the resolving of what a crash left
 //! open. Everything is tracked, and begins again when it panics.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,35 +64,51 @@ pub fn start(gateway: &Arc<Gateway>) {
 
 /// Starts what belongs to one cluster, until `gone`.
 pub fn look_after(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>, gone: &CancellationToken) {
-    if !upstream.health.is_enabled() {
-        return;
-    }
     let config = &upstream.config;
-    let probed = upstream.clone();
-    every(
-        gateway,
-        "probe",
-        config.health.interval,
-        gone,
-        move |gateway| {
-            let upstream = probed.clone();
-            async move { probe(&gateway, &upstream).await }
-        },
-    );
+    let of_cluster = |name, period, work| every_for(gateway, upstream, name, period, gone, work);
+    of_cluster("probe", config.health.interval, |_, upstream| {
+        Box::pin(async move {
+            let verdict = upstream.probe().await;
+            // That we have no login at the moment is said where it is fetched, and is no fault of
+            // the cluster's: it serves again with the first token.
+            if !upstream.lacks_login() {
+                upstream.health.judge(&verdict);
+            }
+        })
+    });
     if !config.watch.is_zero() {
-        let watched = upstream.clone();
-        every(gateway, "watch", config.watch, gone, move |gateway| {
-            let upstream = watched.clone();
-            async move { batches::watch::watch(&gateway, &upstream).await }
+        of_cluster("watch", config.watch, |gateway, upstream| {
+            Box::pin(async move { batches::watch::watch(&gateway, &upstream).await })
         });
     }
-    let cared_for = upstream.clone();
-    every(gateway, "care", CARE, gone, move |gateway| {
-        let upstream = cared_for.clone();
-        async move {
+    of_cluster("care", CARE, |gateway, upstream| {
+        Box::pin(async move {
             batches::watch::learn(&gateway, &upstream).await;
             batches::watch::finish_kills(&gateway, &upstream).await;
             submit::late::watch(&gateway, &upstream).await;
+        })
+    });
+}
+
+/// One turn of what is done for a cluster now and then.
+type Turn = fn(Arc<Gateway>, Arc<Upstream>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs something for a cluster now and then, while that may be asked anything, until `gone`.
+fn every_for(
+    gateway: &Arc<Gateway>,
+    upstream: &Arc<Upstream>,
+    name: &'static str,
+    period: Duration,
+    gone: &CancellationToken,
+    work: Turn,
+) {
+    let upstream = upstream.clone();
+    every(gateway, name, period, gone, move |gateway| {
+        let upstream = upstream.clone();
+        async move {
+            if upstream.health.is_enabled() {
+                work(gateway, upstream).await;
+            }
         }
     });
 }
@@ -117,18 +135,6 @@ async fn beat(gateway: &Gateway) {
     gateway.metrics.registry_up.set(beat.is_ok().into());
     if beat.is_ok() {
         gateway.registry.flush().await;
-    }
-}
-
-async fn probe(gateway: &Gateway, upstream: &Upstream) {
-    upstream.health.judge(&upstream.probe().await);
-    let name = upstream.config.name.as_str();
-    if let Ok(live) = gateway.registry.live(name).await {
-        let gauge = gateway
-            .metrics
-            .cluster_live_batches
-            .with_label_values(&[name]);
-        gauge.set(live);
     }
 }
 
@@ -184,4 +190,52 @@ pub fn supervise<F>(
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::config;
+    use crate::engine::build::build;
+    use crate::observe::metrics::Metrics;
+    use crate::registry::{Registry, SqliteStore};
+
+    async fn gateway() -> Arc<Gateway> {
+        let yaml = "server: {listen: \"127.0.0.1:0\", plaintext: true}\nregistry: {memory: {}}\n\
+             authenticators: {open: {anonymous: {user: guest}}}\nclusters: {a: {flavor: livy, url: \"http://127.0.0.1:9\"}}\n\
+             routes: [{name: all, targets: [{cluster: a}]}]\n";
+        let metrics = Arc::new(Metrics::new());
+        let loaded = config::parse("routes.yaml", yaml.to_owned(), std::path::Path::new("."));
+        let config = loaded.expect("is right").config;
+        let built = build(config, &serde_json::Value::Null, None, &metrics).expect("is right");
+        let registry = Registry::open(Arc::new(SqliteStore::in_memory().expect("opens")));
+        let registry = registry.await.expect("opens");
+        Gateway::new(built.into_snapshot(None, &metrics), registry, metrics)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_begins_again_and_ends_with_its_owner() {
+        let gateway = gateway().await;
+        let (runs, end) = (Arc::new(AtomicU32::new(0)), CancellationToken::new());
+        let counted = runs.clone();
+        every(&gateway, "test", Duration::from_secs(5), &end, move |_| {
+            let run = counted.fetch_add(1, Ordering::Relaxed);
+            async move { assert_ne!(run, 0, "a bug on purpose") }
+        });
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(
+            runs.load(Ordering::Relaxed) > 3,
+            "it ended with its first panic"
+        );
+        let panics = gateway.metrics.panics_total.with_label_values(&["test"]);
+        assert_eq!(panics.get(), 1);
+        end.cancel();
+        gateway.background.close();
+        gateway.background.wait().await;
+        let ended = runs.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(runs.load(Ordering::Relaxed), ended);
+    }
 }

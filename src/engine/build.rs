@@ -19,6 +19,7 @@ use crate::auth::{Authenticator, Authenticators, Check};
 use crate::config::checked::{self, AuthenticatorKind, Jwt, JwtKeys};
 use crate::config::{BuildProblem, Config, long_enough};
 use crate::fleet::Upstream;
+use crate::fleet::credentials::{self, Credential};
 use crate::gateway::Snapshot;
 use crate::live::Source;
 use crate::net::certificate::ServerCertificate;
@@ -33,15 +34,15 @@ pub struct Built {
     masked: Arc<str>,
     chain: Vec<Arc<Authenticator>>,
     clusters: BTreeMap<String, Cluster>,
-    /// What clients see, if TLS ends here.
-    pub certificate: Option<ServerCertificate>,
+    certificate: Option<ServerCertificate>,
+    admin_certificate: Option<ServerCertificate>,
 }
 
 #[derive(Debug)]
 enum Cluster {
     /// As it was.
     Kept(Arc<Upstream>),
-    New(Option<ClientTls>),
+    New(Option<ClientTls>, Box<dyn Credential>),
 }
 
 /// Opens certificates, key sets and password files. `before` is what is in force.
@@ -55,14 +56,11 @@ pub fn build(
     metrics: &Arc<Metrics>,
 ) -> Result<Built, Vec<BuildProblem>> {
     let mut problems = Vec::new();
-    let certificate = config.server.tls.as_ref().and_then(|tls| {
-        let kept = before.filter(|before| before.config.server.tls.as_ref() == Some(tls));
-        if let Some(certificate) = kept.and_then(|before| before.certificate.clone()) {
-            return Some(certificate);
-        }
-        let opened = ServerCertificate::open(tls);
-        opened.map_err(|faults| problems.extend(faults)).ok()
-    });
+    let kept = before.map(|before| (&before.config.server.tls, &before.certificate));
+    let certificate = certificate("server", config.server.tls.as_ref(), kept, &mut problems);
+    let kept = before.map(|before| (&before.config.admin.tls, &before.admin_certificate));
+    let admin_certificate =
+        self::certificate("admin", config.admin.tls.as_ref(), kept, &mut problems);
     let mut chain = Vec::new();
     for one in &config.authenticators {
         let same = |other: &&Arc<Authenticator>| {
@@ -79,11 +77,14 @@ pub fn build(
         let kept = kept.filter(|kept| kept.config.definition == cluster.definition);
         let cluster_now = match kept {
             Some(kept) => Cluster::Kept(kept.clone()),
-            None if cluster.base.https => {
+            None => {
                 let path = ["clusters", cluster.name.as_str()];
-                Cluster::New(tls::client(&cluster.tls, &path, &mut problems))
+                let tls = match cluster.base.https {
+                    true => tls::client(&cluster.tls, &path, &mut problems),
+                    false => None,
+                };
+                Cluster::New(tls, credentials::build(cluster, metrics, &mut problems))
             }
-            None => Cluster::New(None),
         };
         (cluster.name.clone(), cluster_now)
     });
@@ -98,6 +99,7 @@ pub fn build(
         chain,
         clusters,
         certificate,
+        admin_certificate,
     })
 }
 
@@ -111,20 +113,21 @@ impl Built {
     pub fn into_snapshot(self, before: Option<&Snapshot>, metrics: &Arc<Metrics>) -> Snapshot {
         let config = self.config;
         let mut built = self.clusters;
-        let upstreams = config.clusters.iter().map(|cluster| {
-            let upstream = match built.remove(&cluster.name) {
-                Some(Cluster::Kept(upstream)) => upstream,
-                Some(Cluster::New(tls)) => {
-                    Arc::new(Upstream::new(cluster.clone(), tls, metrics.clone()))
+        let upstreams = config.clusters.iter().filter_map(|cluster| {
+            // Each has been built: there is one for each of the configuration.
+            let upstream = match built.remove(&cluster.name)? {
+                Cluster::Kept(upstream) => upstream,
+                Cluster::New(tls, credential) => {
+                    let metrics = metrics.clone();
+                    Arc::new(Upstream::new(cluster.clone(), tls, credential, metrics))
                 }
-                None => Arc::new(Upstream::new(cluster.clone(), None, metrics.clone())),
             };
-            (cluster.name.clone(), upstream)
+            Some((cluster.name.clone(), upstream))
         });
         let upstreams = upstreams.collect();
         create_routes(&config, metrics);
-        if let Some(certificate) = &self.certificate {
-            certificate.show(metrics);
+        for certificate in [&self.certificate, &self.admin_certificate] {
+            certificate.iter().for_each(|one| one.show(metrics));
         }
         Snapshot {
             base_paths: BasePaths::new(&config.server.base_paths),
@@ -133,10 +136,28 @@ impl Built {
             upstreams,
             routes: config.routes.iter().cloned().map(Arc::new).collect(),
             certificate: self.certificate,
+            admin_certificate: self.admin_certificate,
             masked: self.masked,
             config,
         }
     }
+}
+
+/// Opens a listener's certificate, or goes on with the one that is in force for the same files.
+fn certificate(
+    listener: &'static str,
+    wanted: Option<&checked::ServerTls>,
+    kept: Option<(&Option<checked::ServerTls>, &Option<ServerCertificate>)>,
+    problems: &mut Vec<BuildProblem>,
+) -> Option<ServerCertificate> {
+    let wanted = wanted?;
+    if let Some((Some(before), Some(certificate))) = kept
+        && before == wanted
+    {
+        return Some(certificate.clone());
+    }
+    let opened = ServerCertificate::open(wanted, listener);
+    opened.map_err(|faults| problems.extend(faults)).ok()
 }
 
 /// The same chain keeps what it has verified; another one begins anew.

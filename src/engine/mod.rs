@@ -5,10 +5,11 @@
 //! and back down without dropping a request. It alone starts a listener or a task.
 
 pub mod background;
+mod bind;
 pub mod build;
 mod reload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,13 +18,15 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use bind::Bound;
+
 use crate::admin;
 use crate::config::{self, checked};
 use crate::fleet::Upstream;
 use crate::gateway::{Gateway, Snapshot};
 use crate::listen::{self, Server};
 use crate::observe::metrics::{Metrics, unix_now};
-use crate::registry::{Registry, SqliteStore};
+use crate::registry::{Order, Registry, SqliteStore};
 
 /// How long clients get to read what they are told when the drain's time is up.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -64,10 +67,13 @@ impl Engine {
         let built = build::build(loaded.config.clone(), &loaded.masked(), None, &metrics)
             .map_err(|problems| loaded.locate(problems).render())?;
         let registry = open_registry(&loaded.config.registry).await?;
-        let bound = reload::bind(&loaded.config, &Running::default())
+        let bound = bind::bind(&loaded.config, &BTreeSet::new(), None)
             .await
             .map_err(|problems| in_words(&problems))?;
+        let orders = registry.orders().await;
+        let orders = orders.map_err(|error| format!("registry: {error}"))?;
         let snapshot = built.into_snapshot(None, &metrics);
+        obey(&snapshot, &orders);
         let gateway = Gateway::new(snapshot, registry, metrics);
         let engine = Arc::new(Engine {
             path: path.to_owned(),
@@ -120,7 +126,7 @@ impl Engine {
 
     /// Brings what runs in line with a snapshot that is in force: starts what is new, ends what is
     /// gone.
-    fn run(&self, snapshot: &Snapshot, bound: reload::Bound) {
+    fn run(&self, snapshot: &Snapshot, bound: Bound) {
         let mut running = self.running();
         self.run_listeners(&mut running, snapshot, bound);
         self.run_clusters(&mut running, snapshot);
@@ -128,7 +134,7 @@ impl Engine {
         warn_of_danger(snapshot);
     }
 
-    fn run_listeners(&self, running: &mut Running, snapshot: &Snapshot, bound: reload::Bound) {
+    fn run_listeners(&self, running: &mut Running, snapshot: &Snapshot, bound: Bound) {
         let wanted = &snapshot.config.server.listen;
         running.listeners.retain(|address, (_, end)| {
             let stays = wanted.contains(address);
@@ -164,6 +170,10 @@ impl Engine {
             let stays = now.is_some_and(|now| Arc::ptr_eq(now, upstream));
             if !stays {
                 gone.cancel();
+                upstream.health.leave();
+                let before = upstream.health.state();
+                now.into_iter()
+                    .for_each(|now| now.health.was_defined_anew(before));
             }
             if now.is_none() {
                 self.gateway.metrics.forget("cluster", name);
@@ -173,6 +183,7 @@ impl Engine {
         for (name, upstream) in &snapshot.upstreams {
             if !running.clusters.contains_key(name) {
                 let gone = self.gateway.stop.child_token();
+                upstream.health.take_over();
                 background::look_after(&self.gateway, upstream, &gone);
                 running
                     .clusters
@@ -308,6 +319,21 @@ async fn open_registry(config: &checked::Registry) -> Result<Registry, String> {
     Registry::open(Arc::new(store))
         .await
         .map_err(|error| format!("registry: {error}"))
+}
+
+/// Makes clusters obey what administrators said before.
+fn obey(snapshot: &Snapshot, orders: &[Order]) {
+    for (name, upstream) in &snapshot.upstreams {
+        let its: Vec<Order> = orders
+            .iter()
+            .filter(|order| order.cluster == *name)
+            .cloned()
+            .collect();
+        for order in &its {
+            tracing::warn!(cluster = %name, order = order.wish.as_str(), by = %order.by, "an administrator's order still holds");
+        }
+        upstream.health.obey_all(its);
+    }
 }
 
 fn warn_of_danger(snapshot: &Snapshot) {

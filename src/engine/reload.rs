@@ -1,66 +1,19 @@
 //! Putting another configuration in force while requests go on: read, check, build, bind, and only
 //! then swap one pointer. Either all of it or nothing.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Engine;
+use super::bind::{Bound, bind};
 use super::build::{Built, build};
-use super::{Engine, Running};
-use crate::config::{self, BuildProblem, Config, Loaded, Problems};
+use crate::config::{self, BuildProblem, Loaded, Problems};
 use crate::gateway::Snapshot;
 use crate::gateway::reload::{Order, Verdict};
-use crate::listen::Listener;
 use crate::live::{Living, Seen, Watch};
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// Listeners that are bound and do not accept yet, by configured address.
-#[derive(Debug, Default)]
-pub(super) struct Bound {
-    pub(super) listeners: Vec<(SocketAddr, Listener)>,
-    pub(super) admin: Option<(SocketAddr, Listener)>,
-}
-
-/// Binds what a configuration wants and is not bound yet.
-///
-/// # Errors
-/// Every address that can't be bound.
-pub(super) async fn bind(config: &Config, running: &Running) -> Result<Bound, Vec<BuildProblem>> {
-    let (mut bound, mut problems) = (Bound::default(), Vec::new());
-    let mut fail = |key: [&str; 2], address: SocketAddr, error: std::io::Error| {
-        let what = format!("can't bind {address}: {error}");
-        problems.push(BuildProblem::new(&key, what, "choose one that is free"));
-    };
-    let wanted: BTreeSet<SocketAddr> = config.server.listen.iter().copied().collect();
-    for address in wanted {
-        if running.listeners.contains_key(&address) {
-            continue;
-        }
-        match Listener::bind(address).await {
-            Ok(listener) => bound.listeners.push((address, listener)),
-            Err(error) => fail(["server", "listen"], address, error),
-        }
-    }
-    let address = config.admin_listen;
-    if running
-        .admin
-        .as_ref()
-        .is_none_or(|(before, ..)| *before != address)
-    {
-        match Listener::bind(address).await {
-            Ok(listener) => bound.admin = Some((address, listener)),
-            Err(error) => fail(["admin", "listen"], address, error),
-        }
-    }
-    if problems.is_empty() {
-        Ok(bound)
-    } else {
-        Err(problems)
-    }
-}
 
 impl Engine {
     /// Reloads when the file changes and when somebody asks, and reads what the configuration names
@@ -143,22 +96,30 @@ impl Engine {
             return Err(loaded.locate(problems));
         }
         let bound = self.bind(&loaded).await?;
+        // Until the swap: an order that comes now is for what is in force then.
+        let _turn = self.gateway.orders.lock().await;
+        let orders = self.gateway.registry.orders().await.map_err(|error| {
+            let what = format!("the orders of administrators can't be read: {error}");
+            let problem = BuildProblem::new(&["registry"], what, "reload again");
+            loaded.locate(vec![problem])
+        })?;
         let snapshot = Arc::new(built.into_snapshot(Some(&before), metrics));
+        super::obey(&snapshot, &orders);
         self.gateway.snapshot.store(snapshot.clone());
         self.run(&snapshot, bound);
         Ok(loaded.hash())
     }
 
     async fn bind(&self, loaded: &Loaded) -> Result<Bound, Problems> {
-        let now = {
+        let (listeners, admin) = {
             let running = self.running();
-            Running {
-                listeners: running.listeners.clone(),
-                admin: running.admin.clone(),
-                ..Running::default()
-            }
+            let listeners = running.listeners.keys().copied().collect();
+            (
+                listeners,
+                running.admin.as_ref().map(|(address, ..)| *address),
+            )
         };
-        bind(&loaded.config, &now)
+        bind(&loaded.config, &listeners, admin)
             .await
             .map_err(|problems| loaded.locate(problems))
     }
@@ -218,8 +179,10 @@ impl Engine {
                 .file_current
                 .with_label_values(&[kind, name]);
             current.set(living.is_current().into());
-            if let Some(certificate) = &snapshot.certificate {
-                certificate.show(&self.gateway.metrics);
+            for certificate in [&snapshot.certificate, &snapshot.admin_certificate] {
+                certificate
+                    .iter()
+                    .for_each(|one| one.show(&self.gateway.metrics));
             }
         }
     }
@@ -227,12 +190,15 @@ impl Engine {
 
 /// Returns everything of a snapshot that is read again when it changes.
 fn living(snapshot: &Snapshot) -> Vec<Arc<dyn Living>> {
-    let certificate = snapshot.certificate.as_ref().map(|one| one.living());
+    let certificates = snapshot
+        .certificate
+        .iter()
+        .chain(&snapshot.admin_certificate);
     let chain = snapshot.authenticators.chain().iter();
     let clusters = snapshot.upstreams.values();
-    certificate
-        .into_iter()
+    certificates
+        .map(|one| one.living())
         .chain(chain.filter_map(|one| one.living()))
-        .chain(clusters.filter_map(|one| one.living()))
+        .chain(clusters.flat_map(|one| one.living()))
         .collect()
 }

@@ -1,37 +1,47 @@
 //! Clusters as the gateway reaches them: connections, TLS, credentials, time limits, health.
 //!
 //! Owns every byte that leaves for a cluster and the proof of how far a request got
-//! ([`SendError`]). Leaves what the bytes mean to the dialect, and what to do after a failure to
-//! `submit` and `batches`. A client's own headers never come this far: what is sent is made here
+//! ([`SendError`]). Whatever is sent asks [`health`] first, takes a place ([`slots`]) and tells how
+//! it ended ([`verdict`]). Leaves what the bytes mean to the dialect, and what to do after a failure
+//! to `submit` and `batches`. A client's own headers never come this far: what is sent is made here
 //! from nothing.
 
+pub mod breaker;
+pub mod budget;
+pub mod credentials;
 pub mod health;
+mod repeat;
+pub mod slots;
 pub mod transport;
+pub mod verdict;
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use http::{Method, Request};
 use http_body_util::Full;
-use livy_dialect::{Flavor, Operation, UpstreamFault, UpstreamRequest, UpstreamResponse, wire};
-use secrecy::ExposeSecret as _;
+use livy_dialect::{
+    FaultKind, Flavor, Operation, UpstreamFault, UpstreamRequest, UpstreamResponse, proof, wire,
+};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::config::checked::{Cluster, Credentials};
+use crate::config::checked::{Cluster, MaxInFlight};
 use crate::live::Living;
 use crate::net::Held;
 use crate::net::connect::Connector;
 use crate::net::tls::ClientTls;
 use crate::observe::exchange::Exchange;
 use crate::observe::metrics::{ClusterMetrics, Metrics};
-use health::Health;
+use credentials::{Credential, Stamp, Unsigned};
+use health::{Health, State};
+use repeat::Repeats;
+use slots::{Slot, Slots};
 use transport::{Http, Transport};
+use verdict::Verdict;
 
 const UNKNOWN: i64 = i64::MIN;
 
@@ -42,8 +52,12 @@ pub struct Upstream {
     pub config: Cluster,
     /// Its handles in the metrics.
     pub handles: ClusterMetrics,
-    /// Whether it is alive.
+    /// What it is used for, and whether it answers.
     pub health: Health,
+    slots: Slots,
+    repeats: Repeats,
+    /// A batch that it is known to have, for a probe that costs less than a list.
+    known_batch: Mutex<Option<String>>,
     /// When its list was last read.
     pub listed: Mutex<Option<Instant>>,
     /// Up to which id those were asked for that may still show up; 0 to begin anew.
@@ -55,7 +69,9 @@ pub struct Upstream {
     highest: AtomicI64,
     /// Whether the last read was refused because of our login.
     refuses_login: AtomicBool,
-    authorization: Option<HeaderValue>,
+    credential: Box<dyn Credential>,
+    /// The last request could not be signed: there is no login.
+    lacks_login: AtomicBool,
     /// Open connections.
     open: Arc<AtomicI64>,
     /// Requests on their way.
@@ -105,9 +121,42 @@ pub enum SendError {
         /// For the log.
         detail: String,
     },
+    /// Nothing was sent: there is nothing to log in with.
+    #[error(transparent)]
+    Unsigned(#[from] Unsigned),
 }
 
+/// The `reason` of a request that was not sent because as many as may are on their way.
+const SHED: &str = "max_in_flight";
+
 impl SendError {
+    /// Says in words why there was no answer, for a client's message.
+    pub fn words(&self) -> String {
+        match self {
+            SendError::NotSent { detail, .. } | SendError::MaybeSent { detail, .. } => {
+                detail.clone()
+            }
+            SendError::Unsigned(unsigned) => unsigned.to_string(),
+        }
+    }
+
+    fn not_sent(reason: &'static str, detail: impl Into<String>) -> SendError {
+        SendError::NotSent {
+            reason,
+            detail: detail.into(),
+        }
+    }
+
+    /// Says that it was turned away here.
+    pub fn shed() -> SendError {
+        SendError::not_sent(SHED, "as many requests as may be are on their way")
+    }
+
+    /// Tells whether it was turned away here, because as many as may are on their way.
+    pub fn is_shed(&self) -> bool {
+        matches!(self, SendError::NotSent { reason: SHED, .. })
+    }
+
     /// Tells whether the answer was too large to be read.
     pub fn is_too_large(&self) -> bool {
         matches!(
@@ -131,24 +180,42 @@ pub enum AskError {
     Fault(UpstreamFault),
 }
 
+impl AskError {
+    /// Says in words why there is nothing, for a client's message.
+    pub fn words(&self) -> String {
+        match self {
+            AskError::Send(error) => error.words(),
+            AskError::Fault(fault) => fault.message.clone(),
+        }
+    }
+}
+
 impl Upstream {
     /// Makes the pool of a cluster. No connection is opened yet.
-    pub fn new(config: Cluster, tls: Option<ClientTls>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        config: Cluster,
+        tls: Option<ClientTls>,
+        credential: Box<dyn Credential>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let open = Arc::new(AtomicI64::new(0));
         let connector = Connector::new(tls.clone(), config.timeouts.connect, open.clone());
-        let mut upstream = Upstream::over(Box::new(Http::new(connector)), open, config, metrics);
-        upstream.tls = tls;
-        upstream
+        let transport = Box::new(Http::new(connector));
+        credential.create_series(&metrics);
+        Upstream {
+            tls,
+            credential,
+            ..Upstream::over(transport, open, config, metrics)
+        }
     }
 
-    /// Makes a cluster that is reached by a transport of the caller's.
+    /// Makes an open cluster that is reached by a transport of the caller's.
     pub fn over(
         transport: Box<dyn Transport>,
         open: Arc<AtomicI64>,
         config: Cluster,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let authorization = authorization(&config.credentials);
         let handles = ClusterMetrics::new(&metrics, &config.name, config.flavor.as_str());
         let health = Health::new(&config, metrics.clone());
         // An authority is made of visible ASCII.
@@ -156,12 +223,16 @@ impl Upstream {
             .unwrap_or(HeaderValue::from_static("localhost"));
         Upstream {
             transport,
+            slots: Slots::new(most_in_flight(&config.max_in_flight)),
+            repeats: Repeats::new(&config),
+            known_batch: Mutex::default(),
             tls: None,
             highest: AtomicI64::new(UNKNOWN),
             refuses_login: AtomicBool::new(false),
             listed: Mutex::default(),
             watched_up_to: AtomicI32::new(0),
-            authorization,
+            credential: Box::new(credentials::Open),
+            lacks_login: AtomicBool::new(false),
             open,
             active: Arc::default(),
             host,
@@ -173,16 +244,25 @@ impl Upstream {
     }
 
     /// Returns what is read again when it changes.
-    pub fn living(&self) -> Option<Arc<dyn Living>> {
-        self.tls.as_ref().and_then(ClientTls::living)
+    pub fn living(&self) -> Vec<Arc<dyn Living>> {
+        let tls = self.tls.as_ref().and_then(ClientTls::living);
+        tls.into_iter().chain(self.credential.living()).collect()
     }
 
     /// Notes that the cluster just gave an id, if it counts: the newest is the highest, also when
     /// it has begun to count again.
     pub fn gave_id(&self, upstream_id: &str) {
+        self.know_batch(Some(upstream_id));
         if let Ok(id) = upstream_id.parse() {
             self.highest.store(id, Ordering::Relaxed);
         }
+    }
+
+    fn know_batch(&self, upstream_id: Option<&str>) {
+        *self
+            .known_batch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = upstream_id.map(str::to_owned);
     }
 
     /// Notes the highest id of the cluster's whole list.
@@ -230,17 +310,51 @@ impl Upstream {
         request: &UpstreamRequest,
         exchange: &Exchange,
     ) -> Result<Answer, SendError> {
-        let limit = match operation {
-            Operation::CreateBatch if request.body.is_some() => self.config.timeouts.create_batch,
-            // A Livy on YARN may wait two minutes for an application id before it kills.
-            Operation::DeleteBatch => self
-                .config
-                .timeouts
-                .create_batch
-                .max(self.config.timeouts.response),
-            _ => self.config.timeouts.response,
-        };
+        let limit = self.limit(operation);
         self.send_within(operation, request, exchange, limit).await
+    }
+
+    /// Returns how long an answer may take.
+    fn limit(&self, operation: Operation) -> Duration {
+        let timeouts = &self.config.timeouts;
+        match operation {
+            Operation::CreateBatch => timeouts.create_batch,
+            // A Livy on YARN may wait two minutes for an application id before it kills.
+            Operation::DeleteBatch => timeouts.create_batch.max(timeouts.response),
+            _ => timeouts.response,
+        }
+    }
+
+    /// Takes a place for one more request; `None` if as many as may are on their way. What sends a
+    /// submission takes its place before anything is stored.
+    pub fn place(&self, operation: Operation) -> Option<Slot> {
+        let slot = self.slots.take(operation);
+        if slot.is_none() {
+            let labels = [self.config.name.as_str(), operation.as_str()];
+            self.metrics
+                .upstream_shed_total
+                .with_label_values(&labels)
+                .inc();
+        }
+        slot
+    }
+
+    /// What is asked nothing gets nothing, whoever still holds it; one that takes no new batches
+    /// gets none either.
+    fn admit(&self, operation: Operation) -> Result<Option<Slot>, SendError> {
+        match (self.health.state(), operation) {
+            (State::Disabled, _) => return Err(SendError::not_sent("disabled", "it is disabled")),
+            (State::Draining, Operation::CreateBatch) => {
+                return Err(SendError::not_sent("draining", "it takes no new batches"));
+            }
+            _ => {}
+        }
+        // Probes must get through when everything is taken; a submission has its place already.
+        if matches!(operation, Operation::Other | Operation::CreateBatch) {
+            return Ok(None);
+        }
+        let slot = self.place(operation);
+        slot.map(Some).ok_or_else(SendError::shed)
     }
 
     async fn send_within(
@@ -250,17 +364,88 @@ impl Upstream {
         exchange: &Exchange,
         limit: Duration,
     ) -> Result<Answer, SendError> {
-        self.carry(
-            operation,
-            self.http_request(
-                &format!("{}{}", self.config.base, request.path),
-                request,
-                exchange,
-            )?,
-            exchange,
-            limit,
-        )
-        .await
+        let uri = format!("{}{}", self.config.base, request.path);
+        self.send_signed(operation, &uri, request, exchange, limit)
+            .await
+    }
+
+    /// Signs and sends. A login that the cluster refuses is renewed, and what may be asked again is
+    /// asked once more with the new one.
+    async fn send_signed(
+        &self,
+        operation: Operation,
+        uri: &str,
+        request: &UpstreamRequest,
+        exchange: &Exchange,
+        limit: Duration,
+    ) -> Result<Answer, SendError> {
+        let (answer, stamp) = self
+            .send_once(operation, uri, request, exchange, limit)
+            .await?;
+        if !self.refuses_this_login(&answer) {
+            return Ok(answer);
+        }
+        self.credential.refused(stamp);
+        if !self.may_ask_again(operation, &answer) || !self.credential.renewed(stamp).await {
+            return Ok(answer);
+        }
+        let again = self
+            .send_once(operation, uri, request, exchange, limit)
+            .await;
+        let accepted = matches!(&again, Ok((answer, _)) if !self.refuses_this_login(answer));
+        let outcome = if accepted { "recovered" } else { "exhausted" };
+        self.count_retry(operation, outcome);
+        Ok(again?.0)
+    }
+
+    /// Tells whether an answer is about our login: 401, and of Kyuubi, which has no 401 for a login
+    /// that it does not take, the 403 of its filter.
+    fn refuses_this_login(&self, answer: &Answer) -> bool {
+        let as_a_list = || self.dialect().decode_list(&answer.as_response());
+        answer.status == 401
+            || (answer.status == 403
+                && matches!(as_a_list(), Err(fault) if fault.kind == FaultKind::Unauthorized))
+    }
+
+    /// Tells whether what was answered so may be sent again: a submission only if the
+    /// cluster's own software says that it did not take it.
+    fn may_ask_again(&self, operation: Operation, answer: &Answer) -> bool {
+        operation != Operation::CreateBatch
+            || proof::refuses_login(self.dialect(), &answer.as_response())
+    }
+
+    async fn send_once(
+        &self,
+        operation: Operation,
+        uri: &str,
+        request: &UpstreamRequest,
+        exchange: &Exchange,
+        limit: Duration,
+    ) -> Result<(Answer, Stamp), SendError> {
+        let mut request = self.http_request(uri, request, exchange)?;
+        let signed = self.credential.sign(&mut request, exchange).await;
+        let lacks_login = matches!(signed, Err(Unsigned::NoToken { .. }));
+        self.lacks_login.store(lacks_login, Ordering::Relaxed);
+        let stamp = match signed {
+            Ok(stamp) => stamp,
+            Err(unsigned) => {
+                tracing::debug!(cluster = %self.config.name, operation = operation.as_str(), %unsigned, "nothing was sent to the cluster");
+                return Err(unsigned.into());
+            }
+        };
+        let answer = self.carry(operation, request, exchange, limit).await?;
+        Ok((answer, stamp))
+    }
+
+    /// Tells whether requests go out in their callers' names, and none can without one.
+    pub fn needs_a_caller(&self) -> bool {
+        self.credential.needs_a_caller()
+    }
+
+    /// Tells whether the gateway's own login could not be had the last time: that says nothing
+    /// about the cluster.
+    pub fn lacks_login(&self) -> bool {
+        self.lacks_login.load(Ordering::Relaxed)
     }
 
     async fn carry(
@@ -270,7 +455,9 @@ impl Upstream {
         exchange: &Exchange,
         limit: Duration,
     ) -> Result<Answer, SendError> {
+        let _slot = self.admit(operation)?;
         let started = Instant::now();
+        let mut unheard = Unheard::new(self, operation, limit);
         let carried = self
             .transport
             .carry(request, operation == Operation::CreateBatch);
@@ -285,6 +472,7 @@ impl Upstream {
         if let Ok(answer) = &result {
             self.note_login(operation, answer);
         }
+        unheard.heard(&result);
         let waited = started.elapsed();
         let code = result.as_ref().ok().map(|answer| answer.status);
         self.handles
@@ -311,10 +499,10 @@ impl Upstream {
             if base.https { "https" } else { "http" },
             base.authority
         );
-        let request = self.http_request(&uri, &UpstreamRequest::get(path), exchange)?;
-        self.carry(
+        self.send_signed(
             Operation::Other,
-            request,
+            &uri,
+            &UpstreamRequest::get(path),
             exchange,
             self.config.timeouts.response,
         )
@@ -347,9 +535,6 @@ impl Upstream {
                 .header("x-requested-by", "livy-gateway")
                 .header("x-xsrf-header", "livy-gateway");
         }
-        if let Some(authorization) = &self.authorization {
-            builder = builder.header(AUTHORIZATION, authorization);
-        }
         if !exchange.request_id.is_empty() {
             builder = builder.header("x-request-id", &exchange.request_id);
         }
@@ -373,9 +558,8 @@ impl Upstream {
         })
     }
 
-    /// Asks something that may be asked twice, and reads the answer. A connection that was lost on
-    /// the way costs one more try; a kill only if nothing of it left: its number may be another's by
-    /// now, so whoever repeats it looks again first.
+    /// Asks something that may be asked twice, and reads the answer. Where that can help, and the
+    /// cluster's budget allows it, it is asked twice.
     ///
     /// # Errors
     /// No answer, or one that is a refusal.
@@ -386,26 +570,7 @@ impl Upstream {
         exchange: &Exchange,
         read: impl Fn(&UpstreamResponse<'_>) -> Result<T, UpstreamFault>,
     ) -> Result<T, AskError> {
-        let mut answer = self.send(operation, request, exchange).await;
-        let repeats = match &answer {
-            Err(SendError::NotSent { reason, .. }) => *reason == "reset",
-            Err(SendError::MaybeSent { reason, .. }) => {
-                *reason == "reset" && operation != Operation::DeleteBatch
-            }
-            Ok(_) => false,
-        };
-        if repeats {
-            answer = self.send(operation, request, exchange).await;
-            self.count_retry(
-                operation,
-                if answer.is_ok() {
-                    "recovered"
-                } else {
-                    "exhausted"
-                },
-            );
-        }
-        let answer = answer?;
+        let answer = self.send_or_repeat(operation, request, exchange).await?;
         read(&answer.as_response()).map_err(|fault| {
             self.count_fault(operation, &fault);
             AskError::Fault(fault)
@@ -449,43 +614,125 @@ impl Upstream {
         }
     }
 
-    /// Asks whether the cluster is alive.
+    /// Asks whether the cluster is alive. One that is asked with its callers' tokens is asked
+    /// without any, and what it says to that, 401 or 403, is a sign of life.
     ///
     /// # Errors
     /// Why not, in a sentence.
     pub async fn probe(&self) -> Result<(), String> {
-        let exchange = Exchange::default();
-        let request = self.dialect().probe();
-        match self
-            .send_within(
-                Operation::Other,
-                &request,
-                &exchange,
-                self.config.health.timeout,
-            )
-            .await
-        {
-            Ok(answer) if answer.as_response().is_success() && !answer.as_response().is_html() => {
-                Ok(())
+        let known = self
+            .known_batch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(request) = known.and_then(|id| self.dialect().probe_by(&id)) {
+            match self.send_probe(&request).await? {
+                answer if self.works(&answer) => return Ok(()),
+                // That batch is gone, or the whole instance: the list will tell.
+                answer if answer.status == 404 => self.know_batch(None),
+                answer => return Err(format!("it answered {}", answer.status)),
             }
-            Ok(answer) => Err(format!("it answered {}", answer.status)),
-            Err(error) => Err(error.to_string()),
         }
+        let answer = self.send_probe(&self.dialect().probe()).await?;
+        if !self.works(&answer) {
+            return Err(format!("it answered {}", answer.status));
+        }
+        if let Ok(list) = self.dialect().decode_list(&answer.as_response())
+            && let Some(last) = list.last()
+        {
+            self.know_batch(Some(&last.upstream_id));
+        }
+        Ok(())
+    }
+
+    /// One that is asked with its callers' tokens is asked without any.
+    async fn send_probe(&self, request: &UpstreamRequest) -> Result<Answer, String> {
+        let (exchange, limit) = (Exchange::default(), self.config.health.timeout);
+        let asked = match self.needs_a_caller() {
+            true => self.probe_unsigned(request, &exchange, limit).await,
+            false => {
+                self.send_within(Operation::Other, request, &exchange, limit)
+                    .await
+            }
+        };
+        asked.map_err(|error| error.words())
+    }
+
+    async fn probe_unsigned(
+        &self,
+        request: &UpstreamRequest,
+        exchange: &Exchange,
+        limit: Duration,
+    ) -> Result<Answer, SendError> {
+        let uri = format!("{}{}", self.config.base, request.path);
+        let request = self.http_request(&uri, request, exchange)?;
+        self.carry(Operation::Other, request, exchange, limit).await
+    }
+
+    /// Tells whether an answer is a sign of life: also that it wants a login, where nobody's is at
+    /// hand.
+    fn works(&self, answer: &Answer) -> bool {
+        let refuses = self.needs_a_caller() && matches!(answer.status, 401 | 403);
+        refuses || (answer.as_response().is_success() && !answer.as_response().is_html())
     }
 }
 
-fn authorization(credentials: &Credentials) -> Option<HeaderValue> {
-    let text = match credentials {
-        Credentials::None => return None,
-        Credentials::Basic { username, password } => {
-            format!(
-                "Basic {}",
-                STANDARD.encode(format!("{username}:{}", password.expose_secret()))
-            )
+fn most_in_flight(most: &MaxInFlight) -> [u32; Operation::ALL.len()] {
+    Operation::ALL.map(|operation| match operation {
+        Operation::CreateBatch => most.create_batch,
+        Operation::ListBatches => most.list_batches,
+        Operation::GetBatch => most.get_batch,
+        Operation::GetState => most.get_state,
+        Operation::GetLog => most.get_log,
+        Operation::DeleteBatch => most.delete_batch,
+        Operation::Other => u32::MAX,
+    })
+}
+
+/// A request whose end the cluster's health has not heard of. One that nobody waits for any more
+/// has failed as well, if it was given its time.
+struct Unheard<'a> {
+    upstream: &'a Upstream,
+    operation: Operation,
+    began: Instant,
+    limit: Duration,
+    is_heard: bool,
+}
+
+impl<'a> Unheard<'a> {
+    fn new(upstream: &'a Upstream, operation: Operation, limit: Duration) -> Self {
+        Unheard {
+            upstream,
+            operation,
+            began: Instant::now(),
+            limit,
+            // A probe's verdict is its own; what lies beside the batch API may be missing.
+            is_heard: operation == Operation::Other,
         }
-        Credentials::Bearer(token) => format!("Bearer {}", token.expose_secret().trim()),
-    };
-    let mut value = HeaderValue::from_str(&text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
+    }
+
+    fn heard(&mut self, result: &Result<Answer, SendError>) {
+        if std::mem::replace(&mut self.is_heard, true) {
+            return;
+        }
+        let verdict = verdict::of(result, self.upstream.dialect());
+        let what = match result {
+            // Nobody reads of it.
+            _ if verdict == Verdict::Good => String::new(),
+            Ok(answer) => format!("{}: it answered {}", self.operation.as_str(), answer.status),
+            Err(error) => format!("{}: {error}", self.operation.as_str()),
+        };
+        self.upstream.health.heard(verdict, self.began, what);
+    }
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        // Whoever waits has the same deadline, and began to count a moment earlier.
+        if self.is_heard || self.began.elapsed() < self.limit.mul_f32(0.9) {
+            return;
+        }
+        let what = format!("{}: no answer in time", self.operation.as_str());
+        self.upstream.health.heard(Verdict::Bad, self.began, what);
+    }
 }

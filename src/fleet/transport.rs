@@ -16,8 +16,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::Service as _;
 
 use super::{Answer, SendError};
-use crate::net::chain;
 use crate::net::connect::{ConnectError, Connector, Link};
+use crate::net::{cause, chain};
 
 /// Largest answer that is read: a log of 200,000 lines fits, a runaway list does not fill the
 /// memory.
@@ -71,7 +71,7 @@ impl Http {
             .clone()
             .call(request.uri().clone())
             .await
-            .map_err(|error| not_sent(error.reason, error.to_string()))?;
+            .map_err(|error| not_sent(error.reason, error.detail))?;
         if link.connected().is_negotiated_h2() {
             let io: (
                 http2::SendRequest<Full<Bytes>>,
@@ -128,7 +128,7 @@ async fn read(response: hyper::Result<http::Response<Incoming>>) -> Result<Answe
         };
         SendError::MaybeSent {
             reason,
-            detail: chain(&error),
+            detail: cause::in_words(&error),
         }
     })?;
     read_body(response).await
@@ -180,7 +180,7 @@ impl Transport for Http {
 
 /// Reads how far a request got out of the library's error.
 fn classify(error: &hyper_util::client::legacy::Error) -> SendError {
-    let detail = chain(error);
+    let detail = cause::in_words(error);
     if error.is_connect() {
         let reason = find::<ConnectError>(error).map_or("connect", |cause| cause.reason);
         return SendError::NotSent { reason, detail };

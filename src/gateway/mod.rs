@@ -49,11 +49,20 @@ pub struct Snapshot {
     pub routes: Vec<Arc<Route>>,
     /// What clients see, if TLS ends here.
     pub certificate: Option<ServerCertificate>,
+    /// What is shown at the admin listener, if it has TLS.
+    pub admin_certificate: Option<ServerCertificate>,
     /// The configuration as it may be shown: every secret masked.
     pub masked: Arc<str>,
 }
 
 impl Snapshot {
+    /// Tells whether some cluster is asked with its callers' own tokens.
+    pub fn passes_tokens_on(&self) -> bool {
+        self.upstreams
+            .values()
+            .any(|upstream| upstream.needs_a_caller())
+    }
+
     /// Returns a batch's cluster, if it is configured and may be asked.
     pub fn upstream_of(&self, entry: &Entry) -> Option<&Arc<Upstream>> {
         self.upstreams
@@ -92,6 +101,9 @@ pub struct Gateway {
     pub kills: Flights<GatewayId, Result<(), ApiError>>,
     /// Where to ask for a reload.
     pub reloads: Reloads,
+    /// Held by whoever stores an administrator's order and makes clusters obey, or puts other
+    /// clusters in their place.
+    pub orders: tokio::sync::Mutex<()>,
     draining: AtomicBool,
 }
 
@@ -112,6 +124,7 @@ impl Gateway {
             lists: Flights::default(),
             kills: Flights::default(),
             reloads: Reloads::default(),
+            orders: tokio::sync::Mutex::default(),
             draining: AtomicBool::new(false),
         })
     }

@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, Busy, Expired, Patience, Watched};
-use super::{Server, Terms};
+use super::terms::Terms;
 use crate::api::error::{ApiError, Code};
 use crate::api::respond::{self, Body, REQUEST_ID};
 use crate::gateway::Gateway;
@@ -32,19 +32,13 @@ use crate::walk;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-pub(super) async fn run(
-    server: &Server,
-    terms: Terms,
-    tcp: TcpStream,
-    peer: SocketAddr,
-    label: &str,
-) {
+pub(super) async fn run(terms: Terms, tcp: TcpStream, peer: SocketAddr) {
     // Answers are small and complete: waiting for more bytes only adds delay. Failing to set it
     // costs nothing but that.
     let _ = tcp.set_nodelay(true);
     let Some(acceptor) = &terms.acceptor else {
-        server.count(label, "ok");
-        return http_1(server, &terms, TokioIo::new(tcp), peer).await;
+        terms.count("ok");
+        return http_1(&terms, TokioIo::new(tcp), peer).await;
     };
     // Boxed: the handshake's state is large and lives for moments, the connection's is small and
     // lives for hours.
@@ -55,56 +49,51 @@ pub(super) async fn run(
     .await;
     match handshake {
         Ok(Ok(stream)) => {
-            server.count(label, "ok");
-            count_handshake(server, label, &stream);
+            terms.count("ok");
+            count_handshake(&terms, &stream);
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                http_2(server, &terms, TokioIo::new(stream), peer).await;
+                http_2(&terms, TokioIo::new(stream), peer).await;
             } else {
-                http_1(server, &terms, TokioIo::new(stream), peer).await;
+                http_1(&terms, TokioIo::new(stream), peer).await;
             }
         }
         Ok(Err(error)) => {
-            server.count(label, "tls_error");
-            server
+            terms.count("tls_error");
+            terms
                 .gateway
                 .metrics
                 .tls_handshakes_total
-                .with_label_values(&[label, "none", "error"])
+                .with_label_values(&[&terms.label, "none", "error"])
                 .inc();
             tracing::debug!(%error, client = %peer.ip(), "a TLS handshake failed");
         }
         Err(_) => {
-            server.count(label, "timeout");
-            server
+            terms.count("timeout");
+            terms
                 .gateway
                 .metrics
                 .tls_handshakes_total
-                .with_label_values(&[label, "none", "timeout"])
+                .with_label_values(&[&terms.label, "none", "timeout"])
                 .inc();
         }
     }
 }
 
-fn count_handshake(server: &Server, label: &str, stream: &TlsStream<TcpStream>) {
+fn count_handshake(terms: &Terms, stream: &TlsStream<TcpStream>) {
     let version = match stream.get_ref().1.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
         Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
         _ => "other",
     };
-    server
+    terms
         .gateway
         .metrics
         .tls_handshakes_total
-        .with_label_values(&[label, version, "ok"])
+        .with_label_values(&[&terms.label, version, "ok"])
         .inc();
 }
 
-async fn http_1<I: Read + Write + Unpin + Send + 'static>(
-    server: &Server,
-    terms: &Terms,
-    io: I,
-    peer: SocketAddr,
-) {
+async fn http_1<I: Read + Write + Unpin + Send + 'static>(terms: &Terms, io: I, peer: SocketAddr) {
     let activity = Arc::new(Activity::new());
     let io = Watched {
         io,
@@ -112,7 +101,7 @@ async fn http_1<I: Read + Write + Unpin + Send + 'static>(
         heads: true,
     };
     let service = {
-        let (gateway, activity) = (server.gateway.clone(), activity.clone());
+        let (gateway, activity) = (terms.gateway.clone(), activity.clone());
         service_fn(move |request| answer(gateway.clone(), activity.clone(), peer, request))
     };
     let connection = http1::Builder::new()
@@ -127,7 +116,7 @@ async fn http_1<I: Read + Write + Unpin + Send + 'static>(
     watch(
         || terms.patience,
         terms.patience.look(),
-        &server.closing,
+        &terms.closing,
         &activity,
         &mut connection,
         close,
@@ -135,12 +124,7 @@ async fn http_1<I: Read + Write + Unpin + Send + 'static>(
     .await;
 }
 
-async fn http_2<I: Read + Write + Unpin + Send + 'static>(
-    server: &Server,
-    terms: &Terms,
-    io: I,
-    peer: SocketAddr,
-) {
+async fn http_2<I: Read + Write + Unpin + Send + 'static>(terms: &Terms, io: I, peer: SocketAddr) {
     let activity = Arc::new(Activity::new());
     let io = Watched {
         io,
@@ -148,7 +132,7 @@ async fn http_2<I: Read + Write + Unpin + Send + 'static>(
         heads: false,
     };
     let service = {
-        let (gateway, activity) = (server.gateway.clone(), activity.clone());
+        let (gateway, activity) = (terms.gateway.clone(), activity.clone());
         service_fn(move |request| answer(gateway.clone(), activity.clone(), peer, request))
     };
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -163,7 +147,7 @@ async fn http_2<I: Read + Write + Unpin + Send + 'static>(
     watch(
         || terms.patience,
         terms.patience.look(),
-        &server.closing,
+        &terms.closing,
         &activity,
         &mut connection,
         close,

@@ -8,6 +8,7 @@ mod connection;
 mod descriptors;
 mod listener;
 mod plain;
+mod terms;
 
 pub use descriptors::warn_of_few;
 pub use listener::Listener;
@@ -21,18 +22,10 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::checked::Limits;
 use crate::gateway::Gateway;
 use crate::net::certificate::ServerCertificate;
-use activity::Patience;
 use listener::Arrival;
-
-/// What a connection begins with, and keeps.
-struct Terms {
-    acceptor: Option<tokio_rustls::TlsAcceptor>,
-    limits: Limits,
-    patience: Patience,
-}
+use terms::Terms;
 
 /// What every connection of a server shares. Limits, deadlines and the certificate are those of the
 /// configuration in force when a connection comes.
@@ -96,7 +89,7 @@ impl Server {
         }
     }
 
-    fn admit(self: &Arc<Self>, tcp: TcpStream, peer: SocketAddr, label: &Arc<str>) {
+    fn admit(&self, tcp: TcpStream, peer: SocketAddr, label: &Arc<str>) {
         let snapshot = self.gateway.snapshot.load_full();
         if self.connections.len() >= snapshot.config.server.limits.connections {
             // Closed at once: a client that is told nothing tries another replica sooner than one
@@ -105,6 +98,9 @@ impl Server {
             return;
         }
         let terms = Terms {
+            gateway: self.gateway.clone(),
+            closing: self.closing.clone(),
+            label: label.clone(),
             acceptor: snapshot
                 .certificate
                 .as_ref()
@@ -112,15 +108,11 @@ impl Server {
             limits: snapshot.config.server.limits,
             patience: snapshot.config.server.timeouts.into(),
         };
-        let (server, label) = (self.clone(), label.clone());
         self.connections.spawn(async move {
-            let open = server
-                .gateway
-                .metrics
-                .connections_open
-                .with_label_values(&[&label]);
+            let open = &terms.gateway.metrics.connections_open;
+            let open = open.with_label_values(&[&terms.label]);
             open.inc();
-            connection::run(&server, terms, tcp, peer, &label).await;
+            connection::run(terms, tcp, peer).await;
             open.dec();
         });
     }

@@ -18,7 +18,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, Busy, Patience, Watched};
@@ -50,8 +52,13 @@ const CROWDED: Patience = Patience {
 const LAST: Duration = Duration::from_secs(2);
 
 /// Serves until the gateway stops.
-pub(crate) async fn serve_plain<H, F>(mut listener: Listener, stop: CancellationToken, handler: H)
-where
+pub(crate) async fn serve_plain<A, H, F>(
+    mut listener: Listener,
+    stop: CancellationToken,
+    acceptor: A,
+    handler: H,
+) where
+    A: Fn() -> Option<TlsAcceptor> + Send + Sync + 'static,
     H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Full<Bytes>>> + Send,
 {
@@ -68,6 +75,7 @@ where
                     continue;
                 };
                 let (room, stop, handler) = (room.clone(), stop.clone(), handler.clone());
+                let acceptor = acceptor();
                 tokio::spawn(async move {
                     let patience = || {
                         if room.available_permits() == 0 {
@@ -76,15 +84,39 @@ where
                             PATIENCE
                         }
                     };
-                    connection(tcp, peer, patience, &stop, &handler, true).await;
+                    serve_one(tcp, acceptor, peer, patience, &stop, &handler, true).await;
                     drop(place);
                 });
             }
             Arrival::Last(tcp, peer) => {
-                let served = connection(tcp, peer, || CROWDED, &stop, &handler, false);
+                let acceptor = acceptor();
+                let served = serve_one(tcp, acceptor, peer, || CROWDED, &stop, &handler, false);
                 let _ = tokio::time::timeout(LAST, served).await;
             }
         }
+    }
+}
+
+/// Ends TLS first where there is any.
+async fn serve_one<H, F>(
+    tcp: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    peer: SocketAddr,
+    patience: impl Fn() -> Patience,
+    stop: &CancellationToken,
+    handler: &H,
+    keep_alive: bool,
+) where
+    H: Fn(Request<Incoming>, SocketAddr) -> F,
+    F: Future<Output = Response<Full<Bytes>>>,
+{
+    let Some(acceptor) = acceptor else {
+        return connection(tcp, peer, patience, stop, handler, keep_alive).await;
+    };
+    match tokio::time::timeout(patience().head, acceptor.accept(tcp)).await {
+        Ok(Ok(stream)) => connection(stream, peer, patience, stop, handler, keep_alive).await,
+        Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
+        Err(_) => {}
     }
 }
 

@@ -12,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 use super::tls::{certificates, private_key, provider};
 use crate::config::BuildProblem;
 use crate::config::checked::ServerTls;
-use crate::live::Source;
+use crate::live::{Living, Source};
 use crate::observe::metrics::{Metrics, unix_now};
 
 /// The certificate that is shown, and what makes handshakes with it.
@@ -43,18 +43,27 @@ impl ResolvesServerCert for Newest {
 type Blame = (&'static str, String, &'static str);
 
 impl ServerCertificate {
-    /// Reads certificate and key.
+    /// Reads certificate and key of `server` or `admin`.
     ///
     /// # Errors
     /// Every problem, under the keys of the file.
-    pub fn open(config: &ServerTls) -> Result<ServerCertificate, Vec<BuildProblem>> {
+    pub fn open(
+        config: &ServerTls,
+        listener: &'static str,
+    ) -> Result<ServerCertificate, Vec<BuildProblem>> {
         let problem =
             |(key, why, remedy): Blame| BuildProblem::new(&["server", "tls", key], why, remedy);
         let all = |faults: Vec<Blame>| faults.into_iter().map(problem).collect::<Vec<_>>();
         read(config).map_err(all)?;
         let files = vec![config.cert_file.clone(), config.key_file.clone()];
         let again = config.clone();
-        let pair = Source::open("server_certificate", "default", files, move |_| {
+        // The word that dashboards know from the time when there was one certificate.
+        let name = if listener == "server" {
+            "default"
+        } else {
+            listener
+        };
+        let pair = Source::open("server_certificate", name, files, move |_| {
             let words = |faults: Vec<Blame>| {
                 let whys: Vec<String> = faults.into_iter().map(|(_, why, _)| why).collect();
                 whys.join("; ")
@@ -84,7 +93,7 @@ impl ServerCertificate {
     }
 
     /// Returns what is read again when it changes.
-    pub fn living(&self) -> Arc<dyn crate::live::Living> {
+    pub fn living(&self) -> Arc<dyn Living> {
         self.pair.clone()
     }
 
@@ -92,7 +101,7 @@ impl ServerCertificate {
     pub fn show(&self, metrics: &Metrics) {
         metrics
             .tls_certificate_expiry
-            .with_label_values(&["server", "default"])
+            .with_label_values(&["server", self.pair.label().1])
             .set(self.pair.get().expires);
     }
 }

@@ -18,8 +18,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tower::Service;
 
-use super::Held;
 use super::tls::ClientTls;
+use super::{Held, cause};
 
 /// Why there is no connection.
 #[derive(Debug, Error)]
@@ -27,7 +27,8 @@ use super::tls::ClientTls;
 pub struct ConnectError {
     /// `dns`, `connect`, `tls` or `timeout_connect`.
     pub reason: &'static str,
-    detail: String,
+    /// The cause in words.
+    pub detail: String,
 }
 
 /// Opens connections.
@@ -77,7 +78,7 @@ impl Service<Uri> for Connector {
                 }),
                 Err(_) => Err(ConnectError {
                     reason: "timeout_connect",
-                    detail: format!("not connected within {limit:?}"),
+                    detail: format!("not connected within {limit:?} (timed out)"),
                 }),
             }
         })
@@ -96,11 +97,11 @@ async fn connect(uri: Uri, tls: Option<ClientTls>) -> Result<Stream, ConnectErro
     let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
     let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), port))
         .await
-        .map_err(|error| fail("dns", error.to_string()))?
+        .map_err(|error| fail("dns", cause::of_lookup(&host, &error)))?
         .collect();
     let tcp = TcpStream::connect(addresses.as_slice())
         .await
-        .map_err(|error| fail("connect", error.to_string()))?;
+        .map_err(|error| fail("connect", cause::in_words(&error)))?;
     // Requests are small and complete: waiting for more bytes only adds delay. Failing to set it
     // costs nothing but that.
     let _ = tcp.set_nodelay(true);
@@ -114,7 +115,7 @@ async fn connect(uri: Uri, tls: Option<ClientTls>) -> Result<Stream, ConnectErro
         .connector()
         .connect(name, tcp)
         .await
-        .map_err(|error| fail("tls", error.to_string()))?;
+        .map_err(|error| fail("tls", cause::in_words(&error)))?;
     Ok(Stream::Tls(Box::new(TokioIo::new(stream))))
 }
 

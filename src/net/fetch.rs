@@ -37,7 +37,7 @@ impl Fetcher {
                 .0
                 .get(uri.clone())
                 .await
-                .map_err(|error| super::chain(&error))?;
+                .map_err(|error| super::cause::in_words(&error))?;
             if !response.status().is_success() {
                 return Err(format!("{uri} answered {}", response.status().as_u16()));
             }

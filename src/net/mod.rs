@@ -3,9 +3,11 @@
 //! Owns how certificates and keys are read, how a connection is made, and how a small document is
 //! fetched. Knows nothing of what is said on it.
 
+pub mod cause;
 pub mod certificate;
 pub mod connect;
 pub mod fetch;
+mod listed;
 pub mod tls;
 
 use std::sync::Arc;

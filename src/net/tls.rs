@@ -10,6 +10,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::TlsConnector;
 
+use super::listed::ListedOrSigned;
 use crate::config::BuildProblem;
 use crate::config::checked::ClusterTls;
 use crate::live::{Living, Source};
@@ -86,26 +87,39 @@ pub fn client(
     path: &[&str],
     problems: &mut Vec<BuildProblem>,
 ) -> Option<ClientTls> {
-    let files = files_of(config);
     let name = path.last().copied().unwrap_or_default();
+    open(
+        "cluster_tls",
+        name,
+        config,
+        &[path, &["tls"]].concat(),
+        problems,
+    )
+}
+
+/// Makes TLS of files that are known under a kind and a name; `path` is where its keys stand.
+pub fn open(
+    kind: &'static str,
+    name: &str,
+    config: &ClusterTls,
+    path: &[&str],
+    problems: &mut Vec<BuildProblem>,
+) -> Option<ClientTls> {
+    let files = files_of(config);
     let made = match assemble(config) {
         Err((key, why, remedy)) => {
-            problems.push(BuildProblem::new(
-                &[path, &["tls", key]].concat(),
-                why,
-                remedy,
-            ));
+            problems.push(BuildProblem::new(&[path, &[key]].concat(), why, remedy));
             return None;
         }
         Ok(made) if files.is_empty() => Made::Once(made),
         Ok(_) => {
             let config = config.clone();
             let read = move |_: &[Vec<u8>]| assemble(&config).map_err(|(_, why, _)| why);
-            match Source::open("cluster_tls", name, files, read) {
+            match Source::open(kind, name, files, read) {
                 Ok(source) => Made::FromFiles(source),
                 Err(why) => {
                     let remedy = "name PEM files that can be read";
-                    problems.push(BuildProblem::new(&[path, &["tls"]].concat(), why, remedy));
+                    problems.push(BuildProblem::new(path, why, remedy));
                     return None;
                 }
             }
@@ -138,11 +152,13 @@ fn assemble(config: &ClusterTls) -> Result<Arc<ClientConfig>, Blame> {
             .with_custom_certificate_verifier(Arc::new(AcceptAnything(provider()))),
         None => builder.with_root_certificates(system_roots()),
         Some(file) => {
-            let remedy = "name a PEM file with the CA's certificate";
-            let list = certificates(file).map_err(|why| ("ca_file", why, remedy))?;
-            let mut store = RootCertStore::empty();
-            store.add_parsable_certificates(list);
-            builder.with_root_certificates(store)
+            let remedy = "name a PEM file with the CA's certificate, or the server's own";
+            let verifier = certificates(file)
+                .and_then(ListedOrSigned::new)
+                .map_err(|why| ("ca_file", why, remedy))?;
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier))
         }
     };
     let mut tls = match &config.client_cert {

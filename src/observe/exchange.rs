@@ -4,10 +4,11 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::header::HeaderValue;
+use secrecy::SecretString;
 
 /// The record. Shared: a submission goes on after its request has ended.
 #[derive(Debug, Default)]
@@ -21,6 +22,9 @@ pub struct Exchange {
     waited_us: AtomicU64,
     upstream_status: AtomicU16,
     notes: Mutex<Notes>,
+    /// The caller's own bearer token, in memory for as long as the request is worked on; set only
+    /// where a cluster is asked with it.
+    caller_token: OnceLock<SecretString>,
 }
 
 /// What became known on the way.
@@ -49,6 +53,17 @@ impl Exchange {
             peer: Some(peer),
             ..Exchange::default()
         }
+    }
+
+    /// Keeps the caller's own bearer token, for clusters that are asked with it.
+    pub fn bring_token(&self, token: SecretString) {
+        // One request has one caller.
+        let _ = self.caller_token.set(token);
+    }
+
+    /// Returns the caller's own bearer token.
+    pub fn caller_token(&self) -> Option<&SecretString> {
+        self.caller_token.get()
     }
 
     /// Notes who asks.

@@ -5,6 +5,7 @@
 //! the two), and a call at the place where the thing happens. Families with closed label sets get
 //! their children up front, so that `rate()` works from zero.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use livy_dialect::{BatchState, Operation};
@@ -63,12 +64,15 @@ pub struct Metrics {
     pub upstream_errors_total: IntCounterVec,
     pub upstream_connections: IntGaugeVec,
     pub upstream_retries_total: IntCounterVec,
+    pub upstream_shed_total: IntCounterVec,
     pub cluster_up: IntGaugeVec,
     pub cluster_state: IntGaugeVec,
     pub cluster_transitions_total: IntCounterVec,
     pub cluster_live_batches: IntGaugeVec,
     pub cluster_info: IntGaugeVec,
     pub cluster_insecure_tls: IntGaugeVec,
+    pub credential_refresh_total: IntCounterVec,
+    pub credential_expiry: GaugeVec,
     pub submissions_total: IntCounterVec,
     pub ambiguous_submissions_total: IntCounterVec,
     pub routing_decisions_total: IntCounterVec,
@@ -260,7 +264,7 @@ impl Metrics {
             jwks_keys: m.gauge("jwks_keys", "Keys in force.", &["authenticator"]),
             upstream_requests_total: m.counter(
                 "upstream_requests_total",
-                "Requests to clusters, by the cluster's own status; `none` is no answer.",
+                "Requests to clusters, by the cluster's own status, or its class if that is an unusual one; `none` is no answer.",
                 &["cluster", "operation", "code"],
             ),
             upstream_duration_seconds: m.histogram(
@@ -283,6 +287,11 @@ impl Metrics {
                 "upstream_retries_total",
                 "Requests to clusters that were, or would have been, sent again.",
                 &["cluster", "operation", "outcome"],
+            ),
+            upstream_shed_total: m.counter(
+                "upstream_shed_total",
+                "Requests to clusters that were not sent because as many as may be were on their way.",
+                &["cluster", "operation"],
             ),
             cluster_up: m.gauge(
                 "cluster_up",
@@ -312,6 +321,16 @@ impl Metrics {
             cluster_insecure_tls: m.gauge(
                 "cluster_insecure_tls",
                 "1 where certificates are not verified.",
+                &["cluster"],
+            ),
+            credential_refresh_total: m.counter(
+                "credential_refresh_total",
+                "Exchanges of a secret for a token, by outcome.",
+                &["cluster", "kind", "outcome"],
+            ),
+            credential_expiry: m.float(
+                "credential_expiry_timestamp_seconds",
+                "When the token in use for a cluster ends, Unix time.",
                 &["cluster"],
             ),
             submissions_total: m.counter(
@@ -473,6 +492,47 @@ pub const UPSTREAM_ERRORS: [&str; 8] = [
     "body_limit",
 ];
 
+/// The statuses that servers and whoever stands in front of them really use; any other number that
+/// a cluster invents is counted by its class.
+const USUAL: [u16; 33] = [
+    200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 406, 407, 408,
+    409, 410, 411, 413, 414, 415, 422, 429, 431, 500, 501, 502, 503, 504,
+];
+
+/// Returns the `code` of a status; their number is bounded, whatever is answered.
+fn code_label(status: u16) -> Cow<'static, str> {
+    if USUAL.contains(&status) {
+        return status.to_string().into();
+    }
+    match status {
+        100..=199 => "1xx",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        500..=599 => "5xx",
+        _ => "other",
+    }
+    .into()
+}
+
+/// Creates the series of what can be sent again, or is turned away.
+fn create_repeats(metrics: &Metrics, name: &str) {
+    for operation in Operation::ALL.map(Operation::as_str) {
+        let outcomes: &[&str] = match operation {
+            "other" => continue,
+            "create_batch" => &["unsafe"],
+            _ => &["recovered", "exhausted", "over_budget"],
+        };
+        metrics
+            .upstream_shed_total
+            .with_label_values(&[name, operation]);
+        for outcome in outcomes {
+            metrics
+                .upstream_retries_total
+                .with_label_values(&[name, operation, outcome]);
+        }
+    }
+}
 /// The `outcome` values of `submissions_total`.
 pub const SUBMISSION_OUTCOMES: [&str; 7] = [
     "accepted",
@@ -512,6 +572,7 @@ impl ClusterMetrics {
                 .ambiguous_submissions_total
                 .with_label_values(&[name, resolution]);
         }
+        create_repeats(metrics, name);
         ClusterMetrics {
             name: name.to_owned(),
             durations: Operation::ALL.map(|op| {
@@ -540,7 +601,7 @@ impl ClusterMetrics {
         code: Option<u16>,
         seconds: f64,
     ) {
-        let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+        let code = code.map_or(Cow::Borrowed("none"), code_label);
         metrics
             .upstream_requests_total
             .with_label_values(&[self.name.as_str(), operation.as_str(), &code])
@@ -570,4 +631,20 @@ pub fn unix_now() -> f64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::code_label;
+
+    #[test]
+    fn a_cluster_can_not_invent_codes() {
+        let labels: BTreeSet<_> = (0..=u16::MAX).map(code_label).collect();
+        assert_eq!(labels.len(), super::USUAL.len() + 6);
+        assert_eq!(code_label(299), "2xx");
+        assert_eq!(code_label(503), "503");
+        assert_eq!(code_label(999), "other");
+    }
 }

@@ -628,3 +628,56 @@ async fn the_oldest_of_a_name_still_counts() {
     assert_eq!(listed.late.len(), 1);
     assert_eq!(listed.late[0].0.id, first.id);
 }
+
+#[tokio::test]
+async fn an_order_holds_until_it_is_taken_back() {
+    let registry = registry().await;
+    let first = registry
+        .give_order("c", Wish::Drain, "ann")
+        .await
+        .expect("is stored");
+    let again = registry
+        .give_order("c", Wish::Drain, "bob")
+        .await
+        .expect("is stored");
+    assert_eq!(first, again, "the first one holds");
+    for (cluster, wish) in [("c", Wish::Disable), ("d", Wish::Drain)] {
+        registry
+            .give_order(cluster, wish, "ann")
+            .await
+            .expect("is stored");
+    }
+    let held = || async {
+        let orders = registry.orders().await.expect("is read");
+        orders
+            .into_iter()
+            .map(|order| (order.cluster, order.wish))
+            .collect::<Vec<_>>()
+    };
+    let (c, d) = ("c".to_owned(), "d".to_owned());
+    assert_eq!(
+        held().await,
+        [
+            (c.clone(), Wish::Disable),
+            (c.clone(), Wish::Drain),
+            (d.clone(), Wish::Drain)
+        ]
+    );
+    assert!(
+        registry
+            .lift_order("c", Wish::Drain)
+            .await
+            .expect("is stored")
+    );
+    assert!(
+        !registry
+            .lift_order("c", Wish::Drain)
+            .await
+            .expect("is stored")
+    );
+    assert_eq!(
+        held().await,
+        [(c, Wish::Disable), (d, Wish::Drain)],
+        "each for itself"
+    );
+}

@@ -31,8 +31,8 @@ pub use decide::Same;
 pub use entry::{Entry, Identity, Known, Phase};
 pub use sqlite::SqliteStore;
 pub use store::{
-    Adoption, IdempotencyKey, NewRow, RangeOf, Recorded, Replaced, Row, Saved, Store, StoreFuture,
-    Visible,
+    Adoption, IdempotencyKey, NewRow, Order, RangeOf, Recorded, Replaced, Row, Saved, Store,
+    StoreFuture, Visible, Wish,
 };
 
 /// How many batches are kept in memory though nobody works on them; the database holds the rest.
@@ -955,6 +955,42 @@ impl Registry {
     /// The database failed.
     pub async fn sweep(&self, retain: Duration) -> Result<usize, RegistryError> {
         self.noted(self.store.sweep(self.clock.now().before(retain)).await)
+    }
+
+    /// Returns what administrators said about clusters.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn orders(&self) -> Result<Vec<Order>, RegistryError> {
+        self.store.orders().await
+    }
+
+    /// Stores what an administrator wants of a cluster; returns the order that holds, which is the
+    /// first of its kind.
+    ///
+    /// # Errors
+    /// It could not be stored.
+    pub async fn give_order(
+        &self,
+        cluster: &str,
+        wish: Wish,
+        by: &str,
+    ) -> Result<Order, RegistryError> {
+        let order = Order {
+            cluster: cluster.to_owned(),
+            wish,
+            since_ms: self.clock.now().wall_ms,
+            by: by.to_owned(),
+        };
+        self.noted(self.store.give_order(order).await)
+    }
+
+    /// Takes an order back; false if there was none.
+    ///
+    /// # Errors
+    /// It could not be stored.
+    pub async fn lift_order(&self, cluster: &str, wish: Wish) -> Result<bool, RegistryError> {
+        self.noted(self.store.lift_order(cluster.to_owned(), wish).await)
     }
 
     /// Stores how long this registry has been in use; shows whether it can be written.

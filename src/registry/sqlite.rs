@@ -19,13 +19,16 @@ use tokio::sync::{mpsc, oneshot};
 use super::decide::{self, Adopt, Claim};
 use super::entry::{Identity, Known, Phase};
 use super::guard::Guard;
-use super::store::{Adoption, NewRow, RangeOf, Recorded, Row, Saved, Store, StoreFuture, Visible};
+use super::store::{
+    Adoption, NewRow, Order, RangeOf, Recorded, Row, Saved, Store, StoreFuture, Visible, Wish,
+};
 use super::{GatewayId, RegistryError};
 use crate::clock::Moment;
 
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("schema/001.sql"),
     include_str!("schema/002.sql"),
+    include_str!("schema/003.sql"),
 ];
 
 /// Statements that a connection keeps prepared: all there are here, so that none is ever parsed
@@ -577,6 +580,17 @@ fn insert_adopted(
     row.ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
+fn read_order(row: &rusqlite::Row<'_>) -> rusqlite::Result<Order> {
+    let wish: String = row.get("wish")?;
+    Ok(Order {
+        cluster: row.get("cluster")?,
+        // The CHECK on the column admits these words only.
+        wish: Wish::from_word(&wish).unwrap_or(Wish::Disable),
+        since_ms: row.get("since_ms")?,
+        by: row.get("given_by")?,
+    })
+}
+
 const SHOWN: &str = "phase IN ('sending', 'bound', 'detached') AND (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR cluster = ?2)";
 
 fn owner_of(visible: &Visible) -> Option<&str> {
@@ -735,6 +749,41 @@ impl Store for SqliteStore {
                  OR (phase IN ('refused', 'deleted') AND created_ms < ?1 AND created_up_ms < ?2)",
                 params![before.wall_ms, before.up_ms],
             )
+        })
+    }
+
+    fn orders(&self) -> StoreFuture<'_, Vec<Order>> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT cluster, wish, since_ms, given_by FROM orders ORDER BY cluster, wish",
+                )?
+                .query_map([], read_order)?
+                .collect()
+        })
+    }
+
+    fn give_order(&self, order: Order) -> StoreFuture<'_, Order> {
+        self.write(move |tx| {
+            tx.execute(
+                "INSERT INTO orders (cluster, wish, since_ms, given_by) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                params![order.cluster, order.wish.as_str(), order.since_ms, order.by],
+            )?;
+            tx.query_row(
+                "SELECT cluster, wish, since_ms, given_by FROM orders WHERE cluster = ?1 AND wish = ?2",
+                params![order.cluster, order.wish.as_str()],
+                read_order,
+            )
+        })
+    }
+
+    fn lift_order(&self, cluster: String, wish: Wish) -> StoreFuture<'_, bool> {
+        self.write(move |tx| {
+            tx.execute(
+                "DELETE FROM orders WHERE cluster = ?1 AND wish = ?2",
+                params![cluster, wish.as_str()],
+            )
+            .map(|count| count > 0)
         })
     }
 

@@ -115,6 +115,45 @@ pub struct Adoption {
     pub lost: Vec<Row>,
 }
 
+/// What an administrator can want of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// No new batches.
+    Drain,
+    /// Not asked anything.
+    Disable,
+}
+
+impl Wish {
+    /// Returns the word that is stored.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Wish::Drain => "drain",
+            Wish::Disable => "disable",
+        }
+    }
+
+    /// Reads the word that is stored.
+    pub fn from_word(word: &str) -> Option<Wish> {
+        [Wish::Drain, Wish::Disable]
+            .into_iter()
+            .find(|wish| wish.as_str() == word)
+    }
+}
+
+/// What an administrator said about a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The cluster.
+    pub cluster: String,
+    /// What is wanted.
+    pub wish: Wish,
+    /// Since when, in milliseconds of Unix time.
+    pub since_ms: i64,
+    /// By whom.
+    pub by: String,
+}
+
 /// A database. Every method is one transaction; a future that is dropped may still take effect.
 pub trait Store: Send + Sync + Debug {
     /// Stores a submission before it is sent, if name and key allow it; lets go of the earlier
@@ -172,6 +211,12 @@ pub trait Store: Send + Sync + Debug {
     fn bound_ids(&self, cluster: String) -> StoreFuture<'_, (Vec<String>, Option<i64>)>;
     /// Deletes what ended, or was refused or deleted, before a moment by both clocks.
     fn sweep(&self, before: Moment) -> StoreFuture<'_, usize>;
+    /// Reads every order.
+    fn orders(&self) -> StoreFuture<'_, Vec<Order>>;
+    /// Stores an order; returns the one that holds, which is the first of its kind.
+    fn give_order(&self, order: Order) -> StoreFuture<'_, Order>;
+    /// Takes an order back; false if there was none.
+    fn lift_order(&self, cluster: String, wish: Wish) -> StoreFuture<'_, bool>;
     /// Reads the uptime.
     fn uptime_ms(&self) -> StoreFuture<'_, i64>;
     /// Stores the uptime; also shows whether the store can be written.

@@ -127,7 +127,14 @@ impl Run {
         answer
     }
 
-    async fn attempt(&self, plan: Plan, before: Option<&Withdrawn>, others: bool) -> Attempt {
+    async fn attempt(&self, mut plan: Plan, before: Option<&Withdrawn>, others: bool) -> Attempt {
+        // Before anything is stored or sent: what is turned away has left no trace anywhere.
+        plan.slot = plan.upstream.place(Operation::CreateBatch);
+        if plan.slot.is_none() {
+            self.count(&plan, "failed");
+            let shed = SendError::shed();
+            return Attempt::Next(not_sent(&plan, &shed), None);
+        }
         let above = match self.look_before_recording(&plan).await {
             Ok(above) => above,
             Err(error) => return Attempt::Next(error, None),
@@ -243,10 +250,13 @@ impl Run {
 
     /// Tells whether the cluster shows a batch of this name before anything is sent: then it is not
     /// this submission. A cluster that does not answer this gets nothing sent. So is one asked that
-    /// has just refused our login: what it says to a submission would prove nothing.
+    /// has just refused our login, or is asked with a token that it may not take: what it says to a
+    /// submission would prove nothing.
     async fn look_for_the_name(&self, plan: &Plan) -> Result<bool, ApiError> {
         let (dialect, lookup) = (plan.upstream.dialect(), &plan.encoded.lookup);
-        let needed = dialect.asks_first(lookup) || plan.upstream.refuses_login();
+        let needed = dialect.asks_first(lookup)
+            || plan.upstream.refuses_login()
+            || plan.upstream.needs_a_caller();
         if !needed || dialect.lookup(lookup) == LookupPlan::NewInList {
             return Ok(false);
         }
@@ -265,7 +275,8 @@ impl Run {
     }
 
     /// Sends once, and reads what the answer proves.
-    async fn send(&self, plan: Plan, entry: Arc<Entry>, others: bool) -> Attempt {
+    async fn send(&self, mut plan: Plan, entry: Arc<Entry>, others: bool) -> Attempt {
+        let slot = plan.slot.take();
         let upstream = &plan.upstream;
         let sent = upstream
             .send(
@@ -275,6 +286,7 @@ impl Run {
             )
             .await;
         let last_byte = Instant::now();
+        drop(slot);
         let (fault, holder, leftovers) = match sent {
             Ok(answer) => {
                 let proof =
@@ -315,19 +327,9 @@ impl Run {
                     }
                 }
             }
-            Err(SendError::NotSent { reason, .. }) => {
+            Err(error @ (SendError::NotSent { .. } | SendError::Unsigned(_))) => {
                 self.count(&plan, "failed");
-                let message = format!(
-                    "cluster '{}' can't be reached ({reason}); nothing was submitted",
-                    upstream.config.name
-                );
-                return self
-                    .next(
-                        &entry,
-                        ApiError::new(Code::ClusterUnavailable, message),
-                        false,
-                    )
-                    .await;
+                return self.next(&entry, not_sent(&plan, &error), false).await;
             }
             Err(SendError::MaybeSent { reason, detail }) => {
                 let fault = UpstreamFault {
@@ -601,17 +603,25 @@ fn turned_away(plan: &Plan, error: &AskError) -> ApiError {
             );
             ApiError::new(Code::ClusterUnavailable, message)
         }
-        AskError::Send(SendError::NotSent { reason, .. } | SendError::MaybeSent { reason, .. }) => {
-            ApiError::new(
-                Code::ClusterUnavailable,
-                format!("cluster '{cluster}' can't be reached ({reason}); nothing was submitted"),
-            )
-        }
+        AskError::Send(error) => not_sent(plan, error),
     }
+}
+
+/// Says why a cluster could not be asked, or nothing was sent to it.
+fn not_sent(plan: &Plan, error: &SendError) -> ApiError {
+    let name = &plan.upstream.config.name;
+    super::unreachable(name, error, "nothing was submitted")
 }
 
 fn credentials_refused(plan: &Plan, status: u16) -> ApiError {
     let cluster = &plan.upstream.config.name;
+    if plan.upstream.needs_a_caller() {
+        // 403 and not 401: the token is good here, and another login here would not help.
+        return ApiError::new(
+            Code::UpstreamForbidden,
+            format!("cluster '{cluster}' refused your own token ({status}); nothing was submitted"),
+        );
+    }
     tracing::error!(%cluster, status, "the cluster refused the gateway's credentials");
     ApiError::new(
         Code::UpstreamCredentials,
@@ -625,6 +635,9 @@ fn absent(plan: &Plan, fault: &UpstreamFault) -> ApiError {
     let cluster = &plan.upstream.config.name;
     let (code, what) = match fault.status {
         429 => (Code::ClusterFull, "takes no more batches now"),
+        401 if plan.upstream.needs_a_caller() => {
+            (Code::UpstreamForbidden, "refused your own token")
+        }
         401 | 407 => (
             Code::UpstreamCredentials,
             "refused the gateway's own credentials",

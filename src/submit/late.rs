@@ -24,6 +24,10 @@ const LOOKS: usize = 20;
 
 /// Looks for what was given up, or told to be gone, and may still show up.
 pub async fn watch(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>) {
+    // Nobody's token is at hand here.
+    if upstream.needs_a_caller() {
+        return;
+    }
     let after = GatewayId(upstream.watched_up_to.load(Ordering::Relaxed));
     let registry = &gateway.registry;
     let lost = match registry
@@ -41,7 +45,7 @@ pub async fn watch(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>) {
         .store(next.map_or(0, |last| last.id.0), Ordering::Relaxed);
     let exchange = Exchange::default();
     for entry in lost {
-        if gateway.stop.is_cancelled() || !upstream.health.is_alive() {
+        if gateway.stop.is_cancelled() || upstream.health.is_ejected() {
             return;
         }
         if let Some(seen) = look_for(gateway, upstream, &entry, &exchange).await {
@@ -98,6 +102,7 @@ pub async fn deal_with(
     if ended
         || entry.is_open()
         || matches!(entry.phase(), Phase::Bound { .. })
+        || upstream.needs_a_caller()
         || !still_runs(upstream, entry, seen).await
     {
         return;

@@ -25,6 +25,8 @@ use crate::api::error::{ApiError, Code};
 use crate::api::respond::Reply;
 use crate::auth::Principal;
 use crate::config::checked::Ambiguous;
+use crate::fleet::SendError;
+use crate::fleet::credentials::Unsigned;
 use crate::gateway::board::{Outcome, Ticket};
 use crate::gateway::{Gateway, Snapshot};
 use crate::observe::exchange::Exchange;
@@ -57,6 +59,8 @@ pub struct Submission {
     pub prefix: String,
     /// `Idempotency-Key`.
     pub idempotency_key: Option<String>,
+    /// Whether its exchange has a token of the caller's own to pass on.
+    pub brings_token: bool,
 }
 
 /// Serves `POST /batches`.
@@ -321,6 +325,39 @@ fn unknown(entry: &Entry) -> ApiError {
         entry.cluster, entry.id
     );
     ApiError::new(Code::SubmissionUnknown, message)
+}
+
+/// Makes the answer where a cluster could not be asked: which, why in words, and what that means
+/// for the request.
+pub(crate) fn unreachable(cluster: &str, error: &SendError, consequence: &str) -> ApiError {
+    let why = error.words();
+    match error {
+        _ if error.is_shed() => ApiError::new(
+            Code::ClusterBusy,
+            format!(
+                "as many requests as may be are on their way to cluster '{cluster}'; {consequence}"
+            ),
+        ),
+        SendError::NotSent {
+            reason: reason @ ("draining" | "disabled"),
+            ..
+        } => ApiError::new(
+            Code::ClusterUnavailable,
+            format!("cluster '{cluster}' was taken out of service ({reason}); {consequence}"),
+        ),
+        SendError::NotSent { .. } | SendError::MaybeSent { .. } => ApiError::new(
+            Code::ClusterUnavailable,
+            format!("cluster '{cluster}' can't be reached ({why}); {consequence}"),
+        ),
+        SendError::Unsigned(Unsigned::NoCaller) => ApiError::no_token_to_pass_on(cluster),
+        SendError::Unsigned(Unsigned::NoToken { retry_after, .. }) => ApiError {
+            retry_after: Some(*retry_after),
+            ..ApiError::new(
+                Code::UpstreamCredentials,
+                format!("cluster '{cluster}' can't be asked: {why}; {consequence}"),
+            )
+        },
+    }
 }
 
 /// Makes the answer to a failure of the registry before anything was sent.

@@ -11,6 +11,7 @@ use crate::access::{self, RunAs};
 use crate::api::error::{ApiError, Code};
 use crate::config::checked::Route;
 use crate::fleet::Upstream;
+use crate::fleet::slots::Slot;
 use crate::gateway::{Gateway, Snapshot};
 use crate::observe::metrics::Metrics;
 use crate::registry::Entry;
@@ -25,6 +26,8 @@ pub(super) struct Plan {
     /// The submission after everything was decided.
     pub(super) spec: BatchSpec,
     pub(super) encoded: Encoded,
+    /// Its place among the requests on their way, while it is on its way.
+    pub(super) slot: Option<Slot>,
     notes: Vec<Note>,
 }
 
@@ -143,6 +146,9 @@ fn plan(
     key: &str,
 ) -> Result<Plan, ApiError> {
     let config = &candidate.upstream.config;
+    if candidate.upstream.needs_a_caller() && !submission.brings_token {
+        return Err(ApiError::no_token_to_pass_on(&config.name));
+    }
     let mut spec = spec.clone();
     let mut notes = Vec::new();
     match snapshot
@@ -172,6 +178,7 @@ fn plan(
         upstream: candidate.upstream.clone(),
         spec,
         encoded,
+        slot: None,
         notes,
     })
 }

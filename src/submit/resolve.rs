@@ -106,7 +106,7 @@ impl Open {
                 .gateway
                 .board
                 .request(self.entry.id)
-                .filter(|_| held && has_key && self.upstream.health.is_alive());
+                .filter(|_| held && has_key && !self.upstream.health.is_ejected());
             match (end, request) {
                 (End::Absent, Some(request)) => {
                     self.count("absent");

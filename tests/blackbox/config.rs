@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::harness::{Clusters, Scene, run};
+use crate::harness::*;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -23,7 +23,14 @@ fn problems(file: &str) -> String {
 
 #[test]
 fn every_problem_of_a_file_is_told_at_once() {
-    for file in ["typos", "values", "not-yet", "syntax", "empty"] {
+    for file in [
+        "typos",
+        "values",
+        "credentials",
+        "not-yet",
+        "syntax",
+        "empty",
+    ] {
         insta::assert_snapshot!(file, problems(&format!("{file}.yaml")));
     }
     let (status, _, told) = run(&["check", "-c", "nosuch.yaml"], &fixtures());
@@ -46,10 +53,11 @@ fn files_that_the_file_names_are_opened() {
     for name in ["not-a-key.pem", "not-keys.json", "plain.htpasswd"] {
         std::fs::copy(fixtures().join(name), folder.path().join(name)).expect("copies");
     }
+    std::fs::write(folder.path().join("a.token"), "t\n").expect("is writable");
     let text = std::fs::read_to_string(fixtures().join("files.yaml")).expect("is there");
     std::fs::write(
         folder.path().join("routes.yaml"),
-        text.replace("nosuch.token", "not-keys.json"),
+        text.replace("nosuch.token", "a.token"),
     )
     .expect("is writable");
     let (status, _, told) = run(&["check"], folder.path());
@@ -221,4 +229,60 @@ fn usage_mistakes_are_status_2_and_help_has_examples() {
             "{out}"
         );
     }
+}
+
+#[test]
+fn what_looks_like_a_regular_expression_is_told() {
+    let folder = plain_folder("");
+    let path = folder.path().join("routes.yaml");
+    let text = std::fs::read_to_string(&path).expect("is there");
+    let routes = "routes: [{name: all, match: {name: \"^etl\", users: [\"team[0-9]\"], header: {x-team: \"a.*\"}}, targets: [{cluster: a}]}]";
+    let changed = text.replace("routes: [{name: all, targets: [{cluster: a}]}]", routes);
+    assert_ne!(changed, text);
+    std::fs::write(&path, changed).expect("is writable");
+    let (status, _, told) = run(&["check", "-c", "routes.yaml"], folder.path());
+    assert_eq!(status, 1);
+    for key in ["match.name", "match.users", "match.header.x-team"] {
+        assert!(
+            told.contains(&format!("routes[0].{key}")),
+            "{key} is not in {told}"
+        );
+    }
+}
+
+#[test]
+fn what_the_machine_does_not_allow_is_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = taken.local_addr().expect("is bound");
+    let folder = plain_folder("");
+    let path = folder.path().join("routes.yaml");
+    let text = std::fs::read_to_string(&path).expect("is there");
+    let changed = text
+        .replacen("127.0.0.1:0", &address.to_string(), 1)
+        .replace(
+            "registry: {memory: {}}",
+            "registry: {sqlite: {path: nowhere/lg.db}}",
+        );
+    std::fs::write(&path, changed).expect("is writable");
+    let (status, _, told) = run(&["check", "-c", "routes.yaml"], folder.path());
+    assert_eq!(status, 1);
+    assert!(
+        told.contains(&format!("server.listen: can't bind {address}")),
+        "{told}"
+    );
+    assert!(told.contains("registry: can't write beside"), "{told}");
+}
+
+#[test]
+fn the_file_of_a_running_gateway_is_checked_beside_it() {
+    let folder = plain_folder("");
+    let path = folder.path().join("routes.yaml");
+    let (_process, listen, admin) = serve_with_limit(folder.path(), "-n 1024");
+    let text = std::fs::read_to_string(&path).expect("is there");
+    let changed = text
+        .replacen("127.0.0.1:0", &listen.to_string(), 1)
+        .replacen("127.0.0.1:0", &admin.to_string(), 1);
+    std::fs::write(&path, changed).expect("is writable");
+    let (status, said, told) = run(&["check", "-c", "routes.yaml"], folder.path());
+    assert_eq!(status, 0, "{said}{told}");
 }

@@ -30,11 +30,14 @@ pub(crate) const AUDIENCE: &str = "livy-gateway";
 pub(crate) const ALICE: (&str, &str) = ("alice", "alices-password");
 pub(crate) const BOB: (&str, &str) = ("bob", "bobs-password");
 pub(crate) const ROOT: (&str, &str) = ("root", "roots-password");
+/// What every secret of the token endpoint's tests begins with.
+pub(crate) const ENDPOINT_SECRET: &str = "issued-secret";
 /// A credential-like value of a submission's `conf`.
 pub(crate) const CONF_SECRET: &str = "conf-secret-key-value";
 
 /// What must never be seen outside a request that brought it.
-const SECRETS: [&str; 8] = [
+const SECRETS: [&str; 9] = [
+    ENDPOINT_SECRET,
     PASSWORD,
     TOKEN,
     JWT_SECRET,
@@ -418,7 +421,13 @@ impl Scene {
     }
 
     pub(crate) fn start(self) -> Gateway {
-        let config = self.write();
+        self.write();
+        self.start_as_written()
+    }
+
+    /// Starts with the files as they are now.
+    pub(crate) fn start_as_written(self) -> Gateway {
+        let config = self.folder.path().join("routes.yaml");
         Gateway::start(self, &config)
     }
 }

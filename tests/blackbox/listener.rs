@@ -317,3 +317,20 @@ fn too_few_descriptors_are_said_at_start() {
     let (process, ..) = serve_with_limit(folder.path(), "-n 2048");
     assert_eq!(warning(&process), None);
 }
+
+#[test]
+fn a_stop_still_accepts_for_a_moment_and_ends_at_once_when_told_twice() {
+    let folder = plain_folder("drain_delay: 10m");
+    let (mut process, listen, admin_address) = serve_with_limit(folder.path(), "-n 1024");
+    process.signal("-TERM");
+    let until = std::time::Instant::now() + PATIENCE;
+    while admin(admin_address, "/readyz").status != 503 {
+        assert!(std::time::Instant::now() < until, "it is still ready");
+    }
+    let tcp = std::net::TcpStream::connect(listen).expect("it still accepts");
+    let reply = exchange(tcp, &Request::get("/batches").to_bytes());
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert!(process.is_running());
+    process.signal("-TERM");
+    assert_eq!(process.ended(), Some(0));
+}

@@ -1,14 +1,18 @@
 //! Black-box tests: the real binary in front of simulated clusters, talked to over TLS.
 
+mod admin;
 mod api;
 mod attacks_batches;
 mod auth;
+mod causes;
 mod certify;
 #[expect(dead_code, reason = "shared with the other suites, which draw more")]
 #[path = "../support/chance.rs"]
 mod chance;
 mod clients;
+
 mod config;
+mod credentials;
 mod docs;
 mod doubles;
 mod errors;
@@ -16,6 +20,9 @@ mod errors;
 mod fault_proxy;
 mod fault_proxy_tests;
 mod harness;
+mod health;
+#[path = "../support/issuer.rs"]
+mod issuer;
 mod knobs;
 mod listener;
 mod logs;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use livy_dialect::Observed;
 use livy_gateway::clock::Moment;
 use livy_gateway::registry::{
-    Adoption, GatewayId, NewRow, RangeOf, Recorded, Row, Saved, SqliteStore, Store, StoreFuture,
-    Visible,
+    Adoption, GatewayId, NewRow, Order, RangeOf, Recorded, Row, Saved, SqliteStore, Store,
+    StoreFuture, Visible, Wish,
 };
 
 use crate::life::Life;
@@ -134,6 +134,18 @@ impl Store for Disk {
 
     fn sweep(&self, before: Moment) -> StoreFuture<'_, usize> {
         self.through(move |store| store.sweep(before))
+    }
+
+    fn orders(&self) -> StoreFuture<'_, Vec<Order>> {
+        self.through(|store| store.orders())
+    }
+
+    fn give_order(&self, order: Order) -> StoreFuture<'_, Order> {
+        self.through(move |store| store.give_order(order))
+    }
+
+    fn lift_order(&self, cluster: String, wish: Wish) -> StoreFuture<'_, bool> {
+        self.through(move |store| store.lift_order(cluster, wish))
     }
 
     fn uptime_ms(&self) -> StoreFuture<'_, i64> {

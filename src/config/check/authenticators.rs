@@ -159,7 +159,9 @@ impl Checker<'_> {
     pub(super) fn jwks(&mut self, raw: RawJwks) -> JwtKeys {
         let refresh = self.timeout("refresh", raw.refresh, Duration::from_secs(600));
         match (raw.url, raw.file) {
-            (Some(url), None) => match self.within("url", |c| c.key_set_url(&url)) {
+            (Some(url), None) => match self.within("url", |c| {
+                c.guarded_url(&url, "keys fetched without TLS can be replaced on the way")
+            }) {
                 Some(uri) => JwtKeys::Url(uri, refresh),
                 None => JwtKeys::Secret(SecretString::default()),
             },
@@ -173,35 +175,4 @@ impl Checker<'_> {
             }
         }
     }
-
-    pub(super) fn key_set_url(&mut self, text: &str) -> Option<http::Uri> {
-        let uri: Option<http::Uri> = text.parse().ok();
-        let uri = uri.filter(|uri| uri.host().is_some());
-        let Some(uri) = uri else {
-            self.report(format!("{text:?} is no URL"), "write `https://host/path`");
-            return None;
-        };
-        let loopback = uri
-            .host()
-            .is_some_and(|host| ["127.0.0.1", "localhost", "[::1]"].contains(&host));
-        if uri.scheme_str() != Some("https") && !loopback {
-            self.report(
-                "keys fetched without TLS can be replaced on the way",
-                "use https",
-            );
-        }
-        Some(uri)
-    }
-}
-
-/// Tells whether a shared secret is long enough: as long as the hash, or longer (RFC 7518 section
-/// 3.2).
-///
-/// # Errors
-/// It is not, in a sentence.
-pub(crate) fn long_enough(length: usize) -> Result<(), String> {
-    if length < 32 {
-        return Err(format!("{length} bytes are too few for HS256"));
-    }
-    Ok(())
 }

@@ -49,7 +49,6 @@ impl Checker<'_> {
         };
         let base = self.within("url", |c| c.base_url(&raw.url?, flavor, &settings));
         let timeouts = raw.timeouts.unwrap_or_default();
-        let health = raw.health.unwrap_or_default();
         Some(Cluster {
             definition: self.definition(),
             credentials: self.within("credentials", |c| c.credentials(raw.credentials, flavor)),
@@ -65,12 +64,13 @@ impl Checker<'_> {
                     Duration::from_secs(120),
                 ),
             }),
-            health: self.within("health", |c| Health {
-                interval: c.timeout("interval", health.interval, Duration::from_secs(10)),
-                timeout: c.timeout("timeout", health.timeout, Duration::from_secs(3)),
-                unhealthy_after: c.positive("unhealthy_after", health.unhealthy_after, 3),
-                healthy_after: c.positive("healthy_after", health.healthy_after, 2),
+            health: self.within("health", |c| {
+                c.health(raw.health.unwrap_or_default(), flavor)
             }),
+            max_in_flight: self.within("max_in_flight", |c| {
+                c.max_in_flight(raw.max_in_flight.unwrap_or_default())
+            }),
+            retries: self.within("retries", |c| c.retries(raw.retries.unwrap_or_default())),
             state: match raw.state {
                 None | Some(RawClusterState::Serving) => ClusterState::Serving,
                 Some(RawClusterState::Draining) => ClusterState::Draining,
@@ -91,6 +91,60 @@ impl Checker<'_> {
             flavor,
             name,
         })
+    }
+
+    fn health(&mut self, raw: RawHealth, flavor: Flavor) -> Health {
+        // IBM has no request that is as cheap as those of the others.
+        let interval = if flavor == Flavor::Ibm { 60 } else { 10 };
+        let ejection_time =
+            self.timeout("ejection_time", raw.ejection_time, Duration::from_secs(1));
+        let health = Health {
+            interval: self.timeout("interval", raw.interval, Duration::from_secs(interval)),
+            timeout: self.timeout("timeout", raw.timeout, Duration::from_secs(3)),
+            unhealthy_after: self.positive("unhealthy_after", raw.unhealthy_after, 3),
+            healthy_after: self.positive("healthy_after", raw.healthy_after, 2),
+            eject_after: raw.eject_after.unwrap_or(5),
+            ejection_time,
+            max_ejection_time: self.timeout(
+                "max_ejection_time",
+                raw.max_ejection_time,
+                Duration::from_secs(60).max(ejection_time),
+            ),
+        };
+        if health.max_ejection_time < health.ejection_time {
+            self.within("max_ejection_time", |c| {
+                c.report(
+                    "the longest ejection is shorter than the first",
+                    "make it `ejection_time` or more",
+                )
+            });
+        }
+        health
+    }
+
+    fn max_in_flight(&mut self, raw: RawMaxInFlight) -> MaxInFlight {
+        // A Livy or Knox serves with 200 threads by default: more at once wait there.
+        MaxInFlight {
+            create_batch: self.positive("create_batch", raw.create_batch, 100),
+            list_batches: self.positive("list_batches", raw.list_batches, 10),
+            get_batch: self.positive("get_batch", raw.get_batch, 200),
+            get_state: self.positive("get_state", raw.get_state, 200),
+            get_log: self.positive("get_log", raw.get_log, 50),
+            delete_batch: self.positive("delete_batch", raw.delete_batch, 50),
+        }
+    }
+
+    fn retries(&mut self, raw: RawRetries) -> Retries {
+        let percent = raw.percent.unwrap_or(20);
+        if percent > 100 {
+            self.within("percent", |c| {
+                c.report("more than one repeat for each request", "write 100 or less")
+            });
+        }
+        Retries {
+            percent: percent.min(100),
+            floor: raw.floor.unwrap_or(5),
+        }
     }
 
     pub(super) fn base_url(
@@ -157,58 +211,6 @@ impl Checker<'_> {
         })
     }
 
-    pub(super) fn credentials(
-        &mut self,
-        raw: Option<RawCredentials>,
-        flavor: Flavor,
-    ) -> Credentials {
-        let Some(raw) = raw else {
-            // The other three can stand open inside a cluster; these two never do.
-            if matches!(flavor, Flavor::Ibm) {
-                self.report(
-                    "ibm can't work without credentials",
-                    "add `credentials: {bearer: {token: {file: ...}}}`",
-                );
-            }
-            return Credentials::None;
-        };
-        match (raw.basic, raw.bearer) {
-            (Some(_), None) if flavor == Flavor::Ibm => {
-                self.report(
-                    "ibm takes no basic credentials",
-                    "use `bearer: {token: {file: ...}}`",
-                );
-                Credentials::None
-            }
-            (Some(basic), None) => self.within("basic", |c| {
-                let username = basic.username.unwrap_or_default();
-                if username.contains(':') {
-                    c.within("username", |c| {
-                        c.report(
-                            "a user name can't hold a colon",
-                            "RFC 7617: the first colon ends the name",
-                        )
-                    });
-                }
-                Credentials::Basic {
-                    username,
-                    password: c.secret("password", basic.password),
-                }
-            }),
-            (None, Some(bearer)) => self.within("bearer", |c| {
-                Credentials::Bearer(c.secret("token", bearer.token))
-            }),
-            (None, None) if !self.keys_in_file().is_empty() => Credentials::None,
-            _ => {
-                self.report(
-                    "credentials are exactly one kind",
-                    "keep one of `basic` and `bearer`",
-                );
-                Credentials::None
-            }
-        }
-    }
-
     pub(super) fn cluster_tls(&mut self, raw: RawClusterTls, base: Option<&BaseUrl>) -> ClusterTls {
         let given = raw.ca_file.is_some() || raw.cert_file.is_some() || raw.server_name.is_some();
         if given && base.is_some_and(|base| !base.https) {
@@ -261,16 +263,18 @@ impl Checker<'_> {
     pub(super) fn act_as_rules(&mut self, raw: Vec<RawActAsRule>) -> Vec<ActAsRule> {
         let mut rules = Vec::new();
         for (at, rule) in raw.into_iter().enumerate() {
-            let globs = |list: Option<Vec<String>>| {
-                list.unwrap_or_default()
-                    .into_iter()
-                    .map(Glob::new)
-                    .collect::<Vec<_>>()
-            };
+            let [users, groups, names] = [
+                ("users", rule.users),
+                ("groups", rule.groups),
+                ("names", rule.names),
+            ]
+            .map(|(key, list)| {
+                self.at(Step::Index(at), |c| c.globs(key, list.unwrap_or_default()))
+            });
             let rule = ActAsRule {
-                users: globs(rule.users),
-                groups: globs(rule.groups),
-                names: globs(rule.names),
+                users,
+                groups,
+                names,
             };
             if rule.users.is_empty() && rule.groups.is_empty() {
                 self.at(Step::Index(at), |c| {

@@ -6,10 +6,9 @@
 
 mod authenticators;
 mod clusters;
+mod credentials;
 mod routes;
 mod server;
-
-pub(crate) use authenticators::long_enough;
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
@@ -55,9 +54,10 @@ pub(crate) fn check(
         c.authenticators(raw.authenticators.unwrap_or_default())
     });
     let clusters = c.within("clusters", |c| c.clusters(raw.clusters.unwrap_or_default()));
+    c.passthrough_needs_tokens(&clusters, &authenticators);
     Config {
         server: c.within("server", |c| c.server(raw.server.unwrap_or_default())),
-        admin_listen: c.within("admin", |c| c.admin(raw.admin.unwrap_or_default())),
+        admin: c.within("admin", |c| c.admin(raw.admin.unwrap_or_default())),
         admins: Admins {
             users: raw.admin_users.unwrap_or_default(),
             groups: raw.admin_groups.unwrap_or_default(),
@@ -202,6 +202,51 @@ impl Checker<'_> {
         })
     }
 
+    /// Reads a secret that is read again when its file changes.
+    fn kept_secret(&mut self, key: &str, raw: Option<RawSecret>) -> Secret {
+        let file = match &raw {
+            Some(RawSecret::Reference(SecretReference {
+                file: Some(path),
+                env: None,
+            })) => Some(self.file(path)),
+            _ => None,
+        };
+        let given = raw.is_some();
+        let known = self.problems.len();
+        let text = self.secret(key, raw);
+        let is_empty = secrecy::ExposeSecret::expose_secret(&text)
+            .trim()
+            .is_empty();
+        if given && is_empty && self.problems.len() == known {
+            self.within(key, |c| {
+                c.report("the secret is empty", "put it where this key says it is")
+            });
+        }
+        Secret { text, file }
+    }
+
+    /// Reads the URL of something that is told secrets, or believed.
+    fn guarded_url(&mut self, text: &str, why: &str) -> Option<http::Uri> {
+        let uri: Option<http::Uri> = text.parse().ok();
+        let uri = uri.filter(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri
+                    .authority()
+                    .is_some_and(|authority| !authority.as_str().contains('@'))
+        });
+        let Some(uri) = uri else {
+            self.report(format!("{text:?} is no URL"), "write `https://host/path`");
+            return None;
+        };
+        let loopback = uri
+            .host()
+            .is_some_and(|host| ["127.0.0.1", "localhost", "[::1]"].contains(&host));
+        if uri.scheme_str() != Some("https") && !loopback {
+            self.report(why, "use https");
+        }
+        Some(uri)
+    }
+
     /// Tells the definition at the current path from others.
     fn definition(&self) -> Definition {
         let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
@@ -211,6 +256,23 @@ impl Checker<'_> {
         let mut hash = [0; 32];
         hash.copy_from_slice(context.finish().as_ref());
         Definition(hash)
+    }
+
+    /// Makes a pattern; what was meant as a regular expression would silently fit nothing.
+    fn glob(&mut self, pattern: String) -> Glob {
+        if let Some(why) = Glob::looks_like_regex(&pattern) {
+            let what = format!("{pattern:?} looks like a regular expression: {why}");
+            self.report(
+                what,
+                "write a glob: `*` stands for any text, `?` for one character",
+            );
+        }
+        Glob::new(pattern)
+    }
+
+    fn globs(&mut self, key: &str, patterns: Vec<String>) -> Vec<Glob> {
+        let glob = |pattern| self.within(key, |c| c.glob(pattern));
+        patterns.into_iter().map(glob).collect()
     }
 
     fn positive(&mut self, key: &str, value: Option<u32>, default: u32) -> u32 {
@@ -270,6 +332,18 @@ fn is_label(name: &str) -> bool {
         && name
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+/// Tells whether a shared secret is long enough: as long as the hash, or longer (RFC 7518 section
+/// 3.2).
+///
+/// # Errors
+/// It is not, in a sentence.
+pub(crate) fn long_enough(length: usize) -> Result<(), String> {
+    if length < 32 {
+        return Err(format!("{length} bytes are too few for HS256"));
+    }
+    Ok(())
 }
 
 /// Reads `500ms`, `30s`, `10m`, `24h`, `30d` and sums of them (`1h30m`).

@@ -115,16 +115,28 @@ impl Checker<'_> {
     }
 
     pub(super) fn matches(&mut self, raw: RawMatch) -> Match {
-        let globs = |list: Option<OneOrMany>| match list {
-            None => Vec::new(),
-            Some(OneOrMany::One(one)) => vec![Glob::new(one)],
-            Some(OneOrMany::Many(many)) => many.into_iter().map(Glob::new).collect(),
+        let mut globs = |key: &str, list: Option<OneOrMany>| {
+            let list = match list {
+                None => Vec::new(),
+                Some(OneOrMany::One(one)) => vec![one],
+                Some(OneOrMany::Many(many)) => many,
+            };
+            self.globs(key, list)
         };
+        let [users, groups, queue, name, file] = [
+            ("users", raw.users),
+            ("groups", raw.groups),
+            ("queue", raw.queue),
+            ("name", raw.name),
+            ("file", raw.file),
+        ]
+        .map(|(key, list)| globs(key, list));
         let header = raw
             .header
             .unwrap_or_default()
             .into_iter()
             .filter_map(|(name, pattern)| {
+                let pattern = self.within("header", |c| c.within(&name, |c| c.glob(pattern)));
                 let parsed = http::HeaderName::from_str(&name).ok();
                 if parsed.is_none() {
                     self.within("header", |c| {
@@ -134,15 +146,15 @@ impl Checker<'_> {
                         )
                     });
                 }
-                parsed.map(|name| (name, Glob::new(pattern)))
+                parsed.map(|name| (name, pattern))
             });
         Match {
             header: header.collect(),
-            users: globs(raw.users),
-            groups: globs(raw.groups),
-            queue: globs(raw.queue),
-            name: globs(raw.name),
-            file: globs(raw.file),
+            users,
+            groups,
+            queue,
+            name,
+            file,
         }
     }
 }

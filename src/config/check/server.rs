@@ -113,12 +113,34 @@ impl Checker<'_> {
         paths
     }
 
-    pub(super) fn admin(&mut self, raw: RawAdmin) -> SocketAddr {
+    pub(super) fn admin(&mut self, raw: RawAdmin) -> Admin {
         let default = SocketAddr::from(([127, 0, 0, 1], 9090));
-        self.within("listen", |c| {
+        let listen = self.within("listen", |c| {
             raw.listen
                 .map_or(default, |text| c.address(&text).unwrap_or(default))
-        })
+        });
+        let known = self.names_of("authenticators");
+        let wanted = raw.authenticators.unwrap_or_default();
+        self.within("authenticators", |c| {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            for name in wanted.iter().filter(|name| !known.contains(&name.as_str())) {
+                c.missing("authenticator", name, &known);
+            }
+        });
+        let is_open = raw.open.unwrap_or(false);
+        if !listen.ip().is_loopback() && wanted.is_empty() && !is_open {
+            self.within("listen", |c| {
+                c.report(
+                    format!("everybody who reaches {listen} could read metrics and configuration"),
+                    "listen on 127.0.0.1, name `authenticators`, or say `open: true`",
+                );
+            });
+        }
+        Admin {
+            listen,
+            tls: raw.tls.map(|tls| self.within("tls", |c| c.server_tls(tls))),
+            authenticators: wanted,
+        }
     }
 
     pub(super) fn registry(&mut self, raw: RawRegistry) -> Registry {

@@ -1,25 +1,35 @@
 //! The admin listener: probes, metrics, and what the gateway knows of itself. Plain HTTP, meant for
 //! the pod and for Prometheus.
 //!
-//! No answer here holds a secret; `/config` is the file with every secret masked.
+//! No answer here holds a secret; `/config` is the file, every secret masked, with the values of
+//! what it leaves out.
+
+mod clusters;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::Gateway;
 use crate::gateway::reload::Verdict;
 use crate::listen::{Listener, serve_plain};
+use crate::net::certificate::ServerCertificate;
 
 /// Serves until the gateway stops.
 pub async fn serve(gateway: Arc<Gateway>, listener: Listener, end: CancellationToken) {
-    serve_plain(listener, end, move |request, peer| {
+    let shown = gateway.clone();
+    let acceptor = move || {
+        let snapshot = shown.snapshot.load();
+        let certificate = snapshot.admin_certificate.as_ref();
+        certificate.map(ServerCertificate::acceptor)
+    };
+    serve_plain(listener, end, acceptor, move |request, peer| {
         let gateway = gateway.clone();
         async move { answer(&gateway, &request, peer).await }
     })
@@ -27,14 +37,75 @@ pub async fn serve(gateway: Arc<Gateway>, listener: Listener, end: CancellationT
 }
 
 async fn answer<B>(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     request: &Request<B>,
     peer: SocketAddr,
 ) -> Response<Full<Bytes>> {
-    if request.uri().path() == "/reload" {
+    let path = request.uri().path();
+    // A kubelet has no login.
+    let user = match PROBES.contains(&path) {
+        true => None,
+        false => match may(gateway, request, peer).await {
+            Ok(user) => user,
+            Err(refusal) => return refusal,
+        },
+    };
+    if path == "/reload" {
         return reload(gateway, request, peer).await;
     }
-    look(gateway, request)
+    if let Some((cluster, verb)) = clusters::order_of(path) {
+        let by = match user {
+            Some(user) => format!("{user}, {}", peer.ip()),
+            None => peer.ip().to_string(),
+        };
+        return clusters::order(gateway, cluster, verb, request, &by).await;
+    }
+    look(gateway, request).await
+}
+
+/// What a kubelet asks.
+const PROBES: [&str; 2] = ["/livez", "/readyz"];
+
+/// Decides who may ask, and returns who that is, if anybody needs to be. Without authenticators the address itself is the guard; what changes
+/// something is then for this machine only.
+async fn may<B>(
+    gateway: &Gateway,
+    request: &Request<B>,
+    peer: SocketAddr,
+) -> Result<Option<String>, Response<Full<Bytes>>> {
+    let snapshot = gateway.snapshot.load_full();
+    let changes = request.method() == Method::POST;
+    let allowed = &snapshot.config.admin.authenticators;
+    if allowed.is_empty() {
+        return match changes && !peer.ip().to_canonical().is_loopback() {
+            true => Err(text(
+                StatusCode::FORBIDDEN,
+                "what changes something is asked from this machine, or with `admin.authenticators`\n",
+            )),
+            false => Ok(None),
+        };
+    }
+    let authenticated = snapshot
+        .authenticators
+        .authenticate(request.headers(), &gateway.metrics);
+    let principal = authenticated.await.map_err(|refusal| {
+        let status = StatusCode::from_u16(refusal.code.row().status);
+        let status = status.unwrap_or(StatusCode::UNAUTHORIZED);
+        let mut response = text(status, &format!("{}\n", refusal.message));
+        for challenge in refusal.challenges {
+            response.headers_mut().append(WWW_AUTHENTICATE, challenge);
+        }
+        response
+    })?;
+    if !allowed.contains(&principal.authenticator) {
+        let told = "this login is not for the admin listener\n";
+        return Err(text(StatusCode::FORBIDDEN, told));
+    }
+    if changes && !snapshot.access.is_admin(&principal) {
+        let told = "what changes something is for administrators (`admin_users`, `admin_groups`)\n";
+        return Err(text(StatusCode::FORBIDDEN, told));
+    }
+    Ok(Some(principal.user.clone()))
 }
 
 /// Reads the file again; `?force` also if clusters with live batches go away.
@@ -72,14 +143,14 @@ fn not_allowed(allow: &'static str) -> Response<Full<Bytes>> {
     response
 }
 
-fn look<B>(gateway: &Gateway, request: &Request<B>) -> Response<Full<Bytes>> {
+async fn look<B>(gateway: &Gateway, request: &Request<B>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     let known = ["/livez", "/readyz", "/metrics", "/clusters", "/config"];
     if !known.contains(&path) {
         return text(
             StatusCode::NOT_FOUND,
             &format!(
-                "nothing here; there is {} and POST /reload\n",
+                "nothing here; there is {}, POST /reload and POST /clusters/NAME/drain, undrain, disable, enable\n",
                 known.join(" ")
             ),
         );
@@ -105,12 +176,7 @@ fn look<B>(gateway: &Gateway, request: &Request<B>) -> Response<Full<Bytes>> {
         }
         "/readyz" => text(StatusCode::OK, "ok\n"),
         "/metrics" => {
-            gateway
-                .snapshot
-                .load()
-                .upstreams
-                .values()
-                .for_each(|upstream| upstream.show_connections());
+            clusters::refresh(gateway).await;
             with_type(
                 StatusCode::OK,
                 "text/plain; version=0.0.4",
@@ -120,7 +186,7 @@ fn look<B>(gateway: &Gateway, request: &Request<B>) -> Response<Full<Bytes>> {
         "/clusters" => with_type(
             StatusCode::OK,
             "application/json",
-            clusters(gateway).to_string().into_bytes(),
+            clusters::all(gateway).await.to_string().into_bytes(),
         ),
         _ => with_type(
             StatusCode::OK,
@@ -128,18 +194,6 @@ fn look<B>(gateway: &Gateway, request: &Request<B>) -> Response<Full<Bytes>> {
             gateway.snapshot.load().masked.as_bytes().to_vec(),
         ),
     }
-}
-
-fn clusters(gateway: &Gateway) -> Value {
-    let snapshot = gateway.snapshot.load();
-    let all = snapshot.upstreams.values().map(|upstream| {
-        let config = &upstream.config;
-        json!({
-            "name": config.name, "flavor": config.flavor.as_str(), "url": config.base.to_string(),
-            "state": upstream.health.state(), "up": upstream.health.is_alive(),
-        })
-    });
-    Value::Array(all.collect())
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {

@@ -1,0 +1,49 @@
+//! Binding what a configuration wants to listen on.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use crate::config::{BuildProblem, Config};
+use crate::listen::Listener;
+
+/// Listeners that are bound and do not accept yet, by configured address.
+#[derive(Debug, Default)]
+pub(super) struct Bound {
+    pub(super) listeners: Vec<(SocketAddr, Listener)>,
+    pub(super) admin: Option<(SocketAddr, Listener)>,
+}
+
+/// Binds what a configuration wants and is not bound yet: `listeners` and `admin` are.
+///
+/// # Errors
+/// Every address that can't be bound.
+pub(super) async fn bind(
+    config: &Config,
+    listeners: &BTreeSet<SocketAddr>,
+    admin: Option<SocketAddr>,
+) -> Result<Bound, Vec<BuildProblem>> {
+    let (mut bound, mut problems) = (Bound::default(), Vec::new());
+    let mut fail = |key: [&str; 2], address: SocketAddr, error: std::io::Error| {
+        let what = format!("can't bind {address}: {error}");
+        problems.push(BuildProblem::new(&key, what, "choose one that is free"));
+    };
+    let wanted: BTreeSet<SocketAddr> = config.server.listen.iter().copied().collect();
+    for address in wanted.difference(listeners).copied() {
+        match Listener::bind(address).await {
+            Ok(listener) => bound.listeners.push((address, listener)),
+            Err(error) => fail(["server", "listen"], address, error),
+        }
+    }
+    let address = config.admin.listen;
+    if admin != Some(address) {
+        match Listener::bind(address).await {
+            Ok(listener) => bound.admin = Some((address, listener)),
+            Err(error) => fail(["admin", "listen"], address, error),
+        }
+    }
+    if problems.is_empty() {
+        Ok(bound)
+    } else {
+        Err(problems)
+    }
+}
