@@ -807,15 +807,11 @@ impl Registry {
         seen: &Observed,
     ) -> Result<bool, RegistryError> {
         // Read only where the answer does not name anybody.
-        let holder = match (&entry.lookup.sent_name, &seen.name) {
-            (Some(_), None) => {
-                self.store
-                    .holder(entry.cluster.clone(), seen.upstream_id.clone())
-                    .await?
-            }
-            _ => None,
+        let shows_names = match (&entry.lookup.sent_name, &seen.name) {
+            (Some(_), None) => self.store.shows_names(entry.cluster.clone()).await?,
+            _ => false,
         };
-        Ok(decide::believable(&entry.identity, seen, holder.as_ref()))
+        Ok(decide::believable(&entry.identity, seen, shows_names))
     }
 
     /// Returns the submissions whose outcome is open.

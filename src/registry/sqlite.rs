@@ -663,6 +663,14 @@ impl Store for SqliteStore {
         self.read(move |connection| one(connection, HOLDER, params![cluster, upstream_id]))
     }
 
+    fn shows_names(&self, cluster: String) -> StoreFuture<'_, bool> {
+        self.read(move |connection| {
+            let newest = "SELECT echoed FROM batches WHERE cluster = ?1 AND phase <> 'sending' ORDER BY id DESC LIMIT 50";
+            let query = format!("SELECT coalesce(max(echoed), 0) FROM ({newest})");
+            connection.prepare_cached(&query)?.query_row([cluster], |row| row.get(0))
+        })
+    }
+
     fn by_name(&self, name: String, visible: Visible) -> StoreFuture<'_, Option<Row>> {
         self.read(move |connection| {
             let filter = format!("{SHOWN} AND name = ?3 ORDER BY id DESC LIMIT 1");

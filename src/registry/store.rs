@@ -179,6 +179,8 @@ pub trait Store: Send + Sync + Debug {
     fn get(&self, id: GatewayId) -> StoreFuture<'_, Option<Row>>;
     /// Reads the row that is bound to an upstream id.
     fn holder(&self, cluster: String, upstream_id: String) -> StoreFuture<'_, Option<Row>>;
+    /// Tells whether a cluster has shown the names of its newest rows.
+    fn shows_names(&self, cluster: String) -> StoreFuture<'_, bool>;
     /// Reads the newest row of a name.
     fn by_name(&self, name: String, visible: Visible) -> StoreFuture<'_, Option<Row>>;
     /// Reads a window, ordered by id, and counts.

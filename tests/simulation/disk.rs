@@ -89,6 +89,10 @@ impl Store for Disk {
         self.through(move |store| store.holder(cluster, upstream_id))
     }
 
+    fn shows_names(&self, cluster: String) -> StoreFuture<'_, bool> {
+        self.through(move |store| store.shows_names(cluster))
+    }
+
     fn by_name(&self, name: String, visible: Visible) -> StoreFuture<'_, Option<Row>> {
         self.through(move |store| store.by_name(name, visible))
     }

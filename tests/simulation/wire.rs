@@ -269,6 +269,8 @@ fn distorted(
     else {
         return answer;
     };
+    // A cluster of which nothing is known yet may be one that shows no names.
+    let is_known = books.jobs.iter().filter(|job| job.tag.is_some()).count() > 3;
     drop(books);
     let segments = asked
         .path
@@ -302,7 +304,7 @@ fn distorted(
             first["name"] = Value::Null;
             sessions.push(first);
         }
-        ("POST", 1, Some(Flavor::Livy)) if answer.status == 201 => {
+        ("POST", 1, Some(Flavor::Livy)) if answer.status == 201 && is_known => {
             world.tell(|| format!("{cluster}: a 201 names {other}"));
             body = json!({"id": other.parse::<i64>().unwrap_or(0), "state": "starting"});
         }

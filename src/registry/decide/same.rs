@@ -93,17 +93,12 @@ pub fn ours(identity: &Identity, known: &Known, seen: &Observed, holder: Option<
 
 /// Decides whether the answer to a submission may name its batch. One that somebody in front repeats
 /// speaks of a batch that was there before: under a client's own name, an id that the cluster had
-/// given before the submission was sent; or, without any name, the id of a live batch, `holder`,
-/// whose name the cluster showed. A look-up tells.
-pub fn believable(identity: &Identity, seen: &Observed, holder: Option<&Row>) -> bool {
+/// given before the submission was sent; or it names nothing, though the cluster `shows_names`. A
+/// look-up tells.
+pub fn believable(identity: &Identity, seen: &Observed, shows_names: bool) -> bool {
     let older = matches!((seen.upstream_id.parse::<i64>(), identity.above), (Ok(id), Some(above)) if id <= above);
-    if !identity.lookup.is_certain() && older {
-        return false;
-    }
-    let named = |row: &Row| {
-        row.identity.id != identity.id && row.known.echoed && !row.known.state.is_terminal()
-    };
-    identity.lookup.sent_name.is_none() || seen.name.is_some() || !holder.is_some_and(named)
+    let nameless = identity.lookup.sent_name.is_some() && seen.name.is_none() && shows_names;
+    !nameless && (identity.lookup.is_certain() || !older)
 }
 
 fn by_name(identity: &Identity, known: &Known, seen: &Observed) -> Same {
@@ -265,37 +260,18 @@ mod tests {
 
     #[test]
     fn a_repeated_answer_names_nobodys_batch() {
-        let holder = |setup: fn(&mut Row)| {
-            let mut row = Row {
-                identity: identity(None),
-                known: known("3"),
-                version: 1,
-                key_until: None,
-            };
-            row.identity.id = crate::registry::GatewayId(5);
-            setup(&mut row);
-            row
-        };
         let mut ours = identity(None);
         let mut answer = seen("3", ours.lookup.sent_name.as_deref(), BatchState::Starting);
-        let live = holder(|_| {});
-        assert!(believable(&ours, &answer, Some(&live)), "it names ours");
+        assert!(believable(&ours, &answer, true), "it names ours");
         (answer.name, answer.name_shown) = (None, false);
-        assert!(!believable(&ours, &answer, Some(&live)));
-        assert!(believable(&ours, &answer, None));
-        let ended = holder(|row| row.known.state = BatchState::Success);
-        assert!(believable(&ours, &answer, Some(&ended)));
-        let nameless = holder(|row| row.known.echoed = false);
-        assert!(
-            believable(&ours, &answer, Some(&nameless)),
-            "Livy 0.5 names nothing"
-        );
+        assert!(!believable(&ours, &answer, true));
+        assert!(believable(&ours, &answer, false), "Livy 0.5 names nothing");
         ours = identity(Some("nightly"));
         ours.above = Some(3);
         answer = seen("3", Some("nightly"), BatchState::Starting);
-        assert!(!believable(&ours, &answer, None), "it was there before");
+        assert!(!believable(&ours, &answer, true), "it was there before");
         answer.upstream_id = "4".into();
-        assert!(believable(&ours, &answer, None));
+        assert!(believable(&ours, &answer, true));
     }
 
     #[test]
