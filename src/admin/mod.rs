@@ -1,5 +1,5 @@
-//! The admin listener: probes, metrics, and what the gateway knows of itself. Plain HTTP, meant for
-//! the pod and for Prometheus.
+//! The admin listener: probes, metrics, what the gateway knows of itself, and orders. Meant for the
+//! pod, for Prometheus and for administrators.
 //!
 //! No answer here holds a secret; `/config` is the file, every secret masked, with the values of
 //! what it leaves out.
@@ -10,12 +10,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::error::{ApiError, Code};
 use crate::gateway::Gateway;
 use crate::gateway::reload::Verdict;
 use crate::listen::{Listener, serve_plain};
@@ -50,14 +51,14 @@ async fn answer<B>(
             Err(refusal) => return refusal,
         },
     };
+    let by = match user {
+        Some(user) => format!("{user}, {}", peer.ip()),
+        None => peer.ip().to_string(),
+    };
     if path == "/reload" {
-        return reload(gateway, request, peer).await;
+        return reload(gateway, request, &by).await;
     }
     if let Some((cluster, verb)) = clusters::order_of(path) {
-        let by = match user {
-            Some(user) => format!("{user}, {}", peer.ip()),
-            None => peer.ip().to_string(),
-        };
         return clusters::order(gateway, cluster, verb, request, &by).await;
     }
     look(gateway, request).await
@@ -66,8 +67,8 @@ async fn answer<B>(
 /// What a kubelet asks.
 const PROBES: [&str; 2] = ["/livez", "/readyz"];
 
-/// Decides who may ask, and returns who that is, if anybody needs to be. Without authenticators the address itself is the guard; what changes
-/// something is then for this machine only.
+/// Decides who may ask, and returns who that is, if anybody needs to be. Without authenticators the
+/// address itself is the guard; what changes something is then for this machine only.
 async fn may<B>(
     gateway: &Gateway,
     request: &Request<B>,
@@ -75,6 +76,15 @@ async fn may<B>(
 ) -> Result<Option<String>, Response<Full<Bytes>>> {
     let snapshot = gateway.snapshot.load_full();
     let changes = request.method() == Method::POST;
+    if changes && request.headers().contains_key(ORIGIN) {
+        // A page that somebody looks at on this machine must not give orders.
+        let error = ApiError::new(Code::Forbidden, "orders are not taken from web pages");
+        return Err(with_type(
+            error.status(),
+            "application/json",
+            error.body(""),
+        ));
+    }
     let allowed = &snapshot.config.admin.authenticators;
     if allowed.is_empty() {
         return match changes && !peer.ip().to_canonical().is_loopback() {
@@ -109,16 +119,12 @@ async fn may<B>(
 }
 
 /// Reads the file again; `?force` also if clusters with live batches go away.
-async fn reload<B>(
-    gateway: &Gateway,
-    request: &Request<B>,
-    peer: SocketAddr,
-) -> Response<Full<Bytes>> {
+async fn reload<B>(gateway: &Gateway, request: &Request<B>, by: &str) -> Response<Full<Bytes>> {
     if request.method() != Method::POST {
         return not_allowed("POST");
     }
     let force = request.uri().query() == Some("force");
-    tracing::info!(%peer, force, "somebody asked for a reload");
+    tracing::info!(by, force, "somebody asked for a reload");
     let (status, said) = match gateway.reloads.ask(force).await {
         Some(Verdict::InForce(hash)) => (
             StatusCode::OK,

@@ -20,8 +20,8 @@ impl Call {
     /// Serves `GET /batches`.
     ///
     /// # Errors
-    /// 404 for a pinned cluster that does not exist, 403 for one that is asked with a token that the
-    /// caller does not have, 503 when the registry fails.
+    /// 404 for a pinned cluster that does not exist, 403 for one that is asked with a token that
+    /// the caller does not have, 503 when the registry fails.
     pub async fn list(&self, window: ListWindow) -> Result<Reply, ApiError> {
         let all_answered = self.refresh_lists().await?;
         let visible = self.snapshot.access.visible(&self.principal);

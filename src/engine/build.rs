@@ -1,8 +1,9 @@
 //! From a configuration to a snapshot, in two steps: everything that can fail, of which nothing is
 //! visible yet, and putting it in force, which can't fail.
 //!
-//! What an earlier configuration defined in the same words is the same thing, and goes on: a cluster
-//! with its connections and its health, a chain of authenticators with what it has verified.
+//! What an earlier configuration defined in the same words is the same thing, and goes on: a
+//! cluster with its connections and its health, a chain of authenticators with what it has
+//! verified.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,9 +2,9 @@
 //!
 //! Owns every byte that leaves for a cluster and the proof of how far a request got
 //! ([`SendError`]). Whatever is sent asks [`health`] first, takes a place ([`slots`]) and tells how
-//! it ended ([`verdict`]). Leaves what the bytes mean to the dialect, and what to do after a failure
-//! to `submit` and `batches`. A client's own headers never come this far: what is sent is made here
-//! from nothing.
+//! it ended ([`verdict`]). Leaves what the bytes mean to the dialect, and what to do after a
+//! failure to `submit` and `batches`. A client's own headers never come this far: what is sent is
+//! made here from nothing.
 
 pub mod breaker;
 pub mod budget;
@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use http::{Method, Request};
 use http_body_util::Full;
 use livy_dialect::{
@@ -36,6 +36,7 @@ use crate::net::connect::Connector;
 use crate::net::tls::ClientTls;
 use crate::observe::exchange::Exchange;
 use crate::observe::metrics::{ClusterMetrics, Metrics};
+use credentials::scrub::scrub;
 use credentials::{Credential, Stamp, Unsigned};
 use health::{Health, State};
 use repeat::Repeats;
@@ -433,7 +434,12 @@ impl Upstream {
                 return Err(unsigned.into());
             }
         };
-        let answer = self.carry(operation, request, exchange, limit).await?;
+        let login = request.headers().get(AUTHORIZATION).cloned();
+        let mut answer = self.carry(operation, request, exchange, limit).await?;
+        if let Some(clean) = scrub(&answer.body, login.as_ref()) {
+            tracing::warn!(cluster = %self.config.name, operation = operation.as_str(), "an answer quoted the gateway's own login; it was taken out");
+            answer.body = clean;
+        }
         Ok((answer, stamp))
     }
 

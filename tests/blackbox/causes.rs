@@ -154,13 +154,13 @@ fn the_cause_is_told_in_words() {
             .post("/batches", &json!({"file": "hdfs:///x.py"}))
             .error(503, "cluster_unavailable");
         assert!(
-            message.contains(words) && message.contains("far is ejected"),
+            message.contains(words) && message.contains("'far' is ejected"),
             "{message:?}"
         );
         gateway.wait_until("the log says so", |gateway| {
             let log = gateway.log();
             log.lines()
-                .any(|line| line.contains("does not answer its probes") && line.contains(words))
+                .any(|line| line.contains("the cluster is ejected") && line.contains(words))
         });
     }
 }

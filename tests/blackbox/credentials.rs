@@ -453,3 +453,20 @@ fn the_callers_own_token_goes_through_and_nothing_else_does() {
         assert!(!log.contains(signature), "the log holds a caller's token");
     }
 }
+
+#[test]
+fn a_login_that_is_quoted_back_goes_no_further() {
+    use base64::Engine as _;
+    let clusters = Clusters::start();
+    let gateway = Gateway::over(&clusters);
+    let (user, password) = (livy_gateway::sandbox::USER, livy_gateway::sandbox::PASSWORD);
+    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    let body = format!(r#"{{"msg":"bad request: Authorization: Basic {pair} ({password})"}}"#);
+    let answer = json!({"status": 400, "content_type": "application/json", "body": body});
+    let fault = json!({"operation": "create_batch", "answer": answer});
+    clusters.fault("knox", fault);
+    let reply = gateway.post("/clusters/knox/batches", &json!({"file": "hdfs:///x.py"}));
+    let told = reply.error(400, "upstream_rejected");
+    assert!(told.contains("Basic ***"), "{told}");
+    assert!(!gateway.log().contains(&pair), "the log has it");
+}

@@ -6,7 +6,8 @@
 //! while something newer is fetched; only when nothing is left that could be believed is a request
 //! not sent at all ([`Unsigned`]), which is the gateway's trouble and never a 401 to the caller.
 //!
-//! No secret and no token ever leaves here but in a request: not in `Debug`, a log line or an error.
+//! No secret and no token ever leaves here but in a request: not in `Debug`, a log line or an
+//! error.
 //!
 //! To add a kind: a variant of `config::checked::Credentials`, a file here, a line in [`build`].
 
@@ -19,6 +20,7 @@ mod oauth2;
 mod passthrough;
 mod renewing;
 mod schedule;
+pub(super) mod scrub;
 
 use std::fmt::Debug;
 use std::pin::Pin;
