@@ -75,6 +75,12 @@ impl Clock {
         }
     }
 
+    /// Returns the uptime of an instant of this process.
+    pub fn up_ms_at(&self, at: Instant) -> i64 {
+        let since = at.saturating_duration_since(self.began);
+        self.up_before_ms.saturating_add(millis(since))
+    }
+
     /// Tells whether a moment lies in the last `span` of this process.
     pub fn is_recent(&self, moment: Moment, span: Duration) -> bool {
         moment.up_ms >= self.up_before_ms

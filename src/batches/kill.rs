@@ -106,6 +106,7 @@ impl Reader {
         // What is on its way can't be killed before it is known where it is; the result is looked
         // at below.
         let _ = timeout(WAIT_FOR_SUBMISSION, entry.resolved()).await;
+        let mut may_arrive = false;
         match entry.phase() {
             Phase::Sending => {
                 return Err(unconfirmed(
@@ -119,44 +120,30 @@ impl Reader {
             Phase::Bound { .. } if entry.peek(|known| known.presumed && !known.kill_asked) => {
                 return Err(only_presumed(entry));
             }
-            Phase::Bound { .. } => self.kill_upstream(entry).await?,
+            Phase::Bound { .. } => may_arrive = !self.kill_upstream(entry).await?.is_certain(),
         }
-        if let Err(error) = self.registry().delete(entry).await {
+        if let Err(error) = self.registry().delete(entry, may_arrive).await {
             // The wish is stored and the job is dead: the next look finds that out again.
             tracing::error!(batch = %entry.id, %error, "a confirmed kill could not be stored yet");
         }
         Ok(())
     }
 
-    async fn kill_upstream(&self, entry: &Arc<Entry>) -> Result<(), ApiError> {
+    async fn kill_upstream(&self, entry: &Arc<Entry>) -> Result<Dead, ApiError> {
         let Some(upstream) = self.snapshot.upstream_of(entry) else {
             let message = format!("cluster '{}' is not configured or disabled", entry.cluster);
             return Err(ApiError::new(Code::ClusterUnavailable, message));
         };
-        match self
-            .fetch_item(entry, upstream, Operation::DeleteBatch)
-            .await
-        {
-            Ok(_) => {}
-            // Nothing of ours is left there: the cluster has begun to count again.
-            Err(Nothing::Another) => return Ok(()),
-            Err(Nothing::Gone) => return self.nothing_there(entry, upstream).await,
-            Err(Nothing::CannotTell) => {
-                let message = format!(
-                    "cluster '{}' shows a batch under the id of batch {} that may be another one: it was not killed",
-                    entry.cluster, entry.id
-                );
-                return Err(ApiError::new(Code::KillUnconfirmed, message));
-            }
-            Err(Nothing::NoAnswer(error)) => return Err(unreachable(upstream, &error)),
+        if let Some(dead) = self.look_before(entry, upstream).await? {
+            return Ok(dead);
         }
         let dialect = upstream.dialect();
         let Some(request) = entry.with_ref(|batch| dialect.delete(batch)) else {
-            return Ok(());
+            return Ok(Dead::Silent);
         };
         let until = Instant::now() + upstream.config.timeouts.response;
         let is_lost = match self.send_kill(upstream, &request).await {
-            Ok(Deleted::Gone) => return Ok(()),
+            Ok(Deleted::Gone) => return Ok(Dead::Said),
             Err(AskError::Send(error @ (SendError::NotSent { .. } | SendError::Unsigned(_)))) => {
                 return Err(unreachable(upstream, &AskError::Send(error)));
             }
@@ -165,16 +152,22 @@ impl Reader {
             Ok(Deleted::Verify) => false,
             Err(_) => true,
         };
-        if self.is_dead(entry, upstream).await? {
-            return Ok(());
+        if let Some(dead) = self.how_dead(entry, upstream).await? {
+            return Ok(dead);
         }
-        // It was just seen to be this batch, and to run: that is as good as the first look.
         if is_lost && upstream.may_repeat(OPERATION, &self.exchange, until).await {
+            // The pause may have been long enough for a restart.
+            if let Some(dead) = self.how_dead(entry, upstream).await? {
+                return Ok(dead);
+            }
             let again = self.send_kill(upstream, &request).await;
             let is_gone = matches!(again, Ok(Deleted::Gone));
             upstream.count_retry(OPERATION, if is_gone { "recovered" } else { "exhausted" });
-            if is_gone || self.is_dead(entry, upstream).await? {
-                return Ok(());
+            if is_gone {
+                return Ok(Dead::Said);
+            }
+            if let Some(dead) = self.how_dead(entry, upstream).await? {
+                return Ok(dead);
             }
         }
         Err(not_confirmed(entry))
@@ -193,13 +186,43 @@ impl Reader {
             .await
     }
 
-    /// Reads the batch again: an answer to a kill may prove nothing, the state does. False: it
-    /// runs, and it is this batch.
-    async fn is_dead(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<bool, ApiError> {
+    /// Makes sure that what is killed is this batch. `None`: it is there.
+    async fn look_before(
+        &self,
+        entry: &Arc<Entry>,
+        upstream: &Upstream,
+    ) -> Result<Option<Dead>, ApiError> {
         match self.fetch_item(entry, upstream, OPERATION).await {
-            Err(Nothing::Gone) => self.nothing_there(entry, upstream).await.map(|()| true),
-            Err(Nothing::Another) => Ok(true),
-            Ok(seen) => Ok(matches!(seen.state, StateReading::Known(state) if state.is_terminal())),
+            Ok(_) => Ok(None),
+            Err(Nothing::Gone | Nothing::Another) => {
+                self.nothing_there(entry, upstream).await.map(Some)
+            }
+            Err(Nothing::CannotTell) => {
+                let message = format!(
+                    "cluster '{}' shows a batch under the id of batch {} that may be another one: it was not killed",
+                    entry.cluster, entry.id
+                );
+                Err(ApiError::new(Code::KillUnconfirmed, message))
+            }
+            Err(Nothing::NoAnswer(error)) => Err(unreachable(upstream, &error)),
+        }
+    }
+
+    /// Reads the batch again: an answer to a kill may prove nothing, the state does. `None`: it
+    /// runs, and it is this batch.
+    async fn how_dead(
+        &self,
+        entry: &Arc<Entry>,
+        upstream: &Upstream,
+    ) -> Result<Option<Dead>, ApiError> {
+        match self.fetch_item(entry, upstream, OPERATION).await {
+            Err(Nothing::Gone | Nothing::Another) => {
+                self.nothing_there(entry, upstream).await.map(Some)
+            }
+            Ok(seen) => {
+                let ended = matches!(seen.state, StateReading::Known(state) if state.is_terminal());
+                Ok(ended.then_some(Dead::Said))
+            }
             Err(Nothing::NoAnswer(_) | Nothing::CannotTell) => Err(not_confirmed(entry)),
         }
     }
@@ -207,14 +230,36 @@ impl Reader {
     /// The cluster has no such batch, or shows another one under its id. One that had ended may be
     /// gone; one that ran is believed to be gone only when that has held for a while: a Livy that
     /// recovers says so of jobs that run on.
-    async fn nothing_there(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<(), ApiError> {
-        if entry.peek(|known| known.state.is_terminal()) || self.is_lost(entry, upstream).await {
-            return Ok(());
+    async fn nothing_there(
+        &self,
+        entry: &Arc<Entry>,
+        upstream: &Upstream,
+    ) -> Result<Dead, ApiError> {
+        if entry.peek(|known| known.state.is_terminal()) {
+            return Ok(Dead::Said);
+        }
+        if self.is_lost(entry, upstream).await {
+            return Ok(Dead::Silent);
         }
         Err(unconfirmed(
             entry,
             "its cluster does not know it at the moment; the kill is remembered",
         ))
+    }
+}
+
+/// How it is known that a batch runs no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dead {
+    /// Its cluster said so.
+    Said,
+    /// Its cluster has not known it for a while: it may show up again, and is then killed.
+    Silent,
+}
+
+impl Dead {
+    fn is_certain(self) -> bool {
+        self == Dead::Said
     }
 }
 

@@ -12,6 +12,8 @@ use super::{Call, Reader, read_failed};
 use crate::api::error::{ApiError, Code};
 use crate::api::respond::{ListBody, Reply};
 use crate::fleet::Upstream;
+use crate::gateway::reads::Want;
+use crate::registry::Entry;
 use crate::submit;
 
 impl Call {
@@ -104,6 +106,20 @@ impl Reader {
         matches!(answered, Ok((Some(true), _)))
     }
 
+    /// Asks for batches whose ids a list shows for others, as polls do: one that is there is heard
+    /// of, one that is not is lost when that has held for a while.
+    async fn ask_for_all(&self, doubted: Vec<Arc<Entry>>, upstream: &Upstream) {
+        for entry in doubted {
+            if self.gateway.stop.is_cancelled() || upstream.health.is_ejected() {
+                return;
+            }
+            if self.answer_from_memory(&entry, Want::State).is_none() {
+                // What can't be told now is told by a later poll.
+                let _ = Box::pin(self.ask_once(&entry, upstream, Want::State)).await;
+            }
+        }
+    }
+
     async fn read_list(&self, upstream: &Arc<Upstream>) -> bool {
         let asked = self.registry().clock().now();
         let seen = match submit::read_list(upstream, &self.exchange).await {
@@ -125,12 +141,19 @@ impl Reader {
             .adopt(&upstream.config.name, seen, asked)
             .await
         {
-            Ok((entered, late)) => {
-                entered
+            Ok(listed) => {
+                listed
+                    .entered
                     .into_iter()
                     .for_each(|state| upstream.handles.entered(state));
-                for (entry, seen) in late {
+                for (entry, seen) in listed.late {
                     submit::late::deal_with(&self.gateway, upstream, &entry, &seen).await;
+                }
+                if !listed.doubted.is_empty() {
+                    let reader = self.clone();
+                    let upstream = upstream.clone();
+                    let asking = async move { reader.ask_for_all(listed.doubted, &upstream).await };
+                    self.gateway.tasks.spawn(asking);
                 }
             }
             Err(error) => {

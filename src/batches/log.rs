@@ -58,6 +58,8 @@ impl Reader {
             }
             self.make_sure(entry, upstream).await?;
         }
+        let answers =
+            |part: &LogPart| part.upstream_id.is_none() || part.upstream_id == entry.upstream_id();
         let read = match plan {
             LogPlan::Nowhere(line) => return Ok(LogAnswer::Nowhere(line)),
             LogPlan::Window(request) => upstream
@@ -71,26 +73,30 @@ impl Reader {
                 .await
                 .map(LogAnswer::Whole),
         };
-        read.map_err(|error| match error {
+        let read = read.map_err(|error| match error {
             AskError::Fault(fault) => {
                 format!("the cluster has no log for it now: {}", fault.message)
             }
             AskError::Send(error) => does_not_answer(&error),
-        })
+        })?;
+        if let LogAnswer::Cut(part) = &read
+            && !answers(part)
+        {
+            return Err("the cluster answered with the log of another batch".into());
+        }
+        // The id may have been given again between the two.
+        self.make_sure(entry, upstream).await?;
+        Ok(read)
     }
 
-    /// A log comes by id and says nothing about whose it is: the batch itself is looked at first,
-    /// unless that was done a moment ago. An id that is never given twice needs no look.
+    /// A log that comes by number says nothing about whose it is: the batch itself is looked at in
+    /// the same breath, before and after. What is asked by a name of its own, or by an id that is
+    /// never given twice, needs no look.
     async fn make_sure(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<(), String> {
         let counted = entry
             .upstream_id()
             .is_some_and(|id| id.parse::<u64>().is_ok());
-        let known = entry.peek(|known| {
-            known
-                .item
-                .is_some_and(|at| at.elapsed() < upstream.config.freshness)
-        });
-        if !counted || known {
+        if !counted || entry.own_name().is_some() {
             return Ok(());
         }
         match self.fetch_item(entry, upstream, Operation::GetLog).await {

@@ -13,7 +13,7 @@ pub mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use livy_dialect::{BatchState, FaultKind, Observed, Operation};
+use livy_dialect::{BatchState, FaultKind, Observed, Operation, UpstreamFault};
 use tokio::time::{Instant, timeout};
 
 use crate::api::error::{ApiError, Code};
@@ -351,7 +351,7 @@ impl Reader {
     /// it is asked for by a name that was made up for it. Anything else is compared as a whole
     /// item.
     fn state_is_enough(&self, entry: &Entry) -> bool {
-        entry.lookup.is_made_up() && entry.peek(|known| known.echoed)
+        entry.own_name().is_some()
     }
 
     /// Reads the whole item of a batch that has just ended, for the day when its cluster has
@@ -384,6 +384,18 @@ impl Reader {
         upstream.showed_id(&seen.upstream_id);
         match entry.same(&seen) {
             Same::Yes => Ok(seen),
+            // Whoever answers with another id than was asked for has answered somebody else: that
+            // says nothing of this batch. Under its own name it can have another id: then this one
+            // is gone.
+            Same::No if !answers(entry, &seen) => {
+                let fault = UpstreamFault {
+                    kind: FaultKind::Unreadable,
+                    status: 200,
+                    message: "the answer speaks of another batch than was asked for".to_owned(),
+                };
+                upstream.count_fault(operation, &fault);
+                Err(Nothing::NoAnswer(AskError::Fault(fault)))
+            }
             Same::No => Err(Nothing::Another),
             Same::CannotTell => Err(Nothing::CannotTell),
         }
@@ -422,7 +434,7 @@ impl Reader {
         }
         if entry.peek(|known| known.kill_asked) {
             // That is what its owner wanted; should it show up again, it is killed as a late one.
-            if let Err(error) = self.registry().delete(entry).await {
+            if let Err(error) = self.registry().delete(entry, true).await {
                 tracing::error!(batch = %entry.id, %error, "a confirmed kill could not be stored yet");
             }
             return Ok(Origin::Terminal);
@@ -437,7 +449,8 @@ impl Reader {
             upstream.handles.entered(BatchState::Error);
             tracing::warn!(batch = %entry.id, cluster = %entry.cluster, "a live batch is lost: its cluster no longer knows it");
         }
-        if let Err(error) = self.registry().give_up(entry, reason, true).await {
+        // What had ended before in its cluster's own words is not looked for any more.
+        if let Err(error) = self.registry().give_up(entry, reason, !has_ended).await {
             tracing::error!(batch = %entry.id, %error, "the end of a batch could not be stored");
         }
         Ok(Origin::Terminal)
@@ -464,6 +477,14 @@ impl Reader {
         );
         Err(ApiError::new(Code::ClusterUnavailable, message))
     }
+}
+
+/// Tells whether an item answers the question for a batch.
+fn answers(entry: &Entry, seen: &Observed) -> bool {
+    entry.upstream_id().as_deref() == Some(seen.upstream_id.as_str())
+        || entry
+            .own_name()
+            .is_some_and(|name| seen.name.as_deref() == Some(name))
 }
 
 /// Says in an answer how old it is.

@@ -2,6 +2,7 @@
 //! that was away must still learn how its job did; a kill that could not be carried out goes on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Reader;
 use crate::fleet::Upstream;
@@ -40,6 +41,31 @@ pub async fn watch(gateway: &Arc<Gateway>, upstream: &Upstream) {
         }
         if let Err(error) = Box::pin(reader.ask_once(&entry, upstream, Want::State)).await {
             tracing::debug!(batch = %entry.id, cluster = %upstream.config.name, error = %error.message, "a look at a silent batch brought nothing");
+        }
+    }
+}
+
+/// For how long the application of a batch under a client's own name is asked for.
+const LEARNS_FOR: Duration = Duration::from_secs(300);
+
+/// Reads young batches under clients' own names until their application is known, ever more seldom:
+/// before that nothing tells them from others of that name and number.
+pub async fn learn(gateway: &Arc<Gateway>, upstream: &Upstream) {
+    if upstream.needs_a_caller() {
+        return;
+    }
+    let young = gateway.registry.young(&upstream.config.name, LEARNS_FOR);
+    let reader = reader(gateway);
+    let now = gateway.registry.clock().now();
+    for entry in young {
+        if gateway.stop.is_cancelled() || upstream.health.is_ejected() {
+            return;
+        }
+        let age_ms = now.up_ms.saturating_sub(entry.created.up_ms);
+        let pause = Duration::from_millis(u64::try_from(age_ms / 5).unwrap_or(0));
+        let due = entry.peek(|known| known.item.is_none_or(|at| at.elapsed() >= pause));
+        if due && let Err(error) = Box::pin(reader.ask_once(&entry, upstream, Want::Item)).await {
+            tracing::debug!(batch = %entry.id, cluster = %upstream.config.name, error = %error.message, "a look for an application brought nothing");
         }
     }
 }

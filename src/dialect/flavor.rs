@@ -110,7 +110,8 @@ pub struct Lookup {
 pub struct BatchRef<'a> {
     /// The upstream's id.
     pub upstream_id: &'a str,
-    /// The name under which the gateway submitted it, if it did.
+    /// A name that it alone has, if its cluster shows it under one: what is asked by it can't be
+    /// answered for another batch, whatever became of the numbers.
     pub sent_name: Option<&'a str>,
 }
 
@@ -222,6 +223,8 @@ pub enum LookupPlan {
 /// A decoded log answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPart {
+    /// Whose lines these are, where the upstream says it.
+    pub upstream_id: Option<String>,
     /// The first line's position, where the upstream says it.
     pub from: Option<i64>,
     /// The number of lines there are, where the upstream says it.

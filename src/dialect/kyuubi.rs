@@ -248,6 +248,7 @@ impl Dialect for KyuubiDialect {
             ));
         }
         Ok(LogPart {
+            upstream_id: None,
             from: None,
             total: None,
             lines: json::lines(&map, "logRowSet"),

@@ -121,15 +121,16 @@ impl Dialect for LivyDialect {
         })
     }
 
+    fn get(&self, batch: BatchRef<'_>) -> UpstreamRequest {
+        UpstreamRequest::get(format!("/batches/{}", key(batch)))
+    }
+
+    fn delete(&self, batch: BatchRef<'_>) -> UpstreamRequest {
+        UpstreamRequest::delete(format!("/batches/{}", key(batch)))
+    }
+
     fn state(&self, batch: BatchRef<'_>) -> UpstreamRequest {
-        // Where the name can't go into a path the whole item is asked, which carries the name.
-        match batch.sent_name {
-            Some(name) if is_path_safe(name) => {
-                UpstreamRequest::get(format!("/batches/{name}/state"))
-            }
-            Some(_) => self.get(batch),
-            None => UpstreamRequest::get(format!("/batches/{}/state", segment(batch.upstream_id))),
-        }
+        UpstreamRequest::get(format!("/batches/{}/state", key(batch)))
     }
 
     fn log(&self, batch: BatchRef<'_>, window: LogWindow) -> LogPlan {
@@ -150,14 +151,14 @@ impl Dialect for LivyDialect {
         };
         LogPlan::Window(UpstreamRequest::get(format!(
             "/batches/{}/log{query}",
-            segment(batch.upstream_id)
+            key(batch)
         )))
     }
 
     fn log_page(&self, batch: BatchRef<'_>, from: i32, size: i32) -> UpstreamRequest {
         UpstreamRequest::get(format!(
             "/batches/{}/log?from={from}&size={size}",
-            segment(batch.upstream_id)
+            key(batch)
         ))
     }
 
@@ -230,6 +231,7 @@ impl Dialect for LivyDialect {
         }
         let number = |key: &str| map.get(key).and_then(Value::as_i64);
         Ok(LogPart {
+            upstream_id: json::id(&map, "id"),
             from: number("from"),
             total: number("total"),
             lines: json::lines(&map, "log"),
@@ -295,6 +297,13 @@ impl LivyDialect {
             _ => FaultKind::Unclear,
         }
     }
+}
+
+/// Returns the segment by which a batch is asked for, read and killed. `SessionServlet.doWithSession`
+/// takes a name wherever it takes a number (0.6 and later).
+fn key(batch: BatchRef<'_>) -> String {
+    let name = batch.sent_name.filter(|name| is_path_safe(name));
+    name.map_or_else(|| segment(batch.upstream_id), str::to_owned)
 }
 
 /// `Session '7' not found.`, `Session not found.` (0.5), `Session 3 already stopped.`

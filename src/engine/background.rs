@@ -83,6 +83,7 @@ pub fn look_after(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>, gone: &Cance
     }
     of_cluster("care", CARE, |gateway, upstream| {
         Box::pin(async move {
+            batches::watch::learn(&gateway, &upstream).await;
             batches::watch::finish_kills(&gateway, &upstream).await;
             submit::late::watch(&gateway, &upstream).await;
         })

@@ -15,7 +15,7 @@ pub mod slots;
 pub mod transport;
 pub mod verdict;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +61,8 @@ pub struct Upstream {
     known_batch: Mutex<Option<String>>,
     /// When its list was last read.
     pub listed: Mutex<Option<Instant>>,
+    /// Up to which id those were asked for that may still show up; 0 to begin anew.
+    pub watched_up_to: AtomicI32,
     transport: Box<dyn Transport>,
     tls: Option<ClientTls>,
     /// The highest id that the cluster was seen to have given, -1 before its first one; [`UNKNOWN`]
@@ -229,6 +231,7 @@ impl Upstream {
             highest: AtomicI64::new(UNKNOWN),
             refuses_login: AtomicBool::new(false),
             listed: Mutex::default(),
+            watched_up_to: AtomicI32::new(0),
             credential: Box::new(credentials::Open),
             lacks_login: AtomicBool::new(false),
             open,

@@ -1,5 +1,6 @@
 //! One batch in memory: the identity that never changes, and what is known.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use livy_dialect::{AppInfo, Batch, BatchRef, BatchState, Lookup, Observed};
@@ -7,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::GatewayId;
-use super::decide::{Same, same};
+use super::decide::{Same, same_if};
 use super::store::Row;
 use crate::clock::Moment;
 
@@ -166,6 +167,8 @@ pub struct Known {
     pub doubted: bool,
     /// When, in the time of this process, the cluster last said something about it.
     pub heard: Option<Instant>,
+    /// When it was read from the store, if its cluster had spoken of it shortly before.
+    pub recalled: Option<Instant>,
     /// When, in the time of this process, the cluster last showed the whole item.
     pub item: Option<Instant>,
     /// Since when, in the time of this process, its cluster says that there is no such batch.
@@ -201,6 +204,7 @@ impl Known {
             looked_ms: 0,
             doubted: false,
             heard: None,
+            recalled: None,
             item: None,
             missing: None,
         }
@@ -213,6 +217,9 @@ impl Default for Known {
     }
 }
 
+/// How long a cluster may be silent about a batch that is followed: a few rounds of `watch`.
+pub(super) const FOLLOWED: Duration = Duration::from_secs(180);
+
 /// A batch. There is one of it in a process for as long as anybody works on it or waits for it.
 #[derive(Debug)]
 pub struct Entry {
@@ -222,6 +229,8 @@ pub struct Entry {
     /// The version that the store has. Held while it is being written, so that writes of one batch
     /// follow each other.
     pub(super) stored: tokio::sync::Mutex<i64>,
+    /// Whether the store has not heard yet that it is bound.
+    owes_bind: AtomicBool,
 }
 
 impl std::ops::Deref for Entry {
@@ -238,7 +247,24 @@ impl Entry {
             identity: row.identity,
             memory: watch::Sender::new(row.known),
             stored: tokio::sync::Mutex::new(row.version),
+            owes_bind: AtomicBool::new(false),
         }
+    }
+
+    /// Notes that the store could not be told that it is bound.
+    pub(super) fn bind_is_owed(&self) {
+        self.owes_bind.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the store has heard of everything up to now.
+    pub(super) fn bind_is_stored(&self) {
+        self.owes_bind.store(false, Ordering::Relaxed);
+    }
+
+    /// Tells whether the store has not heard yet that it is bound. Changes only while `stored` is
+    /// held.
+    pub(super) fn owes_bind(&self) -> bool {
+        self.owes_bind.load(Ordering::Relaxed)
     }
 
     /// Returns the row to store, if the store has `version`.
@@ -323,13 +349,24 @@ impl Entry {
         };
         Some(ask(BatchRef {
             upstream_id: &upstream_id,
-            sent_name: self.lookup.sent_name.as_deref(),
+            sent_name: self.own_name(),
         }))
+    }
+
+    /// Returns the name by which its cluster can be asked for this batch and no other: one that was
+    /// made up here, where the cluster was seen to show it.
+    pub fn own_name(&self) -> Option<&str> {
+        let shown = self.lookup.is_made_up() && self.peek(|known| known.echoed);
+        self.lookup.sent_name.as_deref().filter(|_| shown)
     }
 
     /// Tells whether an answer is about this batch.
     pub fn same(&self, seen: &Observed) -> Same {
-        self.peek(|known| same(&self.identity, known, seen))
+        self.peek(|known| {
+            let last = known.heard.or(known.recalled);
+            let followed = last.is_some_and(|at| at.elapsed() < FOLLOWED);
+            same_if(&self.identity, known, seen, followed)
+        })
     }
 
     /// Returns the batch as a client sees it.

@@ -22,6 +22,8 @@ pub(super) struct Guard {
     marks: File,
     marked_in: Option<(u64, u64)>,
     opened: Option<(u64, u64)>,
+    /// The log of what is newer than the database file, as it was opened.
+    log: Option<(u64, u64)>,
     highest: i64,
     /// An id that was given and could not be noted.
     unmarked: Option<i64>,
@@ -66,6 +68,7 @@ impl Guard {
             marks,
             marked_in,
             opened: None,
+            log: None,
             highest,
             unmarked: None,
         })
@@ -105,7 +108,7 @@ impl Guard {
             ));
         }
         match (self.opened, identity(&self.path)) {
-            (Some(opened), Some(now)) if opened == now => Ok(()),
+            (Some(opened), Some(now)) if opened == now => self.check_log(),
             (_, None) => Err(format!(
                 "{} is gone; restore it and restart the gateway",
                 self.path.display()
@@ -115,6 +118,36 @@ impl Guard {
                 self.path.display()
             )),
         }
+    }
+
+    /// Tells whether the log beside the database is still the one that is written: what goes to a file
+    /// without a name is lost with this process.
+    fn check_log(&mut self) -> Result<(), String> {
+        let mut path = self.path.as_os_str().to_owned();
+        path.push("-wal");
+        let now = identity(Path::new(&path));
+        if self.log.is_none() {
+            self.log = now;
+        }
+        if self.log == now {
+            return Ok(());
+        }
+        Err(format!(
+            "{} is gone or was replaced; what is in the database now is all that is left: restart the gateway",
+            Path::new(&path).display()
+        ))
+    }
+
+    /// Tells whether the database still knows every id that was given.
+    pub(super) fn goes_on(&self, highest_id: i64) -> Result<(), String> {
+        if highest_id >= self.highest {
+            return Ok(());
+        }
+        Err(format!(
+            "ids up to {} were given, and {} knows only {highest_id}: an old copy was written over it; restore it and restart the gateway",
+            self.highest,
+            self.path.display()
+        ))
     }
 
     /// Makes the file with the highest id anew if somebody took it away: what is written to a file

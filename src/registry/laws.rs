@@ -99,7 +99,7 @@ async fn names_are_held_by_the_living_and_a_while_longer() {
         ),
         "ended a moment ago"
     );
-    registry.delete(&entry).await.expect("is stored");
+    registry.delete(&entry, false).await.expect("is stored");
     new(&registry, intent(Some("nightly"))).await;
 }
 
@@ -164,7 +164,7 @@ async fn lists_adopt_what_is_new_and_nothing_that_is_on_its_way() {
         .await
         .expect("is stored");
     assert_eq!(total(&registry).await, 2);
-    registry.delete(&entry).await.expect("is stored");
+    registry.delete(&entry, false).await.expect("is stored");
     registry
         .adopt(
             "c",
@@ -209,10 +209,11 @@ async fn what_was_given_up_is_never_a_new_batch() {
         shown(&untold, "8", BatchState::Running),
         shown(&told, "9", BatchState::Running),
     ];
-    let (_, late) = registry
+    let late = registry
         .adopt("c", list, registry.clock().now())
         .await
-        .expect("is stored");
+        .expect("is stored")
+        .late;
     assert_eq!(
         late.iter().map(|(entry, _)| entry.id).collect::<Vec<_>>(),
         [untold.id, told.id]
@@ -230,7 +231,7 @@ async fn what_was_given_up_is_never_a_new_batch() {
     );
     assert_eq!(
         registry
-            .may_arrive("c", Duration::from_secs(60))
+            .may_arrive("c", Duration::from_secs(60), GatewayId(0), 10)
             .await
             .expect("is read")
             .len(),
@@ -550,6 +551,178 @@ async fn the_wall_clock_alone_sweeps_nothing() {
             .expect("sweeps"),
         0
     );
+}
+
+#[tokio::test]
+async fn one_list_takes_no_id_away() {
+    let registry = registry().await;
+    let entry = new(&registry, intent(None)).await;
+    let asked = registry.clock().now();
+    registry
+        .bind(&entry, &shown(&entry, "0", BatchState::Running))
+        .await
+        .expect("is stored");
+    let others = || vec![seen("0", Some("others"), BatchState::Running)];
+    let listed = registry
+        .adopt("c", others(), asked)
+        .await
+        .expect("is stored");
+    assert!(listed.doubted.is_empty(), "asked for before it was bound");
+    let asked = registry.clock().now().after(Duration::from_secs(1));
+    let listed = registry
+        .adopt("c", others(), asked)
+        .await
+        .expect("is stored");
+    assert_eq!(listed.doubted.len(), 1);
+    let twice = vec![
+        shown(&entry, "0", BatchState::Success),
+        seen("0", None, BatchState::Running),
+    ];
+    registry.adopt("c", twice, asked).await.expect("is stored");
+    assert_eq!(entry.known().state, BatchState::Running);
+    assert_eq!(
+        entry.phase(),
+        Phase::Bound {
+            upstream_id: "0".into()
+        }
+    );
+    assert_eq!(total(&registry).await, 1);
+}
+
+#[tokio::test]
+async fn what_lost_its_id_on_anothers_word_is_bound_again() {
+    let registry = registry().await;
+    let (old, young) = (
+        new(&registry, intent(None)).await,
+        new(&registry, intent(None)).await,
+    );
+    for entry in [&old, &young] {
+        registry
+            .bind(entry, &shown(entry, "0", BatchState::Running))
+            .await
+            .expect("is stored");
+    }
+    assert_eq!(old.known().state, BatchState::Error);
+    let list = vec![shown(&old, "7", BatchState::Running)];
+    let listed = registry
+        .adopt(
+            "c",
+            list,
+            registry.clock().now().after(Duration::from_secs(1)),
+        )
+        .await
+        .expect("is stored");
+    assert!(listed.late.is_empty());
+    let stored = registry
+        .store
+        .get(old.id)
+        .await
+        .expect("is read")
+        .expect("is there");
+    for known in [old.known(), stored.known] {
+        assert_eq!(
+            (known.phase, known.state, known.ended),
+            (
+                Phase::Bound {
+                    upstream_id: "7".into()
+                },
+                BatchState::Running,
+                None
+            )
+        );
+        assert!(!known.app_info.contains_key("gatewayReason"));
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_bound_is_bound_later() {
+    let registry = registry().await;
+    let (old, young) = (
+        new(&registry, intent(None)).await,
+        new(&registry, intent(None)).await,
+    );
+    registry
+        .bind(&old, &shown(&old, "0", BatchState::Running))
+        .await
+        .expect("is stored");
+    // As after a bind that the database refused.
+    let shown_young = shown(&young, "0", BatchState::Running);
+    young.change(|known| {
+        decide::bind(known, &shown_young, registry.clock().now());
+    });
+    young.bind_is_owed();
+    registry.save_soon(&young);
+    registry.flush().await;
+    assert!(registry.is_writable() && lock(&registry.dirty).is_empty());
+    assert!(matches!(old.phase(), Phase::Detached { .. }));
+    registry
+        .observe(&young, &shown(&young, "0", BatchState::Success))
+        .await;
+    let stored = registry
+        .store
+        .get(young.id)
+        .await
+        .expect("is read")
+        .expect("is there");
+    assert_eq!(
+        (stored.known.phase, stored.known.state),
+        (
+            Phase::Bound {
+                upstream_id: "0".into()
+            },
+            BatchState::Success
+        )
+    );
+}
+
+#[tokio::test]
+async fn what_may_arrive_is_read_to_its_end() {
+    let registry = registry().await;
+    for _ in 0..7 {
+        let entry = new(&registry, intent(None)).await;
+        registry
+            .refuse(&entry, "absent", true)
+            .await
+            .expect("is stored");
+    }
+    let (mut seen, mut after) = (0, GatewayId(0));
+    loop {
+        let page = registry
+            .may_arrive("c", Duration::from_secs(60), after, 3)
+            .await
+            .expect("is read");
+        let Some(last) = page.last() else { break };
+        (seen, after) = (seen + page.len(), last.id);
+    }
+    assert_eq!(seen, 7);
+}
+
+#[tokio::test]
+async fn the_oldest_of_a_name_still_counts() {
+    let registry = registry().await;
+    let named = || Intent {
+        above: Some(-1),
+        ..intent(Some("nightly"))
+    };
+    let first = new(&registry, named()).await;
+    registry
+        .refuse(&first, "absent", true)
+        .await
+        .expect("is stored");
+    for _ in 0..45 {
+        let refused = new(&registry, named()).await;
+        registry
+            .refuse(&refused, "no", false)
+            .await
+            .expect("is stored");
+    }
+    let list = vec![seen("0", Some("nightly"), BatchState::Running)];
+    let listed = registry
+        .adopt("c", list, registry.clock().now())
+        .await
+        .expect("is stored");
+    assert_eq!(listed.late.len(), 1);
+    assert_eq!(listed.late[0].0.id, first.id);
 }
 
 #[tokio::test]

@@ -74,6 +74,9 @@ pub struct Registry {
     cache: Cache<GatewayId, Arc<Entry>>,
     /// Every entry that anybody holds: one batch never has two memories.
     pinned: Mutex<HashMap<GatewayId, Weak<Entry>>>,
+    /// What was bound a short while ago under a client's own name, and of which the application is
+    /// not known yet.
+    young: Mutex<Vec<Arc<Entry>>>,
     /// What is newer in memory than in the store.
     dirty: Mutex<HashMap<GatewayId, Arc<Entry>>>,
     written: Notify,
@@ -109,6 +112,17 @@ pub struct Intent {
     pub replaces: Option<Replaced>,
 }
 
+/// What a list of a cluster brought.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// States that batches are seen in for the first time.
+    pub entered: Vec<BatchState>,
+    /// Submissions that had been given up, and the jobs that they became after all.
+    pub late: Vec<(Arc<Entry>, Observed)>,
+    /// Live batches whose id the list shows for another one: to be asked for.
+    pub doubted: Vec<Arc<Entry>>,
+}
+
 /// What recording an intent found.
 #[derive(Debug)]
 pub enum Intention {
@@ -139,6 +153,7 @@ impl Registry {
             clock,
             cache: Cache::new(CACHED),
             pinned: Mutex::default(),
+            young: Mutex::default(),
             dirty: Mutex::default(),
             written: Notify::new(),
             writable: AtomicBool::new(true),
@@ -287,6 +302,12 @@ impl Registry {
     }
 
     async fn bind_by(&self, entry: &Entry, bind: impl Fn(&mut Known)) -> Result<(), RegistryError> {
+        if entry.lookup.sent_name.is_some()
+            && !entry.lookup.is_made_up()
+            && let Some(entry) = self.in_memory(entry.id)
+        {
+            lock(&self.young).push(entry);
+        }
         let now = self.clock.now();
         let mut version = entry.stored.lock().await;
         let mut known = entry.known();
@@ -300,6 +321,7 @@ impl Registry {
             match result {
                 Ok((Saved::Stored(stored), lost)) => {
                     *version = stored;
+                    entry.bind_is_stored();
                     lost.into_iter().for_each(|row| self.absorb(row));
                     entry.change(|memory| {
                         bind(memory);
@@ -317,6 +339,12 @@ impl Registry {
                         bind(memory);
                         hear(memory, true);
                     });
+                    // It is bound as soon as that works again, before anything else of it is
+                    // stored: the row that has its id must let go of it.
+                    entry.bind_is_owed();
+                    if let Some(entry) = self.in_memory(entry.id) {
+                        self.save_soon(&entry);
+                    }
                     return Err(error);
                 }
             }
@@ -602,12 +630,14 @@ impl Registry {
     }
 
     /// Forgets a batch for its clients: from now on it is 404, as after a DELETE at Livy.
+    /// `may_arrive`: without the cluster's own word.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn delete(&self, entry: &Arc<Entry>) -> Result<(), RegistryError> {
+    pub async fn delete(&self, entry: &Arc<Entry>, may_arrive: bool) -> Result<(), RegistryError> {
         let now = self.clock.now();
         self.write(entry, |known| {
+            known.may_arrive |= may_arrive;
             let upstream_id = known.phase.upstream_id().map(str::to_owned);
             known.phase = Phase::Deleted { upstream_id };
             if known.ended.is_none() {
@@ -627,10 +657,11 @@ impl Registry {
         for _ in 0..WRITE_TRIES {
             let mut known = entry.known();
             change(&mut known);
-            let saved = self.noted(self.store.save(vec![entry.row(known, *version)]).await)?;
-            match saved.into_iter().next() {
+            let saved = self.put(entry, entry.row(known, *version)).await?;
+            match saved {
                 Some(Saved::Stored(stored)) => {
                     *version = stored;
+                    entry.bind_is_stored();
                     entry.change(|known| change(known));
                     return Ok(());
                 }
@@ -644,6 +675,17 @@ impl Registry {
         Err(RegistryError::Store(
             "another writer was always first".into(),
         ))
+    }
+
+    /// Hands a row to the store: as a bind, if the one that was wanted has not reached it.
+    async fn put(&self, entry: &Entry, row: Row) -> Result<Option<Saved>, RegistryError> {
+        if !entry.owes_bind() || !matches!(row.known.phase, Phase::Bound { .. }) {
+            let saved = self.noted(self.store.save(vec![row]).await)?;
+            return Ok(saved.into_iter().next());
+        }
+        let (saved, lost) = self.noted(self.store.bind(row, self.clock.now()).await)?;
+        lost.into_iter().for_each(|row| self.absorb(row));
+        Ok(Some(saved))
     }
 
     fn save_soon(&self, entry: &Arc<Entry>) {
@@ -730,9 +772,8 @@ impl Registry {
     }
 
     /// Gives ids to batches of a list that were created outside the gateway, and notes what the
-    /// list says about the others. Returns the states that batches are seen in for the first time,
-    /// and the submissions that had been given up and came late. `asked`: when the list was asked
-    /// for; what ended after that may still stand in it.
+    /// list says about the others. `asked`: when the list was asked for; what ended after that may
+    /// still stand in it, and of what was heard of after that it says nothing.
     ///
     /// # Errors
     /// The database failed.
@@ -741,7 +782,8 @@ impl Registry {
         cluster: &str,
         seen: Vec<Observed>,
         asked: Moment,
-    ) -> Result<(Vec<BatchState>, Vec<(Arc<Entry>, Observed)>), RegistryError> {
+    ) -> Result<Listed, RegistryError> {
+        let seen = decide::readable(seen);
         let adoption = self.noted(
             self.store
                 .adopt(cluster.to_owned(), seen, asked, self.clock.now())
@@ -749,6 +791,11 @@ impl Registry {
         )?;
         adoption.lost.into_iter().for_each(|row| self.absorb(row));
         let mut entered = Vec::new();
+        for (row, seen) in adoption.again {
+            let entry = self.remember(row);
+            self.bind_again(&entry, &seen).await?;
+            entered.push(entry.peek(|known| known.state));
+        }
         for (row, seen) in adoption.known {
             let entry = self.remember(row);
             // The store judged by what it has; memory may know more by now.
@@ -760,8 +807,55 @@ impl Registry {
             .late
             .into_iter()
             .map(|(row, seen)| (self.remember(row), seen))
-            .filter(|(entry, _)| !entry.is_open());
-        Ok((entered, late.collect()))
+            .filter(|(entry, _)| !entry.is_open())
+            .collect();
+        let heard_since = |known: &Known| {
+            let heard = known.heard.map(|at| self.clock.up_ms_at(at));
+            heard.is_some_and(|up_ms| up_ms >= asked.up_ms)
+        };
+        let doubted = adoption
+            .doubted
+            .into_iter()
+            .map(|(row, seen)| (self.remember(row), seen))
+            .filter(|(entry, seen)| {
+                let bound = matches!(entry.phase(), Phase::Bound { .. });
+                bound && entry.same(seen) == Same::No && !entry.peek(heard_since)
+            })
+            .map(|(entry, _)| entry)
+            .collect();
+        Ok(Listed {
+            entered,
+            late,
+            doubted,
+        })
+    }
+
+    /// Binds a batch again that had lost its id on another's word: it had not ended.
+    async fn bind_again(&self, entry: &Arc<Entry>, seen: &Observed) -> Result<(), RegistryError> {
+        tracing::warn!(batch = %entry.id, cluster = %entry.cluster, upstream_id = %seen.upstream_id, "a batch that was taken for lost is there, and is bound again");
+        self.write(entry, |known| {
+            known.phase = Phase::Sending;
+            (known.state, known.ended, known.complete) = (BatchState::Starting, None, false);
+        })
+        .await?;
+        self.bind(entry, seen).await
+    }
+
+    /// Tells whether the answer to a submission may name its batch.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn is_believable(
+        &self,
+        entry: &Entry,
+        seen: &Observed,
+    ) -> Result<bool, RegistryError> {
+        // Read only where the answer does not name anybody.
+        let shows_names = match (&entry.lookup.sent_name, &seen.name) {
+            (Some(_), None) => self.store.shows_names(entry.cluster.clone()).await?,
+            _ => false,
+        };
+        Ok(decide::believable(&entry.identity, seen, shows_names))
     }
 
     /// Returns the submissions whose outcome is open.
@@ -808,6 +902,26 @@ impl Registry {
         Ok(silent)
     }
 
+    /// Finds the batches of a cluster that were bound within a while under a client's own name, and
+    /// whose application is still to be learnt: it is what tells them from others of that name. One
+    /// that runs without any has none.
+    pub fn young(&self, cluster: &str, within: Duration) -> Vec<Arc<Entry>> {
+        let since = self.clock.now().before(within);
+        let learns = |entry: &Arc<Entry>| {
+            let open = entry.peek(|known| {
+                let bound = matches!(known.phase, Phase::Bound { .. } | Phase::Sending);
+                bound && known.app_id.is_none() && known.state == BatchState::Starting
+            });
+            open && entry.created.up_ms >= since.up_ms
+        };
+        let mut young = lock(&self.young);
+        young.retain(learns);
+        let here = young.iter().filter(|entry| {
+            entry.cluster == cluster && matches!(entry.phase(), Phase::Bound { .. })
+        });
+        here.cloned().collect()
+    }
+
     /// Finds the batches of a cluster whose end was asked for and is not confirmed.
     ///
     /// # Errors
@@ -824,7 +938,8 @@ impl Registry {
             .collect())
     }
 
-    /// Finds the submissions to a cluster that were given up within a while and may still arrive.
+    /// Finds what a cluster was sent, and was given up or told to be gone within a while, and may
+    /// still show up: the first ones after an id, at most so many.
     ///
     /// # Errors
     /// The database failed.
@@ -832,15 +947,34 @@ impl Registry {
         &self,
         cluster: &str,
         within: Duration,
+        after: GatewayId,
+        limit: usize,
     ) -> Result<Vec<Arc<Entry>>, RegistryError> {
         let since = self.clock.now().before(within);
         Ok(self
             .store
-            .may_arrive(cluster.to_owned(), since)
+            .may_arrive(cluster.to_owned(), since, after, limit)
             .await?
             .into_iter()
             .map(|row| self.remember(row))
             .collect())
+    }
+
+    /// Tells whether what a cluster shows under the number of a batch is that batch, which its client
+    /// was told to be gone, and nobody else's.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn is_late(&self, entry: &Entry, seen: &Observed) -> Result<bool, RegistryError> {
+        let (cluster, now) = (entry.cluster.clone(), self.clock.now());
+        let holder = self.store.holder(cluster, seen.upstream_id.clone()).await?;
+        let sends_it = |row: &Row| {
+            row.identity.cluster == entry.cluster && row.identity.lookup.sent_name == seen.name
+        };
+        if holder.is_some() || self.store.pending().await?.iter().any(sends_it) {
+            return Ok(false);
+        }
+        Ok(decide::is_late(&entry.row(entry.known(), 0), seen, now))
     }
 
     /// Reads the entries of others at the same cluster that have, or ever had, an upstream id.
@@ -941,7 +1075,11 @@ impl Registry {
             self.absorb(row);
             return entry;
         }
+        let since_ms = self.clock.now().wall_ms.saturating_sub(row.known.seen_ms);
         let entry = Arc::new(Entry::from_row(row));
+        if (0..millis(entry::FOLLOWED)).contains(&since_ms) {
+            entry.change(|known| known.recalled = Some(Instant::now()));
+        }
         if pinned.len() > 2 * CACHED {
             pinned.retain(|_, entry| entry.strong_count() > 0);
         }

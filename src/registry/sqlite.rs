@@ -157,6 +157,10 @@ impl SqliteStore {
             let transaction = connection
                 .transaction_with_behavior(TransactionBehavior::Immediate)
                 .map_err(store_error)?;
+            if let Some(guard) = &guard {
+                let highest = highest_id(&transaction).map_err(store_error)?;
+                lock(guard).goes_on(highest).map_err(RegistryError::Store)?;
+            }
             let value = work(&transaction).map_err(store_error)?;
             transaction.commit().map_err(store_error)?;
             Ok(value)
@@ -415,11 +419,15 @@ fn reopen(tx: &Transaction<'_>, id: GatewayId, by: GatewayId) -> rusqlite::Resul
     Ok(())
 }
 
-/// Phases go forward only; what was given up without the cluster's word, and came late, may be
-/// bound after all.
+/// Phases go forward only; what was given up without the cluster's word, and came late, or lost its
+/// id on another's, may be bound after all.
 const FORWARD: &str =
     "(CASE phase WHEN 'sending' THEN 0 WHEN 'bound' THEN 1 WHEN 'refused' THEN 2 WHEN 'detached' THEN 3 ELSE 4 END <= :rank
-    OR (:phase IN ('sending', 'bound') AND phase IN ('refused', 'detached') AND may_arrive = 1))";
+    OR (:phase IN ('sending', 'bound') AND (may_arrive = 1 AND phase = 'refused' OR phase = 'detached')))";
+
+/// An end stands, but for what is bound again: it had not ended.
+const OPEN_END: &str =
+    "ended_ms IS NULL OR (phase = 'detached' AND :phase IN ('sending', 'bound'))";
 
 /// Stores a row if its version is the one that the writer saw.
 fn save(tx: &Connection, row: &Row) -> rusqlite::Result<Saved> {
@@ -431,8 +439,9 @@ fn save(tx: &Connection, row: &Row) -> rusqlite::Result<Saved> {
             "UPDATE batches SET phase = :phase, upstream_id = :upstream_id, proxy_user = :proxy_user, app_id = :app_id, app_info = :app_info,
              log = :log, complete = :complete, seen_ms = :seen_ms, told = :told, quiet_ms = :quiet_ms, looked_ms = :looked_ms, let_go = :let_go,
              waited_ms = :waited_ms, arrived = :arrived, absent = :absent, may_arrive = :may_arrive, kill_asked = :kill_asked, echoed = :echoed, presumed = :presumed,
-             state = CASE WHEN ended_ms IS NULL THEN :state ELSE state END,
-             ended_up_ms = CASE WHEN ended_ms IS NULL THEN :ended_up_ms ELSE ended_up_ms END, ended_ms = coalesce(ended_ms, :ended_ms),
+             state = CASE WHEN {OPEN_END} THEN :state ELSE state END,
+             ended_up_ms = CASE WHEN {OPEN_END} THEN :ended_up_ms ELSE ended_up_ms END,
+             ended_ms = CASE WHEN {OPEN_END} THEN :ended_ms ELSE ended_ms END,
              idempotency_key = CASE WHEN :lets_go THEN NULL ELSE idempotency_key END, version = version + 1
          WHERE id = :id AND version = :version AND {FORWARD}"
         ))?
@@ -498,6 +507,14 @@ fn bind(tx: &Transaction<'_>, row: &Row, now: Moment) -> rusqlite::Result<(Saved
     Ok((save(tx, row)?, lost.into_iter().collect()))
 }
 
+/// The rows that a batch of a list may have to do with, newest first. Of what ended under a name that
+/// a client chose nothing more can come.
+const RELATED: &str = "cluster = ?1 AND id < ?4 AND (lookup_key = ?2 AND adopted = 0
+    OR sent_name = ?3 AND (phase <> 'bound' OR ended_ms IS NULL OR sent_name = 'livy-gateway-' || lookup_key)
+    OR upstream_id = ?2 AND phase IN ('deleted', 'detached'))
+    ORDER BY id DESC LIMIT 20";
+const RELATED_PAGE: usize = 20;
+
 fn adopt(
     tx: &Transaction<'_>,
     cluster: &str,
@@ -513,26 +530,34 @@ fn adopt(
         > 0;
     for observed in seen {
         let holder = one(tx, HOLDER, params![cluster, observed.upstream_id])?;
-        let related =
-            "cluster = ?1 AND (lookup_key = ?2 AND adopted = 0 OR sent_name = ?3 OR upstream_id = ?2 AND phase IN ('deleted', 'detached'))
-            ORDER BY id DESC LIMIT 20";
-        let candidates = all(
-            tx,
-            related,
-            params![cluster, observed.upstream_id, observed.name],
-        )?;
-        match decide::adopt(
-            &observed,
-            holder.as_ref(),
-            &candidates,
-            unnamed_on_its_way,
-            asked,
-        ) {
+        let mut before = i64::MAX;
+        // Page by page, until one of them decides.
+        let (decision, candidates) = loop {
+            let page = all(
+                tx,
+                RELATED,
+                params![cluster, observed.upstream_id, observed.name, before],
+            )?;
+            let decision =
+                decide::adopt(&observed, holder.as_ref(), &page, unnamed_on_its_way, asked);
+            let undecided = matches!(decision, Adopt::New | Adopt::Contradicts);
+            match page.last() {
+                Some(last) if undecided && page.len() == RELATED_PAGE => {
+                    before = i64::from(last.identity.id.0);
+                }
+                _ => break (decision, page),
+            }
+        };
+        match decision {
             Adopt::Known => adoption.known.extend(holder.map(|row| (row, observed))),
             Adopt::Leave => {}
             Adopt::Late(at) => adoption
                 .late
                 .extend(candidates.into_iter().nth(at).map(|row| (row, observed))),
+            Adopt::Again(at) => adoption
+                .again
+                .extend(candidates.into_iter().nth(at).map(|row| (row, observed))),
+            Adopt::Contradicts => adoption.doubted.extend(holder.map(|row| (row, observed))),
             Adopt::New => {
                 if let Some(holder) = holder {
                     adoption.lost.push(detach(tx, &holder, None, now)?);
@@ -668,6 +693,14 @@ impl Store for SqliteStore {
         self.read(move |connection| one(connection, HOLDER, params![cluster, upstream_id]))
     }
 
+    fn shows_names(&self, cluster: String) -> StoreFuture<'_, bool> {
+        self.read(move |connection| {
+            let newest = "SELECT echoed FROM batches WHERE cluster = ?1 AND phase <> 'sending' ORDER BY id DESC LIMIT 50";
+            let query = format!("SELECT coalesce(max(echoed), 0) FROM ({newest})");
+            connection.prepare_cached(&query)?.query_row([cluster], |row| row.get(0))
+        })
+    }
+
     fn by_name(&self, name: String, visible: Visible) -> StoreFuture<'_, Option<Row>> {
         self.read(move |connection| {
             let filter = format!("{SHOWN} AND name = ?3 ORDER BY id DESC LIMIT 1");
@@ -716,11 +749,24 @@ impl Store for SqliteStore {
         })
     }
 
-    fn may_arrive(&self, cluster: String, since: Moment) -> StoreFuture<'_, Vec<Row>> {
+    fn may_arrive(
+        &self,
+        cluster: String,
+        since: Moment,
+        after: GatewayId,
+        limit: usize,
+    ) -> StoreFuture<'_, Vec<Row>> {
         self.read(move |connection| {
-            let filter = "cluster = ?1 AND may_arrive = 1 AND phase IN ('refused', 'detached', 'deleted') AND upstream_id IS NULL
-                AND (created_ms >= ?2 OR created_up_ms >= ?3) ORDER BY id DESC LIMIT 100";
-            all(connection, filter, params![cluster, since.wall_ms, since.up_ms])
+            // What has ended well, or badly, in its cluster's words is nothing to look for.
+            let filter = "cluster = ?1 AND may_arrive = 1 AND phase IN ('refused', 'detached', 'deleted')
+                AND (upstream_id IS NULL OR phase = 'deleted' OR state = 'error')
+                AND (created_ms >= ?2 OR created_up_ms >= ?3 OR ended_ms >= ?2 OR ended_up_ms >= ?3) AND id > ?4 ORDER BY id LIMIT ?5";
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            all(
+                connection,
+                filter,
+                params![cluster, since.wall_ms, since.up_ms, after.0, limit],
+            )
         })
     }
 
@@ -897,6 +943,48 @@ mod tests {
                 .to_string()
                 .contains("was replaced")
         );
+    }
+
+    #[tokio::test]
+    async fn an_old_copy_that_is_written_over_a_database_gives_no_ids() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.db");
+        let store = SqliteStore::open(&path).expect("opens");
+        let adopt = || {
+            let seen = crate::registry::entry::tests::seen("3", None, BatchState::Running);
+            let now = Moment::default();
+            store.adopt("c".into(), vec![seen], now, now)
+        };
+        let copy = || {
+            let other = Connection::open(&path).expect("opens");
+            let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+            let busy: i64 = other
+                .query_row(checkpoint, [], |row| row.get(0))
+                .expect("is written");
+            assert_eq!(busy, 0);
+            std::fs::read(&path).expect("is read")
+        };
+        let old = copy();
+        adopt().await.expect("is stored");
+        copy();
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .expect("opens");
+        std::io::Write::write_all(&mut file, &old).expect("is written");
+        let refusal = adopt().await.expect_err("is refused").to_string();
+        assert!(refusal.contains("ids up to 1 were given"), "{refusal}");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_gone_is_not_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.db");
+        let store = SqliteStore::open(&path).expect("opens");
+        store.set_uptime_ms(1).await.expect("is written");
+        std::fs::remove_file(folder.path().join("a.db-wal")).expect("is removed");
+        let refusal = store.set_uptime_ms(2).await.expect_err("is refused");
+        assert!(refusal.to_string().contains("-wal is gone"), "{refusal}");
     }
 
     #[test]

@@ -107,6 +107,10 @@ pub struct Adoption {
     pub known: Vec<(Row, Observed)>,
     /// Submissions that had been given up, and the jobs that they became after all.
     pub late: Vec<(Row, Observed)>,
+    /// Entries that lost their id on another's word, and what they stand for.
+    pub again: Vec<(Row, Observed)>,
+    /// Live entries whose id the list shows for another batch, with that.
+    pub doubted: Vec<(Row, Observed)>,
     /// Entries that lost their upstream id to another batch.
     pub lost: Vec<Row>,
 }
@@ -178,6 +182,8 @@ pub trait Store: Send + Sync + Debug {
     fn get(&self, id: GatewayId) -> StoreFuture<'_, Option<Row>>;
     /// Reads the row that is bound to an upstream id.
     fn holder(&self, cluster: String, upstream_id: String) -> StoreFuture<'_, Option<Row>>;
+    /// Tells whether a cluster has shown the names of its newest rows.
+    fn shows_names(&self, cluster: String) -> StoreFuture<'_, bool>;
     /// Reads the newest row of a name.
     fn by_name(&self, name: String, visible: Visible) -> StoreFuture<'_, Option<Row>>;
     /// Reads a window, ordered by id, and counts.
@@ -196,8 +202,15 @@ pub trait Store: Send + Sync + Debug {
     fn live_ids(&self, cluster: String) -> StoreFuture<'_, Vec<GatewayId>>;
     /// Reads the rows of a cluster whose end was asked for and is not confirmed.
     fn to_kill(&self, cluster: String) -> StoreFuture<'_, Vec<Row>>;
-    /// Reads the rows of a cluster that were given up since a moment and may still arrive.
-    fn may_arrive(&self, cluster: String, since: Moment) -> StoreFuture<'_, Vec<Row>>;
+    /// Reads the first rows of a cluster after an id, at most so many, that were given up, or told to
+    /// be gone, since a moment and may still show up.
+    fn may_arrive(
+        &self,
+        cluster: String,
+        since: Moment,
+        after: GatewayId,
+        limit: usize,
+    ) -> StoreFuture<'_, Vec<Row>>;
     /// Reads the rows of a cluster, but for one, that have or ever had an upstream id.
     fn had_id(
         &self,

@@ -342,8 +342,17 @@ impl Run {
         drop(slot);
         let unclear = match sent {
             Ok(answer) => {
-                match proof::of_create(upstream.dialect(), &entry.lookup, &answer.as_response()) {
-                    Proof::Created(seen) if self.is_older(&plan, &entry, &seen).await => {
+                let proof =
+                    proof::of_create(upstream.dialect(), &entry.lookup, &answer.as_response());
+                let repeated = match &proof {
+                    Proof::Created(seen) => {
+                        self.is_older(&plan, &entry, seen).await
+                            || !self.is_believable(&entry, seen).await
+                    }
+                    _ => false,
+                };
+                match proof {
+                    Proof::Created(_) if repeated => {
                         let message =
                             "the answer to the submission speaks of a batch that was there before"
                                 .to_owned();
@@ -417,6 +426,16 @@ impl Run {
         tracing::warn!(cluster = %upstream.config.name, batch = %entry.id, fault = %unclear.fault, "the outcome of a submission is unclear; asking the cluster");
         self.resolve(plan, entry, unclear, (began, last_byte), others)
             .await
+    }
+
+    async fn is_believable(&self, entry: &Entry, seen: &livy_dialect::Observed) -> bool {
+        match self.gateway.registry.is_believable(entry, seen).await {
+            Ok(believable) => believable,
+            Err(error) => {
+                tracing::error!(batch = %entry.id, %error, "it can't be told whose batch an answer names");
+                false
+            }
+        }
     }
 
     async fn resolve(

@@ -503,6 +503,18 @@ pub async fn take_up(gateway: &Arc<Gateway>) {
     }
 }
 
+/// By so much a clock may be set back when it is kept right.
+const SET_RIGHT_MS: i64 = 5000;
+
+/// Returns how long nobody can have looked, if that is known: a clock that went back says nothing.
+fn gap(away_ms: i64) -> Option<Duration> {
+    match u64::try_from(away_ms) {
+        Ok(away) => Some(Duration::from_millis(away)),
+        Err(_) if away_ms >= -SET_RIGHT_MS => Some(Duration::ZERO),
+        Err(_) => None,
+    }
+}
+
 async fn resume(gateway: Arc<Gateway>, upstream: Arc<Upstream>, entry: Arc<Entry>) {
     let (quiet_ms, waited_ms, looked_ms) =
         entry.peek(|known| (known.quiet_ms, known.waited_ms, known.looked_ms));
@@ -523,7 +535,7 @@ async fn resume(gateway: Arc<Gateway>, upstream: Arc<Upstream>, entry: Arc<Entry
         // When its sender ended is not known; it was not after this moment.
         last_byte: now,
         waited_before: span(waited_ms).unwrap_or_default(),
-        silence: Silence::taken_up(span(quiet_ms).unwrap_or_default(), span(away_ms).ok(), now),
+        silence: Silence::taken_up(span(quiet_ms).unwrap_or_default(), gap(away_ms), now),
         leftovers: false,
         gives_way: false,
     };
@@ -534,5 +546,17 @@ async fn resume(gateway: Arc<Gateway>, upstream: Arc<Upstream>, entry: Arc<Entry
     };
     if let Err(error) = gateway.registry.is_absent(&entry, reason).await {
         tracing::error!(batch = %entry.id, %error, "the outcome of a submission could not be stored");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_went_back_bounds_no_gap() {
+        assert_eq!(gap(1500), Some(Duration::from_millis(1500)));
+        assert_eq!(gap(-1), Some(Duration::ZERO));
+        assert_eq!(gap(-3_600_000), None);
     }
 }

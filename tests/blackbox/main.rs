@@ -3,6 +3,7 @@
 mod admin;
 mod api;
 mod attacks;
+mod attacks_batches;
 mod auth;
 mod causes;
 mod certify;

@@ -39,7 +39,8 @@ fn count(clusters: &Clusters, flavor: &str, method: &str) -> usize {
 #[test]
 fn an_unnamed_job_under_an_old_number_is_neither_shown_nor_killed() {
     let clusters = Clusters::start();
-    let gateway = gateway(&clusters, "livy");
+    let scene = Scene::new(&clusters).with_cluster("livy", &format!("{QUICK}, lost_after: 1s"));
+    let gateway = scene.start();
     for more in [json!({}), json!({"name": "nightly"})] {
         clusters.restart("livy");
         let mine = gateway.submit("livy", &more);
@@ -56,11 +57,9 @@ fn an_unnamed_job_under_an_old_number_is_neither_shown_nor_killed() {
             );
         }
         let before = count(&clusters, "livy", "DELETE");
-        assert_eq!(
-            gateway.delete(&format!("/batches/{mine}")).status,
-            200,
-            "nothing of ours is left there"
-        );
+        gateway.wait_until("nothing of ours is left there", |gateway| {
+            [200, 404].contains(&gateway.delete(&format!("/batches/{mine}")).status)
+        });
         assert_eq!(
             count(&clusters, "livy", "DELETE"),
             before,

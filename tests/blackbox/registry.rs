@@ -336,7 +336,7 @@ fn an_end_that_nobody_asked_about_is_known_after_the_cluster_forgot_it() {
 fn a_batch_whose_id_went_to_a_stranger_is_not_killed_by_mistake() {
     let clusters = Clusters::start();
     let gateway = Scene::new(&clusters)
-        .with_cluster("livy", "freshness: 0s")
+        .with_cluster("livy", "freshness: 0s, lost_after: 1s")
         .start();
     let mine = gateway.submit("livy", &json!({}));
     clusters.restart("livy");
@@ -364,7 +364,12 @@ fn a_batch_whose_id_went_to_a_stranger_is_not_killed_by_mistake() {
         (200, Some("true")),
         "the stranger's state is not shown as ours"
     );
-    assert_eq!(gateway.delete(&format!("/batches/{mine}")).status, 200);
+    gateway
+        .delete(&format!("/batches/{mine}"))
+        .error(502, "kill_unconfirmed");
+    gateway.wait_until("nothing of ours is left there", |gateway| {
+        [200, 404].contains(&gateway.delete(&format!("/batches/{mine}")).status)
+    });
     let survivors = clusters
         .requests("livy")
         .iter()

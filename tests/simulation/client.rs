@@ -357,12 +357,18 @@ impl Client {
                 continue;
             }
             let look = self.chance.within(0..10);
-            let path = if look < 6 {
+            // Whoever hears of an error wants to know why.
+            let unexplained = self
+                .record
+                .told
+                .last()
+                .is_some_and(|last| last.state == BatchState::Error && last.reason.is_none());
+            let path = if look < 6 && !unexplained {
                 format!("/batches/{id}/state")
             } else {
                 format!("/batches/{id}")
             };
-            if look == 9 {
+            if look == 9 && !unexplained {
                 self.list(id).await;
                 continue;
             }
@@ -392,6 +398,9 @@ impl Client {
             else {
                 continue;
             };
+            if last.state == BatchState::Error && last.reason.is_none() {
+                continue;
+            }
             let never_came = last
                 .reason
                 .as_ref()

@@ -89,6 +89,10 @@ impl Store for Disk {
         self.through(move |store| store.holder(cluster, upstream_id))
     }
 
+    fn shows_names(&self, cluster: String) -> StoreFuture<'_, bool> {
+        self.through(move |store| store.shows_names(cluster))
+    }
+
     fn by_name(&self, name: String, visible: Visible) -> StoreFuture<'_, Option<Row>> {
         self.through(move |store| store.by_name(name, visible))
     }
@@ -118,8 +122,14 @@ impl Store for Disk {
         self.through(move |store| store.to_kill(cluster))
     }
 
-    fn may_arrive(&self, cluster: String, since: Moment) -> StoreFuture<'_, Vec<Row>> {
-        self.through(move |store| store.may_arrive(cluster, since))
+    fn may_arrive(
+        &self,
+        cluster: String,
+        since: Moment,
+        after: GatewayId,
+        limit: usize,
+    ) -> StoreFuture<'_, Vec<Row>> {
+        self.through(move |store| store.may_arrive(cluster, since, after, limit))
     }
 
     fn reopen(&self, id: GatewayId, by: GatewayId) -> StoreFuture<'_, ()> {

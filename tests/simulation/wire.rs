@@ -8,8 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
+use livy_dialect::Flavor;
 use livy_gateway::fleet::transport::{Carried, Transport};
 use livy_gateway::fleet::{Answer, SendError};
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
@@ -188,9 +190,23 @@ async fn carry(
             }));
         }
         Fate::Passed { there, back } => {
+            let enemy = world.weather(&cluster) != Weather::Fine;
             sleep(there).await;
-            let answer = arrive(&world);
-            sleep(back).await;
+            let answer = arrive(&world).map(|answer| {
+                if enemy {
+                    distorted(&world, &cluster, &asked, answer, &mut chance)
+                } else {
+                    answer
+                }
+            });
+            // A list may stand still on its way, and speak of what was.
+            let late = enemy && subject == "list" && chance.percent(20);
+            sleep(if late {
+                Duration::from_millis(chance.within(1000..5500))
+            } else {
+                back
+            })
+            .await;
             let _ = tell.send(answer.ok_or(SendError::MaybeSent {
                 reason: "reset",
                 detail: "restarted".into(),
@@ -245,6 +261,72 @@ async fn carry(
         }
         Fate::Hangs => std::future::pending().await,
     }
+}
+
+/// Now and then somebody in front mixes answers up: an item is another's, a list shows a number
+/// twice, the answer to a submission names no name, and another's number.
+fn distorted(
+    world: &World,
+    cluster: &str,
+    asked: &Asked,
+    mut answer: Answer,
+    chance: &mut Chance,
+) -> Answer {
+    if !chance.percent(3) {
+        return answer;
+    }
+    let books = world.books();
+    let known = books.known(cluster);
+    let flavor = books.clusters.get(cluster).map(|cluster| cluster.flavor);
+    let Some(other) = known
+        .get(usize::try_from(chance.within(0..1000)).unwrap_or(0) % known.len().max(1))
+        .map(|at| books.jobs[*at].id.clone())
+    else {
+        return answer;
+    };
+    // A cluster of which nothing is known yet may be one that shows no names.
+    let is_known = books.jobs.iter().filter(|job| job.tag.is_some()).count() > 3;
+    drop(books);
+    let segments = asked
+        .path
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .count();
+    let Ok(mut body) = serde_json::from_slice::<Value>(&answer.body) else {
+        return answer;
+    };
+    match (asked.method.as_str(), segments, flavor) {
+        ("GET", 2, _) => {
+            world.tell(|| format!("{cluster}: an answer is mixed up with that of {other}"));
+            let path = format!("/batches/{other}");
+            return answer_request(
+                world,
+                cluster,
+                &Asked {
+                    path,
+                    ..asked.clone()
+                },
+            );
+        }
+        ("GET", 1, Some(Flavor::Livy)) if answer.status == 200 => {
+            let Some(sessions) = body.get_mut("sessions").and_then(Value::as_array_mut) else {
+                return answer;
+            };
+            let Some(mut first) = sessions.first().cloned() else {
+                return answer;
+            };
+            world.tell(|| format!("{cluster}: a list shows {} twice", first["id"]));
+            first["name"] = Value::Null;
+            sessions.push(first);
+        }
+        ("POST", 1, Some(Flavor::Livy)) if answer.status == 201 && is_known => {
+            world.tell(|| format!("{cluster}: a 201 names {other}"));
+            body = json!({"id": other.parse::<i64>().unwrap_or(0), "state": "starting"});
+        }
+        _ => return answer,
+    }
+    answer.body = Bytes::from(body.to_string());
+    answer
 }
 
 /// Holds a request. However long that was to be, it is let go of within [`HOLDS`] after its sender

@@ -48,7 +48,8 @@ impl Silence {
             span: None,
             heard: now,
             away: true,
-            longest_gap: gap.unwrap_or_default(),
+            // What has no bound may have been long enough to forget.
+            longest_gap: gap.unwrap_or(Duration::MAX),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a row of a cluster's list means.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use livy_dialect::{BatchState, Observed, StateReading};
@@ -18,8 +19,40 @@ pub enum Adopt {
     /// It is what a submission became after it was given up: `usize` is its place among the
     /// candidates.
     Late(usize),
-    /// It was created outside the gateway. The entry that had its id, if any, has lost it.
+    /// It is what an entry stands for that lost its id on another's word, and is to have it back:
+    /// `usize` is its place among the candidates.
+    Again(usize),
+    /// The live entry that has its id would have lost it. One list is no proof: it is asked for by
+    /// itself, and lost when its cluster goes on saying so.
+    Contradicts,
+    /// It was created outside the gateway. The ended entry that had its id, if any, has lost it.
     New,
+}
+
+/// Leaves out what one list shows as two batches under one number: nothing tells which is right. A
+/// batch that moved from page to page while they were read is shown twice, and is the same.
+pub fn readable(seen: Vec<Observed>) -> Vec<Observed> {
+    let mut by_id: HashMap<String, Option<usize>> = HashMap::new();
+    for (at, one) in seen.iter().enumerate() {
+        let place = by_id.entry(one.upstream_id.clone()).or_insert(Some(at));
+        if place.is_some_and(|first| !may_be_one(&seen[first], one)) {
+            *place = None;
+        } else if place.is_some() {
+            *place = Some(at);
+        }
+    }
+    let keep = |(at, one): (usize, Observed)| {
+        (by_id.get(&one.upstream_id) == Some(&Some(at))).then_some(one)
+    };
+    seen.into_iter().enumerate().filter_map(keep).collect()
+}
+
+fn may_be_one(one: &Observed, other: &Observed) -> bool {
+    let differ = |one: &Option<String>, other: &Option<String>| matches!((one, other), (Some(one), Some(other)) if one != other);
+    one.upstream_id.parse::<u64>().is_err()
+        || (one.name == other.name
+            && one.proxy_user == other.proxy_user
+            && !differ(&one.app_id, &other.app_id))
 }
 
 /// Decides. `holder` is the entry that has the upstream id; `candidates` are all entries of the
@@ -41,6 +74,7 @@ pub fn adopt(
         match relation(row, seen, asked) {
             Relation::OnItsWay => return Adopt::Leave,
             Relation::Late => return Adopt::Late(at),
+            Relation::Again => return Adopt::Again(at),
             Relation::Over => return Adopt::Leave,
             Relation::None => {}
         }
@@ -52,7 +86,18 @@ pub fn adopt(
     {
         return Adopt::Leave;
     }
-    Adopt::New
+    match holder {
+        Some(row) if !row.known.state.is_terminal() => Adopt::Contradicts,
+        // It was bound, or ended, while the list was on its way.
+        Some(row) if ended_since(row, asked) => Adopt::Leave,
+        Some(_) | None => Adopt::New,
+    }
+}
+
+fn ended_since(row: &Row, asked: Moment) -> bool {
+    row.known
+        .ended
+        .is_some_and(|ended| ended.up_ms >= asked.up_ms)
 }
 
 enum Relation {
@@ -61,6 +106,8 @@ enum Relation {
     OnItsWay,
     /// It was given up, and here it is.
     Late,
+    /// It lost its id on another's word, and here it is.
+    Again,
     /// It was given up or deleted, and has ended.
     Over,
 }
@@ -68,22 +115,24 @@ enum Relation {
 fn relation(row: &Row, seen: &Observed, asked: Moment) -> Relation {
     // It ended, or was deleted, while the list was on its way.
     let was_here = row.known.phase.upstream_id() == Some(seen.upstream_id.as_str());
-    if was_here
-        && row
-            .known
-            .ended
-            .is_some_and(|ended| ended.up_ms >= asked.up_ms)
-    {
+    if was_here && ended_since(row, asked) {
         return Relation::Over;
     }
     let by_id = row.identity.lookup.key == seen.upstream_id && !row.identity.adopted;
     let by_name =
         row.identity.lookup.sent_name.is_some() && row.identity.lookup.sent_name == seen.name;
     let certain = by_id || (by_name && row.identity.lookup.is_made_up());
+    let ended = matches!(seen.state, StateReading::Known(state) if state.is_terminal());
+    if !certain && is_itself(row, seen, asked) {
+        return if ended {
+            Relation::Over
+        } else {
+            Relation::Late
+        };
+    }
     if !certain && !by_name {
         return over_under_its_id(row, seen);
     }
-    let ended = matches!(seen.state, StateReading::Known(state) if state.is_terminal());
     match &row.known.phase {
         Phase::Sending => Relation::OnItsWay,
         // Another of the same name: only one can be, and this entry's is elsewhere.
@@ -96,6 +145,10 @@ fn relation(row: &Row, seen: &Observed, asked: Moment) -> Relation {
         // What ended well is not killed because its cluster, recovering, shows it as alive for a
         // while.
         Phase::Detached { .. } if certain && !gave_up(row) => Relation::Over,
+        // Its client was not told that it never was; and its cluster never said that it is gone.
+        Phase::Detached {
+            upstream_id: Some(_),
+        } if certain && !row.known.may_arrive => Relation::Again,
         Phase::Refused | Phase::Detached { .. } | Phase::Deleted { .. } if certain => {
             Relation::Late
         }
@@ -105,13 +158,54 @@ fn relation(row: &Row, seen: &Observed, asked: Moment) -> Relation {
     }
 }
 
+/// Tells whether the gateway ended it by itself; an `error` may be its cluster's own word.
 fn gave_up(row: &Row) -> bool {
-    row.known.state == BatchState::Error
+    let itself =
+        row.known.phase.upstream_id().is_none() || row.known.app_info.contains_key("gatewayReason");
+    row.known.state == BatchState::Error && itself
+}
+
+/// Tells whether this is a batch that its client was told to be deleted or lost, without its
+/// cluster's word: the same id and name, and the same application; or, while that is not known, the
+/// same user, for a short while.
+fn is_itself(row: &Row, seen: &Observed, asked: Moment) -> bool {
+    let told_gone = match row.known.phase {
+        Phase::Deleted { .. } => true,
+        // Nobody submitted it here, and so nobody submits it again.
+        Phase::Detached { .. } => gave_up(row) && !row.identity.adopted,
+        Phase::Sending | Phase::Bound { .. } | Phase::Refused => false,
+    };
+    let was_here = row.known.phase.upstream_id() == Some(seen.upstream_id.as_str());
+    let sent_name = &row.identity.lookup.sent_name;
+    let name = sent_name.is_none() || *sent_name == seen.name;
+    let proven = match (&row.known.app_id, &seen.app_id) {
+        (Some(ours), theirs) => theirs.as_ref() == Some(ours),
+        (None, _) => {
+            let user = &row.known.proxy_user;
+            user.is_some()
+                && *user == seen.proxy_user
+                && row.known.ended.is_some_and(|ended| is_lately(ended, asked))
+        }
+    };
+    told_gone && row.known.may_arrive && was_here && name && proven
+}
+
+/// Tells whether a job that a cluster shows is what a submission became after it was given up, or a
+/// batch that its client was told to be gone.
+pub fn is_late(row: &Row, seen: &Observed, asked: Moment) -> bool {
+    matches!(relation(row, seen, asked), Relation::Late)
 }
 
 /// For how long a job under a client's own name may be taken for a submission of that name that was
 /// given up.
 const BY_NAME_FOR: Duration = Duration::from_secs(900);
+
+/// By both clocks: uptime stands still while no gateway runs, and somebody else may do the same job
+/// meanwhile.
+fn is_lately(moment: Moment, asked: Moment) -> bool {
+    let until = moment.after(BY_NAME_FOR);
+    until.up_ms >= asked.up_ms && until.wall_ms >= asked.wall_ms
+}
 
 /// A client's own name may be anybody's. It is this submission only if the cluster was still to
 /// give out this id when it was sent, if it was given up a short while ago without the cluster's
@@ -122,11 +216,9 @@ fn arrived_by_name(row: &Row, seen: &Observed, ended: bool, asked: Moment) -> Re
     // What says nothing of its user may be anybody's, and is not killed.
     let users = row.known.proxy_user.is_some() && row.known.proxy_user != seen.proxy_user;
     // One that was bound was that batch, and no other that comes later.
-    let was = |id: &str| id == seen.upstream_id;
-    let itself = row.known.phase.upstream_id().is_none_or(was)
-        && (row.known.app_id.is_none() || row.known.app_id == seen.app_id);
-    let lately = row.identity.created.after(BY_NAME_FOR).up_ms >= asked.up_ms;
-    match row.known.may_arrive && itself && after && !users && lately {
+    let never_was = row.known.phase.upstream_id().is_none() && row.known.app_id.is_none();
+    let lately = is_lately(row.identity.created, asked);
+    match row.known.may_arrive && never_was && after && !users && lately {
         true if ended => Relation::Over,
         true => Relation::Late,
         false => over_under_its_id(row, seen),
@@ -298,8 +390,8 @@ mod tests {
     }
 
     #[test]
-    fn an_unnamed_stranger_under_an_old_id_takes_it() {
-        let held = row(
+    fn one_list_takes_no_id_from_what_is_live() {
+        let mut held = row(
             None,
             Phase::Bound {
                 upstream_id: "3".into(),
@@ -324,7 +416,133 @@ mod tests {
                 false,
                 LATER
             ),
-            Adopt::New
+            Adopt::Contradicts
+        );
+        held.known.state = BatchState::Success;
+        for (ended_ms, wanted) in [(900, Adopt::New), (1000, Adopt::Leave)] {
+            held.known.ended = Some(Moment {
+                wall_ms: ended_ms,
+                up_ms: ended_ms,
+            });
+            let stranger = seen("3", None, BatchState::Running);
+            assert_eq!(adopt(&stranger, Some(&held), &[], false, LATER), wanted);
+        }
+    }
+
+    #[test]
+    fn what_lost_its_id_on_anothers_word_gets_it_back() {
+        let lost = Phase::Detached {
+            upstream_id: Some("3".into()),
+        };
+        let mut taken = row(None, lost, BatchState::Error);
+        let reason = ("gatewayReason".to_owned(), Some("why".to_owned()));
+        taken.known.app_info.extend([reason]);
+        let shown = ours(&taken, "3", BatchState::Running);
+        let decide = |row: &Row| adopt(&shown, None, std::slice::from_ref(row), false, LATER);
+        assert_eq!(decide(&taken), Adopt::Again(0));
+        taken.known.may_arrive = true;
+        assert_eq!(
+            decide(&taken),
+            Adopt::Late(0),
+            "its cluster said that it is gone, and its client was told so"
+        );
+    }
+
+    #[test]
+    fn what_its_client_was_told_to_be_gone_is_late() {
+        let found = |setup: fn(&mut Row, &mut Observed)| {
+            let deleted = Phase::Deleted {
+                upstream_id: Some("3".into()),
+            };
+            let mut row = row(Some("nightly"), deleted, BatchState::Killed);
+            let mut seen = seen("3", Some("nightly"), BatchState::Running);
+            row.known.may_arrive = true;
+            row.known.app_id = Some("application_1".into());
+            row.known.ended = Some(Moment {
+                wall_ms: 900,
+                up_ms: 900,
+            });
+            seen.app_id = row.known.app_id.clone();
+            setup(&mut row, &mut seen);
+            adopt(&seen, None, std::slice::from_ref(&row), false, LATER)
+        };
+        assert_eq!(found(|_, _| {}), Adopt::Late(0));
+        assert_eq!(
+            found(|row, _| row.known.may_arrive = false),
+            Adopt::New,
+            "its cluster said that it is dead: this is another one"
+        );
+        assert_eq!(found(|_, seen| seen.app_id = None), Adopt::New);
+        let by_user = |row: &mut Row, seen: &mut Observed| {
+            row.known.app_id = None;
+            (row.known.proxy_user, seen.proxy_user) = (Some("ann".into()), Some("ann".into()));
+        };
+        assert_eq!(found(by_user), Adopt::Late(0));
+        assert_eq!(
+            found(|row, seen| {
+                row.known.app_id = None;
+                seen.app_id = None;
+            }),
+            Adopt::New,
+            "nothing tells"
+        );
+        let long_ago = |row: &mut Row, seen: &mut Observed| {
+            row.known.app_id = None;
+            (row.known.proxy_user, seen.proxy_user) = (Some("ann".into()), Some("ann".into()));
+            row.known.ended = Some(Moment {
+                wall_ms: 900 - 1_000_000,
+                up_ms: 900,
+            });
+        };
+        assert_eq!(found(long_ago), Adopt::New, "by the wall clock");
+        let lost = |row: &mut Row, _: &mut Observed| {
+            row.known.phase = Phase::Detached {
+                upstream_id: Some("3".into()),
+            };
+            row.known.state = BatchState::Error;
+            let reason = ("gatewayReason".to_owned(), Some("why".to_owned()));
+            row.known.app_info.extend([reason]);
+        };
+        assert_eq!(found(lost), Adopt::Late(0));
+    }
+
+    #[test]
+    fn a_clients_name_ties_for_a_quarter_of_an_hour_by_both_clocks() {
+        let mut given_up = row(
+            Some("nightly"),
+            Phase::Detached { upstream_id: None },
+            BatchState::Error,
+        );
+        given_up.known.may_arrive = true;
+        let found = seen("12", Some("nightly"), BatchState::Running);
+        for (wall_ms, up_ms, late) in [
+            (900_000, 900_000, true),
+            (3_000_000, 5000, false),
+            (5000, 3_000_000, false),
+        ] {
+            assert_eq!(is_late(&given_up, &found, Moment { wall_ms, up_ms }), late);
+        }
+    }
+
+    #[test]
+    fn one_number_is_one_batch() {
+        let ids = |seen: Vec<Observed>| {
+            let readable = readable(seen);
+            let ids: Vec<String> = readable.into_iter().map(|one| one.upstream_id).collect();
+            ids
+        };
+        let one = |id: &str, name: &str| seen(id, Some(name), BatchState::Running);
+        assert_eq!(
+            ids(vec![one("3", "a"), one("4", "b"), one("3", "a")]),
+            ["4", "3"]
+        );
+        assert_eq!(
+            ids(vec![one("3", "a"), one("4", "b"), one("3", "c")]),
+            ["4"]
+        );
+        assert_eq!(
+            ids(vec![one("3", "a"), one("3", "c"), one("3", "a")]).len(),
+            0
         );
     }
 }

@@ -18,6 +18,12 @@ pub enum Same {
 
 /// Decides over all that both sides know: id, name, application, effective user, state.
 pub fn same(identity: &Identity, known: &Known, seen: &Observed) -> Same {
+    same_if(identity, known, seen, false)
+}
+
+/// The same for a batch of which its cluster has spoken all the time, if `followed`: it can't have
+/// begun to count again without being seen.
+pub fn same_if(identity: &Identity, known: &Known, seen: &Observed, followed: bool) -> Same {
     if known
         .phase
         .upstream_id()
@@ -56,7 +62,12 @@ pub fn same(identity: &Identity, known: &Known, seen: &Observed) -> Same {
     if differ(&known.proxy_user, &seen.proxy_user) || goes_back(known, seen) {
         return Same::No;
     }
+    // The application is what tells one batch of a client's name from the next of that name and
+    // number; the first one that shows up need not be ours.
+    let learns = known.app_id.is_none() && seen.app_id.is_some() && !identity.adopted;
+    let users = known.proxy_user.is_some() && known.proxy_user == seen.proxy_user;
     match name {
+        Same::Yes if learns && !users && !followed => Same::CannotTell,
         Same::Yes => Same::Yes,
         // Its cluster said that there is no such batch, and then there was one: without a mark of
         // its own it may be anybody's.
@@ -78,6 +89,16 @@ pub fn ours(identity: &Identity, known: &Known, seen: &Observed, holder: Option<
         row.identity.id != identity.id && same(&row.identity, &row.known, seen) != Same::No
     };
     !holder.is_some_and(anothers) && !differ(&known.proxy_user, &seen.proxy_user)
+}
+
+/// Decides whether the answer to a submission may name its batch. One that somebody in front repeats
+/// speaks of a batch that was there before: under a client's own name, an id that the cluster had
+/// given before the submission was sent; or it names nothing, though the cluster `shows_names`. A
+/// look-up tells.
+pub fn believable(identity: &Identity, seen: &Observed, shows_names: bool) -> bool {
+    let older = matches!((seen.upstream_id.parse::<i64>(), identity.above), (Ok(id), Some(above)) if id <= above);
+    let nameless = identity.lookup.sent_name.is_some() && seen.name.is_none() && shows_names;
+    !nameless && (identity.lookup.is_certain() || !older)
 }
 
 fn by_name(identity: &Identity, known: &Known, seen: &Observed) -> Same {
@@ -165,9 +186,18 @@ mod tests {
         assert_eq!(applications(Some("a_1"), Some("a_2")), Same::No);
         assert_eq!(
             applications(None, Some("a_2")),
-            Same::Yes,
-            "it was not known yet"
+            Same::CannotTell,
+            "it was not known yet: it may be another's of that name and number"
         );
+        let (identity, known) = (identity(Some("nightly")), known("3"));
+        let mut shown = seen("3", Some("nightly"), BatchState::Running);
+        shown.app_id = Some("a_2".into());
+        assert_eq!(same_if(&identity, &known, &shown, true), Same::Yes);
+        let users = |_: &mut Identity, known: &mut Known, seen: &mut Observed| {
+            seen.app_id = Some("a_2".into());
+            (known.proxy_user, seen.proxy_user) = (Some("ann".into()), Some("ann".into()));
+        };
+        assert_eq!(judge(users), Same::Yes, "the same user");
         assert_eq!(applications(Some("a_1"), None), Same::CannotTell);
     }
 
@@ -226,6 +256,22 @@ mod tests {
                 (uuid.into(), Some("the app's own".into()), None);
         };
         assert_eq!(judge(renamed), Same::Yes);
+    }
+
+    #[test]
+    fn a_repeated_answer_names_nobodys_batch() {
+        let mut ours = identity(None);
+        let mut answer = seen("3", ours.lookup.sent_name.as_deref(), BatchState::Starting);
+        assert!(believable(&ours, &answer, true), "it names ours");
+        (answer.name, answer.name_shown) = (None, false);
+        assert!(!believable(&ours, &answer, true));
+        assert!(believable(&ours, &answer, false), "Livy 0.5 names nothing");
+        ours = identity(Some("nightly"));
+        ours.above = Some(3);
+        answer = seen("3", Some("nightly"), BatchState::Starting);
+        assert!(!believable(&ours, &answer, true), "it was there before");
+        answer.upstream_id = "4".into();
+        assert!(believable(&ours, &answer, true));
     }
 
     #[test]
