@@ -401,6 +401,11 @@ impl Open {
         };
         match proof::of_create(dialect, &self.entry.lookup, &answer.as_response()) {
             Proof::Created(seen) => {
+                let believable = self.gateway.registry.is_believable(&self.entry, &seen);
+                if !believable.await.unwrap_or(false) {
+                    self.gateway.registry.sent(&self.entry, true);
+                    return None;
+                }
                 self.bind(&seen).await;
                 Some(self.counted(End::Found))
             }
