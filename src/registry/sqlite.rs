@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use livy_dialect::{BatchState, Lookup, Observed};
+use rusqlite::config::DbConfig;
 use rusqlite::{
     Connection, OptionalExtension as _, Transaction, TransactionBehavior, named_params, params,
 };
@@ -76,7 +77,7 @@ impl SqliteStore {
         prepare(&write)?;
         guard.opened(highest_id(&write).map_err(sentence)?)?;
         let read = Connection::open(path).map_err(sentence)?;
-        read.set_prepared_statement_cache_capacity(STATEMENTS);
+        keep_statements(&read).map_err(sentence)?;
         read.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA query_only = ON;")
             .map_err(sentence)?;
         // Opens all files that reading takes: it goes on when their names are gone.
@@ -208,8 +209,16 @@ fn store_error(error: rusqlite::Error) -> RegistryError {
     }
 }
 
-fn prepare(connection: &Connection) -> Result<(), String> {
+/// Statements are made once: without this, SQLite makes one anew whenever a value is bound that its
+/// plan might have been chosen by, which cost more than carrying it out.
+fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
+}
+
+fn prepare(connection: &Connection) -> Result<(), String> {
+    keep_statements(connection).map_err(sentence)?;
     connection
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON;")
         .map_err(sentence)?;
