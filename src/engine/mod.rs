@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use bind::Bound;
@@ -42,6 +42,26 @@ pub struct Engine {
     gateway: Arc<Gateway>,
     server: Arc<Server>,
     running: Mutex<Running>,
+    signals: tokio::sync::Mutex<Signals>,
+}
+
+/// What the process is told from outside. Listened to before anybody hears that it runs: until then
+/// a signal just ends it.
+#[derive(Debug)]
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// What was started because a configuration says so.
@@ -62,6 +82,8 @@ impl Engine {
     pub async fn start(path: &Path) -> Result<Arc<Engine>, String> {
         let began = Instant::now();
         ignore_file_size_signal();
+        let signals = Signals::listen();
+        let signals = signals.map_err(|error| format!("signals can't be listened to: {error}"))?;
         let metrics = Arc::new(Metrics::new());
         let loaded = config::load(path).map_err(|problems| problems.render())?;
         let built = build::build(loaded.config.clone(), &loaded.masked(), None, &metrics)
@@ -80,6 +102,7 @@ impl Engine {
             server: Server::new(gateway.clone()),
             gateway,
             running: Mutex::default(),
+            signals: signals.into(),
         });
         let snapshot = engine.gateway.snapshot.load_full();
         listen::warn_of_few(snapshot.config.server.limits.connections);
@@ -236,14 +259,12 @@ impl Engine {
 
     /// Waits for SIGTERM or SIGINT; SIGHUP reloads.
     pub async fn until_told(&self) {
-        let signals = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::hangup()),
-        );
-        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
-            return tracing::error!("signals can't be listened to; stopping");
-        };
+        let mut signals = self.signals.lock().await;
+        let Signals {
+            terminate,
+            interrupt,
+            hangup,
+        } = &mut *signals;
         loop {
             tokio::select! {
                 _ = terminate.recv() => return,
