@@ -69,13 +69,7 @@ FIXES = {
     ),
     "m4": (
         "a kill believes one 404",
-        [
-            Edit(
-                "src/batches/kill.rs",
-                "if entry.peek(|known| known.state.is_terminal()) || self.is_lost(entry, upstream).await {",
-                "let _ = upstream;\n        if true || entry.peek(|known| known.state.is_terminal()) {",
-            )
-        ],
+        [Edit("src/batches/kill.rs", "        if self.is_lost(entry, upstream).await {", "        let _ = upstream;\n        if true {")],
     ),
     "m5": (
         "a batch has two memories",
@@ -151,8 +145,8 @@ FIXES = {
         [
             Edit(
                 "src/submit/resolve.rs",
-                "        waited_before: span(waited_ms).unwrap_or_default(),\n        silence: Silence::taken_up(span(quiet_ms).unwrap_or_default(), span(away_ms).ok(), now),",
-                "        waited_before: { let _ = (quiet_ms, waited_ms); Duration::ZERO },\n        silence: Silence::taken_up(Duration::ZERO, span(away_ms).ok(), now),",
+                "        waited_before: span(waited_ms).unwrap_or_default(),\n        silence: Silence::taken_up(span(quiet_ms).unwrap_or_default(), gap(away_ms), now),",
+                "        waited_before: { let _ = (quiet_ms, waited_ms); Duration::ZERO },\n        silence: Silence::taken_up(Duration::ZERO, gap(away_ms), now),",
             )
         ],
     ),
