@@ -84,11 +84,8 @@ FIXES = {
     "m6a": (
         "proof of absence frees no key",
         [
-            Edit(
-                "src/registry/sqlite.rs",
-                " || known.absent;",
-                ";",
-            )
+            Edit("src/registry/sqlite.rs", " || known.absent;", ";"),
+            Edit("src/registry/decide/claim.rs", " || row.known.absent;", ";"),
         ],
     ),
     "m6b": (
