@@ -39,6 +39,7 @@ const PRESUMED: &str = "the answer to the submission was lost; this is the only 
 const NOBODY_KNOWS: &str = "the answer to the submission was lost, and it may have run and been forgotten while nobody could ask; look at the cluster";
 const SEVERAL: &str = "the answer to the submission was lost, and the service lists several batches since, which have all ended; it does not say which is this one";
 const OPEN: &str = "the answer to the submission was lost, and the service lists several batches since; it does not say which is this one";
+const NOT_LISTED: &str = "the answer to the submission was lost; its application is there, but the service does not list the batch, so nobody can ask for it by its number";
 const NOT_ALL: &str = "the answer to the submission was lost, and the cluster's list, which alone could show it, can't be read whole";
 const ABSENT: &str = "the submission never reached the cluster; submit it again";
 
@@ -285,8 +286,12 @@ impl Open {
                 let found = list
                     .into_iter()
                     .find(|seen| seen.app_id.as_ref() == Some(&spark_id));
-                // The list will show its application in a moment.
-                return found.map_or(News::Unanswered, |seen| News::Found(Box::new(seen)));
+                let Some(seen) = found else {
+                    // The list will show its application in a moment, or never again.
+                    self.gateway.registry.explain(&self.entry, NOT_LISTED);
+                    return News::Unanswered;
+                };
+                return News::Found(Box::new(seen));
             }
         }
         let registry = &self.gateway.registry;

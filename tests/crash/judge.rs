@@ -178,7 +178,7 @@ fn is_open(shown: &Value) -> bool {
     shown["state"] == "starting"
         && shown["appInfo"]["gatewayReason"]
             .as_str()
-            .is_some_and(|why| why.contains("does not say which"))
+            .is_some_and(|why| why.contains("does not say which") || why.contains("does not list"))
 }
 
 fn is_stale(reply: &Reply) -> bool {
@@ -424,7 +424,7 @@ impl Bench<'_> {
                     format!("shown as {state}; its jobs are {states:?}"),
                 )
             })
-        } else if self.lane.flavor == "ibm" && jobs.is_empty() && is_open(&shown) {
+        } else if self.lane.flavor == "ibm" && is_open(&shown) {
             return self.count("ibm: open, and says why");
         } else if jobs.is_empty() {
             Some((
