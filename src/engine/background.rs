@@ -193,7 +193,7 @@ pub fn supervise<F>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
@@ -202,7 +202,8 @@ mod tests {
     use crate::observe::metrics::Metrics;
     use crate::registry::{Registry, SqliteStore};
 
-    async fn gateway() -> Arc<Gateway> {
+    /// A gateway that everybody may use, in front of a cluster that nobody serves.
+    pub(crate) async fn gateway() -> Arc<Gateway> {
         let yaml = "server: {listen: \"127.0.0.1:0\", plaintext: true}\nregistry: {memory: {}}\n\
              authenticators: {open: {anonymous: {user: guest}}}\nclusters: {a: {flavor: livy, url: \"http://127.0.0.1:9\"}}\n\
              routes: [{name: all, targets: [{cluster: a}]}]\n";

@@ -246,7 +246,6 @@ async fn guarded(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::sync::{Mutex, PoisonError};
     use std::task::Poll;
 
@@ -254,10 +253,8 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::config;
-    use crate::engine::build::build;
-    use crate::observe::metrics::{Metrics, NO_ROUTE};
-    use crate::registry::{Registry, SqliteStore};
+    use crate::engine::background::tests::gateway;
+    use crate::observe::metrics::NO_ROUTE;
 
     /// A body that breaks whoever reads it.
     struct Broken;
@@ -272,22 +269,6 @@ mod tests {
         ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
             panic!("a bug on purpose")
         }
-    }
-
-    async fn gateway() -> Arc<Gateway> {
-        let yaml = "server: {listen: \"127.0.0.1:0\", plaintext: true}\nadmin: {listen: \"127.0.0.1:0\"}\nregistry: {memory: {}}\n\
-             authenticators: {open: {anonymous: {user: guest}}}\nclusters: {a: {flavor: livy, url: \"http://127.0.0.1:9\"}}\n\
-             routes: [{name: all, targets: [{cluster: a}]}]\n";
-        let metrics = Arc::new(Metrics::new());
-        let config = config::parse("routes.yaml", yaml.to_owned(), Path::new("."))
-            .expect("is right")
-            .config;
-        let built = build(config, &serde_json::Value::Null, None, &metrics).expect("is right");
-        let snapshot = built.into_snapshot(None, &metrics);
-        let registry = Registry::open(Arc::new(SqliteStore::in_memory().expect("opens")))
-            .await
-            .expect("opens");
-        Gateway::new(snapshot, registry, metrics)
     }
 
     #[derive(Clone, Default)]

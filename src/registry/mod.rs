@@ -302,8 +302,7 @@ impl Registry {
     }
 
     async fn bind_by(&self, entry: &Entry, bind: impl Fn(&mut Known)) -> Result<(), RegistryError> {
-        if entry.lookup.sent_name.is_some()
-            && !entry.lookup.is_made_up()
+        if !entry.lookup.is_certain()
             && let Some(entry) = self.in_memory(entry.id)
         {
             lock(&self.young).push(entry);
@@ -367,7 +366,6 @@ impl Registry {
         reason: &str,
         may_arrive: bool,
     ) -> Result<bool, RegistryError> {
-        let now = self.clock.now();
         // Decided in memory first: from here on nobody is given the id any more.
         let vanishes = entry.change(|known| {
             if known.phase == Phase::Sending && !known.told {
@@ -384,11 +382,7 @@ impl Registry {
             })
             .await?;
         } else {
-            self.write(entry, |known| {
-                decide::give_up(known, reason, may_arrive, now);
-                known.absent = true;
-            })
-            .await?;
+            self.end_absent(entry, reason, may_arrive).await?;
         }
         Ok(vanishes)
     }
@@ -533,9 +527,18 @@ impl Registry {
     /// # Errors
     /// The database failed.
     pub async fn is_absent(&self, entry: &Arc<Entry>, reason: &str) -> Result<(), RegistryError> {
+        self.end_absent(entry, reason, true).await
+    }
+
+    async fn end_absent(
+        &self,
+        entry: &Arc<Entry>,
+        reason: &str,
+        may_arrive: bool,
+    ) -> Result<(), RegistryError> {
         let now = self.clock.now();
         self.write(entry, |known| {
-            decide::give_up(known, reason, true, now);
+            decide::give_up(known, reason, may_arrive, now);
             known.absent = true;
         })
         .await

@@ -292,24 +292,9 @@ fn an_end_that_nobody_asked_about_is_known_after_the_cluster_forgot_it() {
     }
     // Only what went through the gateway is asked about: other people's batches are none of its
     // business until somebody lists them.
-    let body = json!({"file": "hdfs:///x.py", "args": ["600"], "name": "strangers"})
-        .to_string()
-        .into_bytes();
-    let direct = Request {
-        method: "POST",
-        path: "/batches",
-        body: Some(body),
-        ..Request::default()
-    }
-    .header("X-Requested-By", "me");
-    assert_eq!(
-        exchange(
-            std::net::TcpStream::connect(clusters.address).expect("connects"),
-            &direct.to_bytes()
-        )
-        .status,
-        201
-    );
+    let body = json!({"file": "hdfs:///x.py", "args": ["600"], "name": "strangers"});
+    let created = clusters.direct("livy", "POST", "/batches", Some(&body));
+    assert_eq!(created.status, 201);
     let gateway = Scene::new(&clusters)
         .with_cluster("livy", "watch: 50ms")
         .start();
@@ -340,24 +325,9 @@ fn a_batch_whose_id_went_to_a_stranger_is_not_killed_by_mistake() {
         .start();
     let mine = gateway.submit("livy", &json!({}));
     clusters.restart("livy");
-    let body = json!({"file": "hdfs:///x.py", "name": "stranger", "args": ["600"]})
-        .to_string()
-        .into_bytes();
-    let direct = Request {
-        method: "POST",
-        path: "/batches",
-        body: Some(body),
-        ..Request::default()
-    }
-    .header("X-Requested-By", "me");
-    assert_eq!(
-        exchange(
-            std::net::TcpStream::connect(clusters.address).expect("connects"),
-            &direct.to_bytes()
-        )
-        .status,
-        201
-    );
+    let body = json!({"file": "hdfs:///x.py", "name": "stranger", "args": ["600"]});
+    let created = clusters.direct("livy", "POST", "/batches", Some(&body));
+    assert_eq!(created.status, 201);
     let stale = gateway.get(&format!("/batches/{mine}/state"));
     assert_eq!(
         (stale.status, stale.header("x-livy-gateway-stale")),
