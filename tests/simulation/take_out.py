@@ -102,6 +102,7 @@ FIXES = {
         "silence is counted by the wall clock",
         [
             Edit("src/submit/resolve.rs", QUIET, QUIET_BY_THE_WALL),
+            Edit("src/registry/decide/absence.rs", "needed.saturating_sub(silence.lasts());", "needed.saturating_sub(silence.lasts().max(waited));"),
             Edit("src/submit/resolve.rs", "    /// Another cluster may have it when", "    /// Taken out.\n    pub wall: Option<i64>,\n    /// Another cluster may have it when"),
             Edit("src/submit/resolve.rs", "gives_way: false", "wall: None,\n        gives_way: false"),
             Edit("src/submit/attempt.rs", "gives_way: others", "wall: None,\n            gives_way: others"),
