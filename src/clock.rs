@@ -48,6 +48,8 @@ impl Moment {
 pub struct Clock {
     began: Instant,
     up_before_ms: i64,
+    /// How far other processes are ahead of this one's count.
+    ahead_ms: Arc<AtomicI64>,
     /// Added to the wall clock; tests make it jump.
     skew_ms: Arc<AtomicI64>,
 }
@@ -58,6 +60,7 @@ impl Clock {
         Clock {
             began: Instant::now(),
             up_before_ms,
+            ahead_ms: Arc::default(),
             skew_ms: Arc::default(),
         }
     }
@@ -69,16 +72,25 @@ impl Clock {
             .unwrap_or_default();
         Moment {
             wall_ms: millis(since).saturating_add(self.skew_ms.load(Ordering::Relaxed)),
-            up_ms: self
-                .up_before_ms
-                .saturating_add(millis(self.began.elapsed())),
+            up_ms: self.up_ms_at(Instant::now()),
+        }
+    }
+
+    /// Goes forward to the uptime that all processes together have.
+    pub fn catch_up(&self, uptime_ms: i64) {
+        let behind_ms = uptime_ms.saturating_sub(self.up_ms_at(Instant::now()));
+        if behind_ms > 0 {
+            self.ahead_ms.fetch_add(behind_ms, Ordering::Relaxed);
         }
     }
 
     /// Returns the uptime of an instant of this process.
     pub fn up_ms_at(&self, at: Instant) -> i64 {
         let since = at.saturating_duration_since(self.began);
-        self.up_before_ms.saturating_add(millis(since))
+        let ahead_ms = self.ahead_ms.load(Ordering::Relaxed);
+        self.up_before_ms
+            .saturating_add(millis(since))
+            .saturating_add(ahead_ms)
     }
 
     /// Tells whether a moment lies in the last `span` of this process.

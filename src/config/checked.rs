@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 use livy_dialect::{Flavor, Settings};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::glob::Glob;
 
@@ -261,7 +261,7 @@ pub struct OAuth2 {
 }
 
 /// `clusters.NAME.tls`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "documented at the keys of `raw`")]
 pub struct ClusterTls {
     pub ca_file: Option<PathBuf>,
@@ -398,10 +398,43 @@ pub struct Target {
 }
 
 /// `registry`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Registry {
     /// A SQLite file.
     Sqlite(PathBuf),
+    /// A PostgreSQL database.
+    Postgres(Box<Postgres>),
     /// Memory.
     Memory,
+}
+
+impl Registry {
+    /// Tells whether it is the same database.
+    pub fn is_same(&self, other: &Registry) -> bool {
+        match (self, other) {
+            (Registry::Memory, Registry::Memory) => true,
+            (Registry::Sqlite(one), Registry::Sqlite(other)) => one == other,
+            (Registry::Postgres(one), Registry::Postgres(other)) => {
+                let fixed = |of: &Postgres| match of.url.file {
+                    // Its content may change: that is what it is for.
+                    Some(_) => String::new(),
+                    None => of.url.text.expose_secret().to_owned(),
+                };
+                let same_place = one.url.file == other.url.file && fixed(one) == fixed(other);
+                same_place && one.pool == other.pool && one.tls == other.tls
+            }
+            _ => false,
+        }
+    }
+}
+
+/// `registry.postgres`.
+#[derive(Clone, Debug)]
+pub struct Postgres {
+    /// Where it is, and who this is.
+    pub url: Secret,
+    /// How many connections at most.
+    pub pool: usize,
+    /// Whom to trust.
+    pub tls: ClusterTls,
 }

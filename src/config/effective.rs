@@ -82,6 +82,7 @@ fn registry(config: &Config) -> Value {
     let mut shown = json!({"retain": text(config.retain)});
     match &config.registry {
         Registry::Sqlite(path) => shown["sqlite"] = json!({"path": path}),
+        Registry::Postgres(postgres) => shown["postgres"] = json!({"pool": postgres.pool}),
         Registry::Memory => shown["memory"] = json!({}),
     }
     shown

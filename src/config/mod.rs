@@ -9,6 +9,8 @@ mod check;
 pub mod checked;
 mod effective;
 pub mod glob;
+#[cfg(feature = "postgres")]
+pub mod postgres_url;
 pub mod problem;
 pub mod raw;
 mod shape;

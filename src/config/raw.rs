@@ -605,8 +605,10 @@ pub enum RawLateJobs {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawRegistry {
-    /// A SQLite file.
+    /// A SQLite file: for one gateway.
     pub sqlite: Option<RawSqlite>,
+    /// A PostgreSQL database: for any number of gateways, which are then one.
+    pub postgres: Option<RawPostgres>,
     /// Nothing survives the process. For tests and demos.
     pub memory: Option<RawEmpty>,
     /// How long ended batches are kept (30d).
@@ -619,6 +621,19 @@ pub struct RawRegistry {
 pub struct RawSqlite {
     /// The database file (`livy-gateway.db`).
     pub path: Option<String>,
+}
+
+/// `registry.postgres`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawPostgres {
+    /// `postgres://user:password@host:5432/database`; read again for each new connection.
+    pub url: Option<RawSecret>,
+    /// How many connections each gateway opens at most, one more to listen (10).
+    pub pool: Option<u32>,
+    /// TLS. Without it the system's CAs are trusted; `sslmode=disable` in the URL, or a server at a
+    /// loopback address, is spoken to in the clear.
+    pub tls: Option<RawClusterTls>,
 }
 
 /// A mapping without keys: `{}`.

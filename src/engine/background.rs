@@ -13,6 +13,7 @@ use crate::auth::Authenticator;
 use crate::fleet::Upstream;
 use crate::gateway::Gateway;
 use crate::observe::panics::{Panicked, catch};
+use crate::registry::Change;
 use crate::{batches, submit};
 
 /// How often kills that are not confirmed, and jobs that may come late, are looked after.
@@ -23,6 +24,9 @@ const BEAT: Duration = Duration::from_secs(2);
 
 /// How often ended batches are swept out.
 const SWEEP: Duration = Duration::from_secs(3600);
+
+/// The lead of what is done for the whole registry.
+const EVERY_CLUSTER: &str = "";
 
 /// How long a task that panicked rests before it begins again.
 const REST: Duration = Duration::from_secs(1);
@@ -36,6 +40,9 @@ pub fn start(gateway: &Arc<Gateway>) {
         &gateway.stop,
         |gateway| async move {
             let retain = gateway.snapshot.load().config.retain;
+            if !gateway.registry.take_lead(EVERY_CLUSTER).await {
+                return;
+            }
             if let Err(error) = gateway.registry.sweep(retain).await {
                 tracing::warn!(%error, "old batches could not be removed");
             }
@@ -60,6 +67,17 @@ pub fn start(gateway: &Arc<Gateway>) {
             gateway.registry.flush().await;
         }
     });
+    supervise(gateway, "follow", &gateway.stop, |gateway| async move {
+        loop {
+            // What was missed may be an order, too.
+            if let Change::Orders | Change::Missed = gateway.registry.follow().await {
+                obey(&gateway).await;
+            }
+        }
+    });
+    supervise(gateway, "tell", &gateway.stop, |gateway| async move {
+        gateway.registry.tell_others().await;
+    });
 }
 
 /// Starts what belongs to one cluster, until `gone`.
@@ -78,12 +96,20 @@ pub fn look_after(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>, gone: &Cance
     });
     if !config.watch.is_zero() {
         of_cluster("watch", config.watch, |gateway, upstream| {
-            Box::pin(async move { batches::watch::watch(&gateway, &upstream).await })
+            Box::pin(async move {
+                if gateway.registry.leads(&upstream.config.name) {
+                    batches::watch::watch(&gateway, &upstream).await;
+                }
+            })
         });
     }
     of_cluster("care", CARE, |gateway, upstream| {
         Box::pin(async move {
             batches::watch::learn(&gateway, &upstream).await;
+            // One of the gateways does this for all of them.
+            if !gateway.registry.take_lead(&upstream.config.name).await {
+                return;
+            }
             batches::watch::finish_kills(&gateway, &upstream).await;
             submit::late::watch(&gateway, &upstream).await;
         })
@@ -126,6 +152,20 @@ pub fn fetch_keys(gateway: &Arc<Gateway>, one: &Arc<Authenticator>, gone: &Cance
         // A failure is logged and counted where it happens.
         async move { drop(set.refresh().await) }
     });
+}
+
+/// Makes every cluster obey what administrators told another gateway.
+async fn obey(gateway: &Gateway) {
+    let orders = match gateway.registry.orders().await {
+        Ok(orders) => orders,
+        Err(error) => {
+            return tracing::error!(%error, "what administrators said can't be read");
+        }
+    };
+    for (name, upstream) in &gateway.snapshot.load().upstreams {
+        let its = orders.iter().filter(|order| order.cluster == *name);
+        upstream.health.obey_all(its.cloned().collect());
+    }
 }
 
 /// Notes how long the registry has been in use, and whether it can be written; what could not be is

@@ -26,7 +26,9 @@ use crate::fleet::Upstream;
 use crate::gateway::{Gateway, Snapshot};
 use crate::listen::{self, Server};
 use crate::observe::metrics::{Metrics, unix_now};
-use crate::registry::{Order, Registry, SqliteStore};
+#[cfg(feature = "postgres")]
+use crate::registry::PostgresStore;
+use crate::registry::{Order, Registry, SqliteStore, Store};
 
 /// How long clients get to read what they are told when the drain's time is up.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -326,20 +328,33 @@ fn in_words(problems: &[config::BuildProblem]) -> String {
 }
 
 async fn open_registry(config: &checked::Registry) -> Result<Registry, String> {
-    let store = match config {
+    let store: Arc<dyn Store> = match config {
         checked::Registry::Memory => {
-            SqliteStore::in_memory().map_err(|why| format!("registry: {why}"))?
+            Arc::new(SqliteStore::in_memory().map_err(|why| format!("registry: {why}"))?)
         }
-        checked::Registry::Sqlite(path) => SqliteStore::open(path).map_err(|why| {
+        checked::Registry::Sqlite(path) => Arc::new(SqliteStore::open(path).map_err(|why| {
             format!(
                 "registry.sqlite: can't open {}: {why}; is its folder there and writable?",
                 path.display()
             )
-        })?,
+        })?),
+        checked::Registry::Postgres(config) => open_postgres(config).await?,
     };
-    Registry::open(Arc::new(store))
+    Registry::open(store)
         .await
         .map_err(|error| format!("registry: {error}"))
+}
+
+#[cfg(feature = "postgres")]
+async fn open_postgres(config: &checked::Postgres) -> Result<Arc<dyn Store>, String> {
+    let store = PostgresStore::open(config).await;
+    Ok(Arc::new(store.map_err(|why| format!("registry.postgres: {why}"))?))
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn open_postgres(_: &checked::Postgres) -> Result<Arc<dyn Store>, String> {
+    // Whoever checks the configuration has said so already.
+    Err("registry.postgres: this gateway was built without PostgreSQL".to_owned())
 }
 
 /// Makes clusters obey what administrators said before.

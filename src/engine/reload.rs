@@ -127,7 +127,7 @@ impl Engine {
     /// Tells what can't change while the gateway runs, and which clusters can't go away.
     async fn objections(&self, before: &Snapshot, built: &Built, force: bool) -> Vec<BuildProblem> {
         let mut problems = Vec::new();
-        if built.config().registry != before.config.registry {
+        if !built.config().registry.is_same(&before.config.registry) {
             let what = "the registry can't be exchanged while the gateway runs";
             let remedy = "restart the gateway to use another one";
             problems.push(BuildProblem::new(&["registry"], what, remedy));

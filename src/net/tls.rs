@@ -177,6 +177,16 @@ fn assemble(config: &ClusterTls) -> Result<Arc<ClientConfig>, Blame> {
     Ok(Arc::new(tls))
 }
 
+/// Makes TLS for something that does not speak HTTP.
+///
+/// # Errors
+/// Why not, in a sentence.
+pub fn bare(config: &ClusterTls) -> Result<ClientConfig, String> {
+    let mut tls = assemble(config).map_err(|(_, why, _)| why)?;
+    Arc::make_mut(&mut tls).alpn_protocols.clear();
+    Ok(Arc::unwrap_or_clone(tls))
+}
+
 /// Makes TLS that trusts the system's roots, for key sets.
 pub fn system_client() -> Option<ClientTls> {
     client(&ClusterTls::default(), &[], &mut Vec::new())

@@ -1,6 +1,6 @@
 //! One batch in memory: the identity that never changes, and what is known.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use livy_dialect::{AppInfo, Batch, BatchRef, BatchState, Lookup, Observed};
@@ -231,6 +231,8 @@ pub struct Entry {
     pub(super) stored: tokio::sync::Mutex<i64>,
     /// Whether the store has not heard yet that it is bound.
     owes_bind: AtomicBool,
+    /// How many times changes of other processes had been missed when it was last read.
+    read_after: AtomicU64,
 }
 
 impl std::ops::Deref for Entry {
@@ -248,7 +250,18 @@ impl Entry {
             memory: watch::Sender::new(row.known),
             stored: tokio::sync::Mutex::new(row.version),
             owes_bind: AtomicBool::new(false),
+            read_after: AtomicU64::new(0),
         }
+    }
+
+    /// Notes that it was read after changes had been missed so many times.
+    pub(super) fn read_after(&self, missed: u64) {
+        self.read_after.store(missed, Ordering::Release);
+    }
+
+    /// Tells whether it was read before changes were missed for the last time.
+    pub(super) fn was_read_before(&self, missed: u64) -> bool {
+        self.read_after.load(Ordering::Acquire) < missed
     }
 
     /// Notes that the store could not be told that it is bound.

@@ -1,4 +1,5 @@
-//! The laws of every store, as tests that a store passes or not.
+//! The laws of every store, as tests that a store passes or not: SQLite; and PostgreSQL where
+//! `LIVY_GATEWAY_TEST_POSTGRES` names a server (`tests/with-postgres.sh`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,14 @@ use super::entry::tests::seen;
 use super::*;
 
 async fn registry() -> Registry {
-    Registry::open(Arc::new(SqliteStore::in_memory().expect("memory")))
+    #[cfg(feature = "postgres")]
+    let store = super::postgres::tests::database()
+        .await
+        .map(|database| database.0);
+    #[cfg(not(feature = "postgres"))]
+    let store = None;
+    let in_memory = || Arc::new(SqliteStore::in_memory().expect("memory"));
+    Registry::open(store.unwrap_or_else(in_memory))
         .await
         .expect("opens")
 }

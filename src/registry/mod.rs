@@ -12,11 +12,14 @@ mod entry;
 mod guard;
 #[cfg(test)]
 mod laws;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod share;
 mod sqlite;
 mod store;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -29,9 +32,11 @@ use tokio::time::Instant;
 use crate::clock::{Clock, Moment, millis};
 pub use decide::Same;
 pub use entry::{Entry, Identity, Known, Phase};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 pub use store::{
-    Adoption, IdempotencyKey, NewRow, Order, RangeOf, Recorded, Replaced, Row, Saved, Store,
+    Adoption, Change, IdempotencyKey, NewRow, Order, RangeOf, Recorded, Replaced, Row, Saved, Store,
     StoreFuture, Visible, Wish,
 };
 
@@ -44,6 +49,9 @@ const NAME_HOLD: Duration = Duration::from_secs(600);
 
 /// How often a write is tried whose writer had not seen the newest version.
 const WRITE_TRIES: usize = 5;
+
+/// How long a process that says nothing is taken for alive, and keeps its duties.
+pub const LEASE: Duration = Duration::from_secs(6);
 
 /// The gateway's id of a batch: positive, 32 bit, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,6 +89,14 @@ pub struct Registry {
     dirty: Mutex<HashMap<GatewayId, Arc<Entry>>>,
     written: Notify,
     writable: AtomicBool,
+    /// Counts the times when changes of other processes were missed.
+    missed: AtomicU64,
+    /// Until when others know that this process is alive.
+    alive_until: Mutex<Instant>,
+    /// Counts how often they took it for dead.
+    lives: AtomicU64,
+    /// What this process leads, until when.
+    led: Mutex<HashMap<String, Instant>>,
 }
 
 /// A submission about to be sent.
@@ -157,6 +173,10 @@ impl Registry {
             dirty: Mutex::default(),
             written: Notify::new(),
             writable: AtomicBool::new(true),
+            missed: AtomicU64::new(0),
+            alive_until: Mutex::new(Instant::now() + LEASE),
+            lives: AtomicU64::new(0),
+            led: Mutex::default(),
         })
     }
 
@@ -719,7 +739,7 @@ impl Registry {
     /// The database failed.
     pub async fn get(&self, id: GatewayId) -> Result<Option<Arc<Entry>>, RegistryError> {
         if let Some(entry) = self.in_memory(id) {
-            return Ok(Some(entry));
+            return Ok(Some(self.brought_up_to_date(entry).await));
         }
         Ok(self.store.get(id).await?.map(|row| self.remember(row)))
     }
@@ -1048,14 +1068,6 @@ impl Registry {
         self.noted(self.store.lift_order(cluster.to_owned(), wish).await)
     }
 
-    /// Stores how long this registry has been in use; shows whether it can be written.
-    ///
-    /// # Errors
-    /// It can't.
-    pub async fn beat(&self) -> Result<(), RegistryError> {
-        self.noted(self.store.set_uptime_ms(self.clock.now().up_ms).await)
-    }
-
     /// Writes what is still to be written and closes the database.
     pub async fn close(&self) {
         self.flush().await;
@@ -1080,6 +1092,7 @@ impl Registry {
         }
         let since_ms = self.clock.now().wall_ms.saturating_sub(row.known.seen_ms);
         let entry = Arc::new(Entry::from_row(row));
+        entry.read_after(self.missed.load(Ordering::Acquire));
         if (0..millis(entry::FOLLOWED)).contains(&since_ms) {
             entry.change(|known| known.recalled = Some(Instant::now()));
         }

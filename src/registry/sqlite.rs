@@ -855,14 +855,18 @@ impl Store for SqliteStore {
         })
     }
 
-    fn set_uptime_ms(&self, uptime_ms: i64) -> StoreFuture<'_, ()> {
+    fn beat(&self, uptime_ms: i64) -> StoreFuture<'_, i64> {
         self.write(move |tx| {
-            tx.execute(
-                "UPDATE meta SET value = max(value, ?1) WHERE key = 'uptime_ms'",
+            tx.query_row(
+                "UPDATE meta SET value = max(value, ?1) WHERE key = 'uptime_ms' RETURNING value",
                 [uptime_ms],
+                |row| row.get(0),
             )
-            .map(drop)
         })
+    }
+
+    fn take_over(&self) -> StoreFuture<'_, Vec<Row>> {
+        self.pending()
     }
 
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
@@ -932,11 +936,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.db");
         let store = SqliteStore::open(&path).expect("opens");
-        store.set_uptime_ms(1).await.expect("is written");
+        store.beat(1).await.expect("is written");
         std::fs::remove_file(&path).expect("is removed");
         assert!(
             store
-                .set_uptime_ms(2)
+                .beat(2)
                 .await
                 .expect_err("is refused")
                 .to_string()
@@ -946,7 +950,7 @@ mod tests {
         std::fs::write(&path, "").expect("is written");
         assert!(
             store
-                .set_uptime_ms(3)
+                .beat(3)
                 .await
                 .expect_err("is refused")
                 .to_string()
@@ -990,9 +994,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.db");
         let store = SqliteStore::open(&path).expect("opens");
-        store.set_uptime_ms(1).await.expect("is written");
+        store.beat(1).await.expect("is written");
         std::fs::remove_file(folder.path().join("a.db-wal")).expect("is removed");
-        let refusal = store.set_uptime_ms(2).await.expect_err("is refused");
+        let refusal = store.beat(2).await.expect_err("is refused");
         assert!(refusal.to_string().contains("-wal is gone"), "{refusal}");
     }
 

@@ -154,6 +154,17 @@ pub struct Order {
     pub by: String,
 }
 
+/// Something that another process changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// These batches.
+    Batches(Vec<GatewayId>),
+    /// What administrators said.
+    Orders,
+    /// Anything: some changes were not told.
+    Missed,
+}
+
 /// A database. Every method is one transaction; a future that is dropped may still take effect.
 pub trait Store: Send + Sync + Debug {
     /// Stores a submission before it is sent, if name and key allow it; lets go of the earlier
@@ -231,8 +242,37 @@ pub trait Store: Send + Sync + Debug {
     fn lift_order(&self, cluster: String, wish: Wish) -> StoreFuture<'_, bool>;
     /// Reads the uptime.
     fn uptime_ms(&self) -> StoreFuture<'_, i64>;
-    /// Stores the uptime; also shows whether the store can be written.
-    fn set_uptime_ms(&self, uptime_ms: i64) -> StoreFuture<'_, ()>;
+    /// Notes how long this process has seen gateways run, and that it is alive; also shows whether
+    /// the store can be written. Returns the uptime of all processes.
+    fn beat(&self, uptime_ms: i64) -> StoreFuture<'_, i64>;
+    /// Tells whether other processes may write to it at the same time.
+    fn is_shared(&self) -> bool {
+        false
+    }
+    /// Tells whether changes of other processes are told as they happen.
+    fn hears(&self) -> bool {
+        true
+    }
+    /// Waits for a change by another process.
+    fn next_change(&self) -> Pin<Box<dyn Future<Output = Change> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
+    /// Tells other processes what this one changes, for as long as it is waited for.
+    fn tell_others(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
+    /// Reads the open submissions that this process is to look after: its own, and those of
+    /// processes that are not alive any more, which become its own.
+    fn take_over(&self) -> StoreFuture<'_, Vec<Row>>;
+    /// Tells whether another process that is alive works on an open submission.
+    fn is_worked_on_elsewhere(&self, _id: GatewayId) -> StoreFuture<'_, bool> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
+    /// Takes a duty that one process has at a time, or goes on with it, for the length of a lease;
+    /// false if another one has it.
+    fn hold(&self, _duty: String) -> StoreFuture<'_, bool> {
+        Box::pin(std::future::ready(Ok(true)))
+    }
     /// Finishes what was begun and closes.
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }

@@ -207,7 +207,13 @@ impl Client<'_> {
             // An earlier process began it and lost the request: here it is again, should the first
             // prove absent.
             plan::hand_over(self.gateway, self.snapshot, &self.submission, entry);
-            let _ = timeout(PATIENCE, entry.resolved()).await;
+            // Another gateway that is alive knows more than a look at the cluster could tell.
+            let elsewhere = self.gateway.registry.is_worked_on_elsewhere(entry).await;
+            let limit = match elsewhere.unwrap_or(false) {
+                true => CLIENT_LIMIT.saturating_sub(self.began.elapsed()),
+                false => PATIENCE,
+            };
+            let _ = timeout(limit, entry.resolved()).await;
         }
         match self.gateway.registry.tell_if_open(entry).await {
             Ok(true) if ambiguous == Ambiguous::Error => return Some(Err(unknown(entry))),

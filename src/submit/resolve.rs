@@ -491,7 +491,7 @@ fn has_ended(seen: &Observed) -> bool {
 
 /// Takes up every submission that is open and has nobody: its process ended, or its task did.
 pub async fn take_up(gateway: &Arc<Gateway>) {
-    let pending = match gateway.registry.pending().await {
+    let pending = match gateway.registry.take_over().await {
         Ok(pending) => pending,
         Err(error) => return tracing::error!(%error, "open submissions can't be read"),
     };

@@ -165,12 +165,16 @@ impl Store for Disk {
         self.through(move |store| store.lift_order(cluster, wish))
     }
 
+    fn take_over(&self) -> StoreFuture<'_, Vec<Row>> {
+        self.through(|store| store.take_over())
+    }
+
     fn uptime_ms(&self) -> StoreFuture<'_, i64> {
         self.through(|store| store.uptime_ms())
     }
 
-    fn set_uptime_ms(&self, uptime_ms: i64) -> StoreFuture<'_, ()> {
-        self.through(move |store| store.set_uptime_ms(uptime_ms))
+    fn beat(&self, uptime_ms: i64) -> StoreFuture<'_, i64> {
+        self.through(move |store| store.beat(uptime_ms))
     }
 
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {

@@ -1,5 +1,7 @@
 //! `server`, `admin` and `registry`.
 
+use secrecy::ExposeSecret as _;
+
 use super::*;
 
 impl Checker<'_> {
@@ -144,18 +146,72 @@ impl Checker<'_> {
     }
 
     pub(super) fn registry(&mut self, raw: RawRegistry) -> Registry {
-        match (raw.sqlite, raw.memory) {
-            (Some(_), Some(_)) => {
-                self.report("two stores", "keep one of `sqlite` and `memory`");
-                Registry::Memory
+        match (raw.sqlite, raw.postgres, raw.memory) {
+            (None, None, Some(_)) => Registry::Memory,
+            (None, Some(postgres), None) => {
+                self.within("postgres", |c| Registry::Postgres(Box::new(c.postgres(postgres))))
             }
-            (None, Some(_)) => Registry::Memory,
-            (sqlite, None) => {
+            (sqlite, None, None) => {
                 let path = sqlite
                     .and_then(|s| s.path)
                     .unwrap_or_else(|| "livy-gateway.db".to_owned());
                 Registry::Sqlite(self.file(&path))
             }
+            _ => {
+                self.report(
+                    "more than one store",
+                    "keep one of `sqlite`, `postgres` and `memory`",
+                );
+                Registry::Memory
+            }
         }
+    }
+
+    fn postgres(&mut self, raw: RawPostgres) -> Postgres {
+        if raw.url.is_none() {
+            self.report(
+                "no `url`",
+                "write `url: {file: registry-url}`; the file says `postgres://user:password@host:5432/database`",
+            );
+        }
+        let known = self.problems.len();
+        let url = self.kept_secret("url", raw.url);
+        if self.problems.len() == known {
+            self.within("url", |c| c.postgres_url(url.text.expose_secret()));
+        }
+        let pool = raw.pool.unwrap_or(10);
+        if pool == 0 {
+            self.within("pool", |c| {
+                c.report("no connection at all", "write 1 or more, or leave it out")
+            });
+        }
+        Postgres {
+            url,
+            pool: pool as usize,
+            tls: raw.tls.map_or_else(ClusterTls::default, |tls| {
+                self.within("tls", |c| c.cluster_tls(tls, None))
+            }),
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    fn postgres_url(&mut self, url: &str) {
+        if url.is_empty() {
+            return;
+        }
+        if let Err(why) = crate::config::postgres_url::parse(url) {
+            self.report(
+                format!("it is no URL of a PostgreSQL database: {why}"),
+                "write `postgres://user:password@host:5432/database`",
+            );
+        }
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    fn postgres_url(&mut self, _: &str) {
+        self.report(
+            "this gateway was built without PostgreSQL",
+            "build it with `--features postgres`",
+        );
     }
 }
