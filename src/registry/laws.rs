@@ -16,7 +16,8 @@ async fn registry() -> Registry {
         .map(|database| database.0);
     #[cfg(not(feature = "postgres"))]
     let store = None;
-    let in_memory = || Arc::new(SqliteStore::in_memory().expect("memory"));
+    let store: Option<Arc<dyn Store>> = store;
+    let in_memory = || Arc::new(SqliteStore::in_memory().expect("memory")) as Arc<dyn Store>;
     Registry::open(store.unwrap_or_else(in_memory))
         .await
         .expect("opens")

@@ -4,13 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use livy_dialect::Lookup;
 use secrecy::SecretString;
 use tokio_postgres::NoTls;
 
 use super::*;
 use crate::config::checked::{ClusterTls, Secret};
-use crate::registry::{IdempotencyKey, Registry};
+use crate::registry::Registry;
 
 /// Makes a database of its own on the server that tests may use; nothing where there is none.
 pub(crate) async fn database() -> Option<(Arc<dyn Store>, Postgres)> {
