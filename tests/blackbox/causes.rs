@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use serde_json::json;
 
-use crate::harness::*;
+use testkit::*;
 
 /// A certificate and its key.
 struct Made {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::harness::*;
+use testkit::*;
 
 fn until(what: &str, holds: impl Fn() -> bool) {
     let began = Instant::now();
