@@ -49,6 +49,12 @@ fn a_room_imports_only_rooms_below_it() {
 }
 
 #[test]
+fn no_files_import_each_other() {
+    let circles = circles(&graph(&source()));
+    assert!(circles.is_empty(), "files import each other: {circles:#?}");
+}
+
+#[test]
 fn circles_are_found_by_whatever_way_they_go() {
     let round = |parent: &str, child: &str, sibling: &str| {
         let files = [
@@ -80,6 +86,8 @@ fn circles_are_found_by_whatever_way_they_go() {
     // What is no code, and what is a test.
     let quoted = "/* super::c */ // super::c\nfn f<'a>() { (\"super::c\", 'x', r#\"super::c\"#) }";
     assert_eq!(round(mods, quoted, "use super::b;"), none);
+    let visible = "pub(in super::c) fn f() {}";
+    assert_eq!(round(mods, visible, "use super::b;"), none);
     let tested = "#[cfg(test)]\nmod tests { use super::super::c; fn f() {} } fn g() {}";
     assert_eq!(round(mods, tested, "use super::b;"), none);
 }
@@ -242,6 +250,8 @@ fn paths(tokens: &[String]) -> Vec<Module> {
     let mut at = 0;
     while at < tokens.len() {
         at = match tokens[at].as_str() {
+            // How far something is visible is no import.
+            "in" if at > 0 && tokens[at - 1] == "(" => plain(tokens, at + 1).1,
             "use" => tree(tokens, at + 1, &[], &mut paths),
             word if word.starts_with(is_word) => {
                 let (path, end) = plain(tokens, at);

@@ -282,7 +282,7 @@ pub fn tls_config(ca_file: &Path, alpn: &[&[u8]]) -> rustls::ClientConfig {
         livy_gateway::net::tls::certificates(ca_file).expect("a certificate"),
     );
     let mut config =
-        rustls::ClientConfig::builder_with_provider(livy_gateway::net::tls::provider())
+        rustls::ClientConfig::builder_with_provider(livy_gateway::net::provider::provider())
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_root_certificates(roots)
