@@ -38,10 +38,15 @@ fn a_room_imports_only_rooms_below_it() {
         rooms.iter().position(|listed| listed == room)
     };
     let mut upward = Vec::new();
-    for (from, imported) in graph(&files) {
+    let graph = graph(&files);
+    for (from, imported) in &graph {
         for to in imported {
-            if floor(&to) < floor(&from) && !to.is_empty() {
-                upward.push(format!("{} imports {}", file(&from), file(&to)));
+            if floor(to) < floor(from) && !to.is_empty() {
+                upward.push(format!(
+                    "{} imports {}",
+                    file(&graph, from),
+                    file(&graph, to)
+                ));
             }
         }
     }
@@ -122,13 +127,13 @@ fn source() -> Files {
 }
 
 /// Names the file of a module, for people.
-fn file(module: &Module) -> String {
-    let path = Path::new("src").join(module.join("/"));
-    let has_folder = root().join(&path).is_dir() || module == &["a"];
-    match module.is_empty() {
-        true => "src/lib.rs".to_owned(),
-        false if has_folder => format!("{}/mod.rs", path.display()),
-        false => format!("{}.rs", path.display()),
+fn file(graph: &Graph, module: &Module) -> String {
+    let next = graph.keys().find(|other| *other > module);
+    let has_folder = next.is_some_and(|next| next.starts_with(module));
+    match (module.join("/"), has_folder) {
+        (path, _) if path.is_empty() => "src/lib.rs".to_owned(),
+        (path, true) => format!("src/{path}/mod.rs"),
+        (path, false) => format!("src/{path}.rs"),
     }
 }
 
@@ -340,7 +345,7 @@ fn circles(graph: &Graph) -> Vec<String> {
         if !told.contains(module)
             && let Some(circle) = way_back(graph, module)
         {
-            let files: Vec<String> = circle.iter().map(file).collect();
+            let files: Vec<String> = circle.iter().map(|module| file(graph, module)).collect();
             circles.push(files.join(" -> "));
             told.extend(circle);
         }
