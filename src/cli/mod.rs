@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use livy_dialect::Flavor;
 
 use crate::observe::log::Log;
@@ -126,7 +126,7 @@ pub fn run() -> ExitCode {
             probe,
             format,
         } => check::run(&config.path, probe, format),
-        Command::Certify(certify) => certify.run(),
+        Command::Certify(certify) => certify.run(Cli::command()),
         Command::Schema => schema::run(),
         Command::Demo { listen } => demo::run(listen),
         Command::Sandbox { listen, flavors } => {

@@ -9,7 +9,8 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls_pki_types::CertificateDer;
 
-use super::tls::{certificates, private_key, provider};
+use super::provider::provider;
+use super::tls::{certificates, private_key};
 use crate::config::BuildProblem;
 use crate::config::checked::ServerTls;
 use crate::live::{Living, Source};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use livy_dialect::{BatchState, Lookup, Observed};
 
 use super::entry::tests::seen;
+use super::memory::lock;
 use super::*;
 
 async fn registry() -> Registry {

@@ -8,8 +8,8 @@ use std::pin::Pin;
 
 use livy_dialect::{Lookup, Observed};
 
-use super::entry::{Identity, Known};
-use super::{GatewayId, RegistryError};
+use super::error::RegistryError;
+use super::row::{GatewayId, Row};
 use crate::clock::Moment;
 
 /// What a store's method returns.
@@ -17,19 +17,6 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, RegistryErro
 
 /// Turns a number of visible batches into the positions to return.
 pub type RangeOf = Box<dyn FnOnce(usize) -> Range<usize> + Send>;
-
-/// One batch as it is stored.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    /// What never changes.
-    pub identity: Identity,
-    /// What is known.
-    pub known: Known,
-    /// Counts the writes.
-    pub version: i64,
-    /// Until when its `Idempotency-Key` is remembered.
-    pub key_until: Option<Moment>,
-}
 
 /// A submission about to be stored.
 #[derive(Clone, Debug)]

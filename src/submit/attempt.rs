@@ -7,10 +7,11 @@ use livy_dialect::proof::{self, Holder, Proof};
 use livy_dialect::{BatchSpec, FaultKind, LookupPlan, Operation, UpstreamFault};
 use tokio::time::Instant;
 
+use super::failure::{registry_failed, unknown, unreachable};
 use super::look::{self, Behind, Looked};
 use super::plan::{self, Plan};
 use super::resolve::{End, Open};
-use super::{Submission, registry_failed};
+use super::submission::Submission;
 use crate::api::error::{ApiError, Code};
 use crate::config::checked::{Ambiguous, Route};
 use crate::fleet::{AskError, SendError};
@@ -174,7 +175,7 @@ impl Run {
             }),
             Err(error) => {
                 tracing::error!(batch = %first.id, %error, "an open submission could not be stored as such");
-                Err(super::unknown(&first))
+                Err(unknown(&first))
             }
         }
     }
@@ -709,7 +710,7 @@ fn refused(plan: &Plan, fault: &UpstreamFault) -> ApiError {
 /// Says why a cluster could not be asked, or nothing was sent to it.
 fn not_sent(plan: &Plan, error: &SendError) -> ApiError {
     let name = &plan.upstream.config.name;
-    super::unreachable(name, error, "nothing was submitted")
+    unreachable(name, error, "nothing was submitted")
 }
 
 fn credentials_refused(plan: &Plan, status: u16) -> ApiError {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use livy_gateway::sandbox::{PASSWORD, USER};
 use serde_json::json;
 
-use crate::harness::*;
-use crate::issuer::{Issuer, KEY, Mood, SECRET};
+use testkit::issuer::{Issuer, KEY, Mood, SECRET};
+use testkit::*;
 
 /// A gateway in front of one cluster that wants tokens. `credentials` may name `ENDPOINT`.
 fn behind(

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{ROOT, Reply, Request};
 use crate::submission::{ENDS, Manners, Outcome, Submission, Wrong};
 use crate::world::{Lane, World};
+use testkit::{ROOT, Reply, Request};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two judgements while things come to rest.

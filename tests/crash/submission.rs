@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::chance::Chance;
-use crate::harness::{ALICE, BOB, Reply};
+use testkit::chance::Chance;
+use testkit::{ALICE, BOB, Reply};
 
 /// States that a batch never leaves.
 pub(crate) const ENDS: [&str; 4] = ["success", "dead", "killed", "error"];

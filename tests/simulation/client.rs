@@ -9,9 +9,9 @@ use livy_dialect::BatchState;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::chance::Chance;
 use crate::house::{Heard, House, Unheard};
 use crate::world::{Tag, World};
+use testkit::chance::Chance;
 
 /// How a client makes its submission one of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

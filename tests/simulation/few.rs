@@ -1,8 +1,6 @@
 //! A hundred seeds of the simulation, for every `cargo test`; see `main.rs`.
 
 mod all;
-#[path = "../support/chance.rs"]
-mod chance;
 mod client;
 mod cluster;
 mod disk;

@@ -8,8 +8,6 @@
 //! `cargo test` runs a hundred (`few.rs`).
 
 mod all;
-#[path = "../support/chance.rs"]
-mod chance;
 mod client;
 mod cluster;
 mod disk;

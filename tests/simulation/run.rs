@@ -7,13 +7,13 @@ use livy_dialect::Flavor;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::chance::Chance;
 use crate::client::{Client, Kind, Outcome, Record, Records, USERS, check_list};
 use crate::cluster::create_foreign;
 use crate::house::{House, moment, until};
 use crate::judge;
 use crate::wire::{HOLDS, SETTLE};
 use crate::world::{Cluster, Weather, World};
+use testkit::chance::Chance;
 
 /// For how long nothing can be trusted.
 const CHAOS: Duration = Duration::from_secs(300);

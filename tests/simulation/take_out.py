@@ -75,7 +75,7 @@ FIXES = {
         "a batch has two memories",
         [
             Edit(
-                "src/registry/mod.rs",
+                "src/registry/memory.rs",
                 "if let Some(entry) = pinned.get(&id).and_then(Weak::upgrade) {",
                 "if let Some(entry) = pinned.get(&id).and_then(Weak::upgrade).filter(|_| false) {",
             )
@@ -84,7 +84,7 @@ FIXES = {
     "m6a": (
         "proof of absence frees no key",
         [
-            Edit("src/registry/sqlite.rs", " || known.absent;", ";"),
+            Edit("src/registry/sqlite/statements.rs", " || known.absent;", ";"),
             Edit("src/registry/decide/claim.rs", " || row.known.absent;", ";"),
         ],
     ),

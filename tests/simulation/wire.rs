@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
-use crate::chance::Chance;
 use crate::cluster::{Asked, Submitted, answer_request};
 use crate::life::Life;
 use crate::world::{Weather, World};
+use testkit::chance::Chance;
 
 /// `create_batch` and `settle` of every cluster here: how long something in between may hold a
 /// submission, with and without an answer of its own.

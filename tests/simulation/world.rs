@@ -13,7 +13,7 @@ use std::time::Duration;
 use livy_dialect::{BatchState, Flavor};
 use tokio::time::Instant;
 
-use crate::chance::Chance;
+use testkit::chance::Chance;
 
 /// The number that a client puts into its submission's first argument: by it the world knows whose
 /// job it is.
@@ -201,7 +201,7 @@ impl World {
     pub(crate) fn chance(&self, whose: &str) -> Chance {
         let mut chance = Chance::of(self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), whose);
         // Neighbouring seeds and names must not draw alike.
-        let mixed = chance.next();
+        let mixed = chance.draw();
         Chance::new(mixed)
     }
 

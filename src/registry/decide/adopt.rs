@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use livy_dialect::{BatchState, Observed, StateReading};
 
-use super::{Same, same};
+use super::same::{Same, same};
 use crate::clock::Moment;
-use crate::registry::{Phase, Row};
+use crate::registry::row::{Phase, Row};
 
 /// The decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

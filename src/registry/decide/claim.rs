@@ -1,7 +1,8 @@
 //! Whether a submission may begin, or is one that is here already.
 
 use crate::clock::Moment;
-use crate::registry::{NewRow, Phase, Row};
+use crate::registry::row::{Phase, Row};
+use crate::registry::store::NewRow;
 
 /// The decision.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,8 +2,8 @@
 
 use livy_dialect::Observed;
 
-use super::{Same, same};
-use crate::registry::Row;
+use super::same::{Same, same};
+use crate::registry::row::Row;
 
 /// What a row of such a list can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +52,8 @@ mod tests {
     use livy_dialect::BatchState;
 
     use super::*;
-    use crate::registry::Phase;
     use crate::registry::entry::tests::{identity, known, seen};
+    use crate::registry::row::Phase;
 
     fn listed(id: &str, app: Option<&str>) -> Observed {
         let mut seen = seen(id, None, BatchState::Running);

@@ -3,7 +3,7 @@
 use livy_dialect::{BatchState, Observed, StateReading};
 
 use crate::clock::Moment;
-use crate::registry::{Known, Phase};
+use crate::registry::row::{Known, Phase};
 
 /// What an observation changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

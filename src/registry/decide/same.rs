@@ -3,7 +3,7 @@
 
 use livy_dialect::{BatchState, Observed, StateReading};
 
-use crate::registry::{Identity, Known, Row};
+use crate::registry::row::{Identity, Known, Row};
 
 /// The answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

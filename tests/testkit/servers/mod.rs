@@ -1,9 +1,9 @@
 //! The real servers: each in a folder and a process group of its own, on free loopback ports,
 //! stopped with everything that it started.
 
-pub(crate) mod front;
-pub(crate) mod livy;
-pub(crate) mod yarn;
+pub mod front;
+pub mod livy;
+pub mod yarn;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
@@ -12,7 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Request, exchange, over_tls, tls_config};
+use crate::root::root;
+use crate::wire::{Request, exchange, over_tls, tls_config};
 
 /// How long a server may take to come up on a busy machine.
 const START: Duration = Duration::from_secs(120);
@@ -26,7 +27,7 @@ struct Packages {
 }
 
 fn packages() -> Packages {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real/fetch.sh");
+    let script = root().join("tests/real/fetch.sh");
     let out = Command::new(script)
         .stderr(Stdio::inherit())
         .output()

@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::chance::Chance;
-use crate::harness::{Head, Reply, read_body, read_head, read_reply};
+use crate::wire::{Head, Reply, read_body, read_head, read_reply};
 
 /// How long a cluster may take to answer the proxy. Longer than any delay that tests give a
 /// cluster.
@@ -21,7 +21,7 @@ const CLUSTER_LIMIT: Duration = Duration::from_secs(60);
 
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
     /// It is passed on, and so is its answer.
     Pass,
     /// It is read and goes nowhere; the connection is closed.
@@ -29,29 +29,42 @@ pub(crate) enum Action {
     /// It is passed on; when the cluster has answered, the connection is closed.
     CutAfter,
     /// It is passed on after a while, even if nobody waits for the answer any more.
-    Hold { ms: u64 },
+    Hold {
+        /// For how long.
+        ms: u64,
+    },
     /// The proxy answers in the cluster's place.
     Answer(MadeUp),
     /// Nobody ever answers.
-    Stall { passed_on: bool },
+    Stall {
+        /// Whether the cluster gets the request.
+        passed_on: bool,
+    },
     /// The answer ends in its middle.
-    HalfAnswer { passed_on: bool },
+    HalfAnswer {
+        /// Whether the cluster gets the request.
+        passed_on: bool,
+    },
 }
 
 /// An answer that no cluster gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct MadeUp {
-    pub(crate) status: u16,
-    pub(crate) content_type: String,
-    pub(crate) body: String,
-    pub(crate) location: Option<String>,
+pub struct MadeUp {
+    /// HTTP status.
+    pub status: u16,
+    /// `Content-Type`; empty for none.
+    pub content_type: String,
+    /// The body.
+    pub body: String,
+    /// `Location`.
+    pub location: Option<String>,
     /// Whether the cluster gets the request first; its answer is thrown away.
-    pub(crate) passed_on: bool,
+    pub passed_on: bool,
 }
 
 impl Action {
     /// Returns one word for tables.
-    pub(crate) fn word(&self) -> &'static str {
+    pub fn word(&self) -> &'static str {
         match self {
             Action::Pass => "pass",
             Action::CutBefore => "cut before",
@@ -66,7 +79,7 @@ impl Action {
     }
 
     /// Tells whether the cluster gets the request.
-    pub(crate) fn passes_on(&self) -> bool {
+    pub fn passes_on(&self) -> bool {
         match self {
             Action::Pass | Action::CutAfter | Action::Hold { .. } => true,
             Action::CutBefore => false,
@@ -78,7 +91,8 @@ impl Action {
 
 /// Whether the proxy can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Door {
+pub enum Door {
+    /// Connections are accepted.
     Open,
     /// Nobody listens: connections are refused.
     Closed,
@@ -88,17 +102,21 @@ pub(crate) enum Door {
 
 /// A request, as a policy sees it.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) request_id: Option<String>,
-    pub(crate) body: String,
+pub struct Seen {
+    /// HTTP method.
+    pub method: String,
+    /// The path with its query.
+    pub path: String,
+    /// `X-Request-Id`.
+    pub request_id: Option<String>,
+    /// The body, as text.
+    pub body: String,
 }
 
 impl Seen {
     /// Returns the operation in the gateway's words. Kyuubi has no state of its own: an item stands
     /// for it.
-    pub(crate) fn operation(&self) -> &'static str {
+    pub fn operation(&self) -> &'static str {
         let path = self
             .path
             .split('?')
@@ -123,15 +141,18 @@ impl Seen {
 
 /// What was done to a request.
 #[derive(Clone, Debug)]
-pub(crate) struct Record {
-    pub(crate) seen: Seen,
-    pub(crate) action: Action,
-    pub(crate) came: Instant,
+pub struct Record {
+    /// The request.
+    pub seen: Seen,
+    /// What became of it.
+    pub action: Action,
+    /// When it was read.
+    pub came: Instant,
     /// What the cluster answered; 0 if it hung up, `None` if it never got the request, or has not
     /// answered yet.
-    pub(crate) cluster_said: Option<u16>,
+    pub cluster_said: Option<u16>,
     /// When that was.
-    pub(crate) answered: Option<Instant>,
+    pub answered: Option<Instant>,
 }
 
 type Policy = Box<dyn FnMut(&Seen) -> Action + Send>;
@@ -151,7 +172,7 @@ struct Shared {
 }
 
 /// A proxy before one cluster.
-pub(crate) struct FaultProxy {
+pub struct FaultProxy {
     shared: Arc<Shared>,
 }
 
@@ -161,7 +182,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl FaultProxy {
     /// Starts a proxy that passes everything on.
-    pub(crate) fn start(cluster: SocketAddr) -> FaultProxy {
+    pub fn start(cluster: SocketAddr) -> FaultProxy {
         let listener = lasting_port();
         let address = listener.local_addr().expect("is bound");
         let shared = Arc::new(Shared {
@@ -182,23 +203,24 @@ impl FaultProxy {
         proxy
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    /// Returns where it listens.
+    pub fn address(&self) -> SocketAddr {
         self.shared.address
     }
 
     /// Changes what becomes of requests from now on.
-    pub(crate) fn set(&self, policy: impl FnMut(&Seen) -> Action + Send + 'static) {
+    pub fn set(&self, policy: impl FnMut(&Seen) -> Action + Send + 'static) {
         *lock(&self.shared.policy) = Box::new(policy);
     }
 
     /// Everything passes from now on, and the door is open. What is held stays held for its time.
-    pub(crate) fn heal(&self) {
+    pub fn heal(&self) {
         self.set(|_| Action::Pass);
         self.door(Door::Open);
     }
 
     /// Opens or closes the door; open connections go with it. Returns when that is done.
-    pub(crate) fn door(&self, door: Door) {
+    pub fn door(&self, door: Door) {
         let shared = &self.shared;
         let before = std::mem::replace(&mut *lock(&shared.door), door);
         shared.door_moved.notify_all();
@@ -222,17 +244,17 @@ impl FaultProxy {
     }
 
     /// Returns how many requests were read and not yet dealt with. Those that are held count.
-    pub(crate) fn under_way(&self) -> usize {
+    pub fn under_way(&self) -> usize {
         self.shared.under_way.load(Ordering::SeqCst)
     }
 
     /// The same, of requests that create a batch.
-    pub(crate) fn creating(&self) -> usize {
+    pub fn creating(&self) -> usize {
         self.shared.creating.load(Ordering::SeqCst)
     }
 
     /// Returns what it did so far.
-    pub(crate) fn records(&self) -> Vec<Record> {
+    pub fn records(&self) -> Vec<Record> {
         lock(&self.shared.records).clone()
     }
 }
@@ -246,7 +268,7 @@ impl Drop for FaultProxy {
 
 /// Binds a port that lies below those that the system gives to outgoing connections: one of these
 /// could take it while the door is closed.
-pub(crate) fn lasting_port() -> TcpListener {
+pub fn lasting_port() -> TcpListener {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -13,15 +13,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Reply, Request, exchange, over_tls, tls_config};
+use crate::root::root;
+use crate::wire::{Reply, Request, exchange, over_tls, tls_config};
 
 /// How long a job may take to get into the state that the recording shows.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A recorded exchange.
 #[derive(Clone, Debug)]
-pub(crate) struct Step {
-    pub(crate) name: String,
+pub struct Step {
+    /// Number and kind: the name of the recording.
+    pub name: String,
     method: String,
     path: String,
     headers: Vec<(String, String)>,
@@ -31,7 +33,7 @@ pub(crate) struct Step {
 
 /// An answer, as far as it is compared.
 #[derive(Clone, Debug)]
-pub(crate) struct Told {
+pub struct Told {
     status: u16,
     headers: BTreeMap<String, String>,
     body: Body,
@@ -185,10 +187,8 @@ fn without_numbers(text: &str) -> String {
 }
 
 /// Reads the recordings of a server.
-pub(crate) fn script(folder: &str) -> Vec<Step> {
-    let at = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/recorded")
-        .join(folder);
+pub fn script(folder: &str) -> Vec<Step> {
+    let at = root().join("tests/fixtures/recorded").join(folder);
     let mut files: Vec<PathBuf> = std::fs::read_dir(at)
         .expect("the recordings")
         .filter_map(Result::ok)
@@ -200,12 +200,12 @@ pub(crate) fn script(folder: &str) -> Vec<Step> {
 
 /// Makes a script of documented samples, for a service that can't be run: each has a name, the path
 /// to ask (the samples are about several batches), and maybe a body to send.
-pub(crate) fn documented(
+pub fn documented(
     flavor: &str,
     samples: &[(&str, &str, Option<&str>)],
     headers: &[(String, String)],
 ) -> Vec<Step> {
-    let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/documented.json");
+    let at = root().join("tests/fixtures/documented.json");
     let all: Vec<Value> =
         serde_json::from_slice(&std::fs::read(at).expect("is readable")).expect("JSON");
     let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -275,17 +275,19 @@ fn step(file: &Path) -> Step {
 }
 
 /// A server to send the scenario to.
-pub(crate) struct Target {
-    pub(crate) address: SocketAddr,
+pub struct Target {
+    /// Where it listens.
+    pub address: SocketAddr,
     /// Trusts this certificate; `None` speaks plain HTTP.
-    pub(crate) ca_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
     /// Stands before `/batches`.
-    pub(crate) base: String,
+    pub base: String,
     /// What stood there when it was recorded.
-    pub(crate) recorded_base: &'static str,
-    pub(crate) login: Option<(String, String)>,
+    pub recorded_base: &'static str,
+    /// User and password.
+    pub login: Option<(String, String)>,
     /// What the recording calls something, and what it is called here: folders, arguments.
-    pub(crate) words: Vec<(String, String)>,
+    pub words: Vec<(String, String)>,
 }
 
 impl Target {
@@ -299,7 +301,7 @@ impl Target {
     }
 
     /// Sends the whole script; returns an answer per step.
-    pub(crate) fn play(&self, script: &[Step]) -> Vec<Told> {
+    pub fn play(&self, script: &[Step]) -> Vec<Told> {
         let mut ids: Vec<(String, String)> = Vec::new();
         script
             .iter()
@@ -378,16 +380,16 @@ impl Target {
 }
 
 /// Returns what was recorded.
-pub(crate) fn recorded(script: &[Step]) -> Vec<Told> {
+pub fn recorded(script: &[Step]) -> Vec<Told> {
     script.iter().map(|step| step.recorded.clone()).collect()
 }
 
 /// A difference that has a reason: the step (or `*`), the place (a part of it suffices), why.
-pub(crate) type Known = (&'static str, &'static str, &'static str);
+pub type Known = (&'static str, &'static str, &'static str);
 
 /// The double plays a Kyuubi on YARN with a login; the one that was recorded ran Spark in its own
 /// process and asked nobody.
-pub(crate) const KYUUBI_DOUBLE: [Known; 6] = [
+pub const KYUUBI_DOUBLE: [Known; 6] = [
     (
         "get-finished",
         "body.appId",
@@ -410,7 +412,7 @@ pub(crate) const KYUUBI_DOUBLE: [Known; 6] = [
 
 /// Knox's page for a body that it can't read is compared, the Java reader's own words in it are
 /// not.
-pub(crate) const KNOX_DOUBLE: [Known; 7] = [
+pub const KNOX_DOUBLE: [Known; 7] = [
     ("malformed", "body.message", "its words"),
     ("array-body", "body.message", "its words"),
     ("empty-body", "body.message", "its words"),
@@ -421,7 +423,7 @@ pub(crate) const KNOX_DOUBLE: [Known; 7] = [
 ];
 
 /// Compares answers by shape; returns each difference that is not known.
-pub(crate) fn differences(
+pub fn differences(
     script: &[Step],
     real: &[Told],
     double: &[Told],
@@ -456,7 +458,7 @@ pub(crate) fn differences(
 
 /// Fails with a list of what differs.
 #[track_caller]
-pub(crate) fn assert_alike(script: &[Step], real: &[Told], double: &[Told], known: &[Known]) {
+pub fn assert_alike(script: &[Step], real: &[Told], double: &[Told], known: &[Known]) {
     let found = differences(script, real, double, known);
     assert!(
         found.is_empty(),

@@ -7,20 +7,22 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::{Group, OPENS, START, free_address, hadoop_xml, packages};
-use crate::harness::{Request, exchange};
+use crate::wire::{Request, exchange};
 
 /// What a job of the tests needs three times: a driver and an executor of half a GiB each, with
 /// Spark's overhead.
 const MEMORY_MB: &str = "6144";
 
-pub(crate) struct Yarn {
+/// A YARN in process groups of its own.
+pub struct Yarn {
     processes: [Group; 2],
     folder: tempfile::TempDir,
     web: SocketAddr,
 }
 
 impl Yarn {
-    pub(crate) fn start() -> Yarn {
+    /// Starts it and waits until it can run jobs.
+    pub fn start() -> Yarn {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name).display().to_string();
         for name in ["conf", "local", "logs"] {
@@ -152,12 +154,12 @@ impl Yarn {
     }
 
     /// Returns the folder that Hadoop's clients read.
-    pub(crate) fn conf(&self) -> PathBuf {
+    pub fn conf(&self) -> PathBuf {
         self.folder.path().join("conf")
     }
 
     /// Returns what YARN itself says of an application: `RUNNING`, `FINISHED`, `KILLED`, …
-    pub(crate) fn state_of(&self, application: &str) -> String {
+    pub fn state_of(&self, application: &str) -> String {
         let text = self
             .ask(&format!("/ws/v1/cluster/apps/{application}/state"))
             .unwrap_or_default();

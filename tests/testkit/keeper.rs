@@ -9,15 +9,18 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::fault_proxy::{FaultProxy, lasting_port};
-use crate::harness::{PATIENCE, Reply, Request, binary, exchange, htpasswd};
+use crate::process::{PATIENCE, binary};
+use crate::scene::htpasswd;
+use crate::wire::{Reply, Request, exchange};
 use livy_gateway::sandbox::{INSTANCE, PASSWORD, TOKEN, USER};
 
 /// How long `clusters.NAME.settle` is, where the gateway knows that key.
 const SETTLE: &str = "settle: 500ms, ";
 
 /// A gateway over plain HTTP: the suites that use it are about what becomes of submissions.
-pub(crate) struct Keeper {
-    pub(crate) address: SocketAddr,
+pub struct Keeper {
+    /// Where it listens, in all its lives.
+    pub address: SocketAddr,
     folder: tempfile::TempDir,
     child: Mutex<Child>,
 }
@@ -25,7 +28,7 @@ pub(crate) struct Keeper {
 /// Returns keys of `clusters.NAME` that make proofs quick. Everything is as short as the suites can
 /// bear: a create must outlast the slowest honest answer, and no more. `reading` says how old an
 /// answer may be, and how long a batch may be silent.
-pub(crate) fn quick(reading: &str) -> String {
+pub fn quick(reading: &str) -> String {
     let settle = if schema().contains("\"settle\"") {
         SETTLE
     } else {
@@ -48,7 +51,7 @@ fn schema() -> String {
 impl Keeper {
     /// Starts a gateway whose clusters, each with a name and a flavor, are behind these proxies;
     /// `keys` are of every cluster.
-    pub(crate) fn start(clusters: &[(&str, &str, &FaultProxy)], keys: &str) -> Keeper {
+    pub fn start(clusters: &[(&str, &str, &FaultProxy)], keys: &str) -> Keeper {
         let folder = tempfile::tempdir().expect("a folder");
         let address = lasting_port().local_addr().expect("is bound");
         let mut yaml = format!(
@@ -85,14 +88,14 @@ impl Keeper {
     }
 
     /// Ends it as `kill -9` does.
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         let mut child = self.child();
         child.kill().expect("is a child");
         child.wait().expect("is a child");
     }
 
     /// Asks it to end; false if it had to be killed after all.
-    pub(crate) fn terminate(&self, patience: Duration) -> bool {
+    pub fn terminate(&self, patience: Duration) -> bool {
         self.signal("-TERM");
         let mut child = self.child();
         let until = Instant::now() + patience;
@@ -107,7 +110,8 @@ impl Keeper {
         false
     }
 
-    pub(crate) fn signal(&self, signal: &str) {
+    /// Sends it a signal, as `kill` takes it.
+    pub fn signal(&self, signal: &str) {
         let id = self.child().id().to_string();
         assert!(
             Command::new("kill")
@@ -119,13 +123,13 @@ impl Keeper {
     }
 
     /// Starts it on the files of the one before.
-    pub(crate) fn start_again(&self) {
+    pub fn start_again(&self) {
         *self.child() = spawn(&self.folder);
         self.wait_for_it();
     }
 
     /// Sends a request; `None` if no whole answer came, for whatever reason.
-    pub(crate) fn ask(&self, request: &Request<'_>, limit: Duration) -> Option<Reply> {
+    pub fn ask(&self, request: &Request<'_>, limit: Duration) -> Option<Reply> {
         let stream = TcpStream::connect_timeout(&self.address, limit).ok()?;
         stream.set_read_timeout(Some(limit)).ok()?;
         let reply = exchange(stream, &request.to_bytes());
@@ -137,7 +141,7 @@ impl Keeper {
     }
 
     /// Returns everything that it logged, in all its lives.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(log_file(&self.folder)).expect("is readable"))
             .into_owned()
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::yarn::Yarn;
 use super::{Group, START, free_address, packages};
-use crate::harness::{Request, exchange};
+use crate::wire::{Request, exchange};
 
 /// Prints one line a second, for as many seconds as its argument says; fails if it is told to.
 const JOB_PY: &str = r#"
@@ -54,28 +54,31 @@ public class Pi {
 
 /// How a Livy is set up.
 #[derive(Default)]
-pub(crate) struct LivySetup<'a> {
+pub struct LivySetup<'a> {
     /// Jobs run there, in cluster mode, and the Livy recovers after a restart; without it they run
     /// in processes of its own.
-    pub(crate) yarn: Option<&'a Yarn>,
+    pub yarn: Option<&'a Yarn>,
     /// How long ended batches are kept; looked at once a minute. Livy's own default is ten minutes.
-    pub(crate) keeps_ended: Option<Duration>,
+    pub keeps_ended: Option<Duration>,
 }
 
 /// A Livy in a process group of its own, for it starts a spark-submit for every batch.
-pub(crate) struct Livy {
+pub struct Livy {
     process: Group,
     folder: tempfile::TempDir,
     hadoop_conf: Option<PathBuf>,
-    pub(crate) address: SocketAddr,
+    /// Where it listens.
+    pub address: SocketAddr,
 }
 
 impl Livy {
-    pub(crate) fn start() -> Livy {
+    /// Starts one with default settings.
+    pub fn start() -> Livy {
         Livy::set_up(&LivySetup::default())
     }
 
-    pub(crate) fn set_up(setup: &LivySetup<'_>) -> Livy {
+    /// Starts one and waits until it answers.
+    pub fn set_up(setup: &LivySetup<'_>) -> Livy {
         let folder = tempfile::tempdir().expect("a folder");
         let address = free_address();
         let at = |name: &str| folder.path().join(name);
@@ -154,7 +157,7 @@ impl Livy {
 
     /// Ends it with all processes that it started, as a crash of its machine does, and starts it
     /// again.
-    pub(crate) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.process.kill();
         self.process = Livy::spawn(self.folder.path(), self.hadoop_conf.as_deref());
         self.wait_until_ready();
@@ -178,17 +181,17 @@ impl Livy {
     }
 
     /// Returns the folder of the job files.
-    pub(crate) fn jobs(&self) -> String {
+    pub fn jobs(&self) -> String {
         self.folder.path().join("jobs").display().to_string()
     }
 
     /// Returns a job that uses Spark.
-    pub(crate) fn job(&self) -> String {
+    pub fn job(&self) -> String {
         format!("{}/job.py", self.jobs())
     }
 
     /// Builds a jar with a JVM job: the Python package has no examples in one.
-    pub(crate) fn jvm_job(&self) -> String {
+    pub fn jvm_job(&self) -> String {
         let packages = packages();
         let at = |name: &str| self.folder.path().join("jobs").join(name);
         std::fs::write(at("Pi.java"), PI_JAVA).expect("is writable");
@@ -207,7 +210,7 @@ impl Livy {
     }
 
     /// Asks the Livy itself.
-    pub(crate) fn direct(&self, path: &str) -> Value {
+    pub fn direct(&self, path: &str) -> Value {
         let stream = TcpStream::connect(self.address).expect("Livy listens");
         exchange(stream, &Request::get(path).to_bytes()).json()
     }

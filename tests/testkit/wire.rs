@@ -9,11 +9,15 @@ use serde_json::Value;
 
 /// A request in the making.
 #[derive(Clone)]
-pub(crate) struct Request<'a> {
-    pub(crate) method: &'a str,
-    pub(crate) path: &'a str,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Option<Vec<u8>>,
+pub struct Request<'a> {
+    /// HTTP method.
+    pub method: &'a str,
+    /// The path with its query.
+    pub path: &'a str,
+    /// Headers beside those that every request has.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Option<Vec<u8>>,
 }
 
 impl Default for Request<'_> {
@@ -28,19 +32,22 @@ impl Default for Request<'_> {
 }
 
 impl<'a> Request<'a> {
-    pub(crate) fn get(path: &'a str) -> Self {
+    /// Makes a GET.
+    pub fn get(path: &'a str) -> Self {
         Request {
             path,
             ..Request::default()
         }
     }
 
-    pub(crate) fn post(path: &'a str, body: &Value) -> Self {
+    /// Makes a POST of JSON.
+    pub fn post(path: &'a str, body: &Value) -> Self {
         Request::post_bytes(path, body.to_string().as_bytes())
             .header("Content-Type", "application/json")
     }
 
-    pub(crate) fn post_bytes(path: &'a str, body: &[u8]) -> Self {
+    /// Makes a POST of anything, without a content type.
+    pub fn post_bytes(path: &'a str, body: &[u8]) -> Self {
         Request {
             method: "POST",
             path,
@@ -49,21 +56,25 @@ impl<'a> Request<'a> {
         }
     }
 
-    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+    /// Adds a header.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    pub(crate) fn basic(self, (user, password): (&str, &str)) -> Self {
+    /// Adds a user with a password.
+    pub fn basic(self, (user, password): (&str, &str)) -> Self {
         let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
         self.header("Authorization", &format!("Basic {text}"))
     }
 
-    pub(crate) fn bearer(self, token: &str) -> Self {
+    /// Adds a token.
+    pub fn bearer(self, token: &str) -> Self {
         self.header("Authorization", &format!("Bearer {token}"))
     }
 
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+    /// Returns what goes over the wire.
+    pub fn to_bytes(&self) -> Vec<u8> {
         let mut text = format!(
             "{} {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n",
             self.method, self.path
@@ -83,21 +94,26 @@ impl<'a> Request<'a> {
 
 /// An answer.
 #[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
+pub struct Reply {
+    /// HTTP status; 0 if nothing came.
+    pub status: u16,
+    /// The headers, as they came.
+    pub headers: Vec<(String, String)>,
+    /// The body, without framing.
+    pub body: Vec<u8>,
 }
 
 impl Reply {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    /// Returns the first value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(key, _)| key.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
     }
 
-    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+    /// Returns all values of a header.
+    pub fn all(&self, name: &str) -> Vec<&str> {
         self.headers
             .iter()
             .filter(|(key, _)| key.eq_ignore_ascii_case(name))
@@ -105,23 +121,26 @@ impl Reply {
             .collect()
     }
 
-    pub(crate) fn text(&self) -> String {
+    /// Returns the body as text.
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// Reads the body as JSON.
     #[track_caller]
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    pub(crate) fn whole(&self) -> String {
+    /// Returns headers and body, to be searched.
+    pub fn whole(&self) -> String {
         format!("{:?}\n{}", self.headers, self.text())
     }
 
     /// Asserts that this is an error in the gateway's shape, and returns its message.
     #[track_caller]
-    pub(crate) fn error(&self, status: u16, code: &str) -> String {
+    pub fn error(&self, status: u16, code: &str) -> String {
         assert_eq!(self.status, status, "{}", self.text());
         let body = self.json();
         assert_eq!(body["code"], code, "{body}");
@@ -139,7 +158,7 @@ impl Reply {
 }
 
 /// Writes a request, reads to the end of the connection.
-pub(crate) fn exchange(mut stream: impl std::io::Read + std::io::Write, request: &[u8]) -> Reply {
+pub fn exchange(mut stream: impl std::io::Read + std::io::Write, request: &[u8]) -> Reply {
     // The gateway may answer and close before it has read everything; the answer is what counts.
     let _ = stream.write_all(request);
     let _ = stream.flush();
@@ -147,14 +166,17 @@ pub(crate) fn exchange(mut stream: impl std::io::Read + std::io::Write, request:
 }
 
 /// The head of a message, and what came behind it.
-pub(crate) struct Head {
-    pub(crate) first: String,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) rest: Vec<u8>,
+pub struct Head {
+    /// Its first line.
+    pub first: String,
+    /// The headers, as they came.
+    pub headers: Vec<(String, String)>,
+    /// What was read of the body.
+    pub rest: Vec<u8>,
 }
 
 /// Reads the head of a message. An error is what came before the connection ended.
-pub(crate) fn read_head(stream: &mut impl std::io::Read) -> Result<Head, Vec<u8>> {
+pub fn read_head(stream: &mut impl std::io::Read) -> Result<Head, Vec<u8>> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 8192];
     let end = loop {
@@ -182,7 +204,7 @@ pub(crate) fn read_head(stream: &mut impl std::io::Read) -> Result<Head, Vec<u8>
 
 /// Reads on until a body is as long as `Content-Length` says; `unsaid` where it says nothing, to
 /// the end of the connection without that.
-pub(crate) fn read_body(
+pub fn read_body(
     stream: &mut impl std::io::Read,
     headers: &[(String, String)],
     mut body: Vec<u8>,
@@ -203,7 +225,7 @@ pub(crate) fn read_body(
 }
 
 /// Reads one answer: a head, and as many bytes as it says.
-pub(crate) fn read_reply(stream: &mut impl std::io::Read) -> Reply {
+pub fn read_reply(stream: &mut impl std::io::Read) -> Reply {
     let Head {
         first,
         headers,
@@ -254,13 +276,13 @@ fn without_chunks(mut body: &[u8]) -> Vec<u8> {
 }
 
 /// Makes a client's TLS that trusts one certificate.
-pub(crate) fn tls_config(ca_file: &Path, alpn: &[&[u8]]) -> rustls::ClientConfig {
+pub fn tls_config(ca_file: &Path, alpn: &[&[u8]]) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(
         livy_gateway::net::tls::certificates(ca_file).expect("a certificate"),
     );
     let mut config =
-        rustls::ClientConfig::builder_with_provider(livy_gateway::net::tls::provider())
+        rustls::ClientConfig::builder_with_provider(livy_gateway::net::provider::provider())
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_root_certificates(roots)
@@ -270,7 +292,7 @@ pub(crate) fn tls_config(ca_file: &Path, alpn: &[&[u8]]) -> rustls::ClientConfig
 }
 
 /// Puts TLS over a connection to localhost.
-pub(crate) fn over_tls(
+pub fn over_tls(
     tcp: TcpStream,
     config: rustls::ClientConfig,
 ) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {

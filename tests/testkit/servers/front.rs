@@ -9,20 +9,21 @@ use super::livy::Livy;
 use super::{Group, OPENS, free_address, hadoop_xml, packages, wait_for_challenge, wait_for_port};
 
 /// The account that the front servers know.
-pub(crate) const USER: &str = "svc";
+pub const USER: &str = "svc";
 /// Its password.
-pub(crate) const PASSWORD: &str = "svc-cluster-password";
+pub const PASSWORD: &str = "svc-cluster-password";
 
 /// Something that stands in front of a Livy: what the gateway needs to talk to it.
-pub(crate) struct Front {
+pub struct Front {
     _processes: Vec<Group>,
     _folder: tempfile::TempDir,
     log: PathBuf,
     /// `routes.yaml` keys of the cluster.
-    pub(crate) yaml: String,
-    pub(crate) address: SocketAddr,
+    pub yaml: String,
+    /// Where it listens.
+    pub address: SocketAddr,
     /// The certificate to trust.
-    pub(crate) ca_file: PathBuf,
+    pub ca_file: PathBuf,
 }
 
 impl Drop for Front {
@@ -42,7 +43,7 @@ fn credentials() -> String {
 
 /// nginx with TLS, basic authentication and the prefix `/livy`: HDInsight's cluster gateway, as far
 /// as it is documented.
-pub(crate) fn hdinsight_front(livy: &Livy) -> Front {
+pub fn hdinsight_front(livy: &Livy) -> Front {
     let folder = tempfile::tempdir().expect("a folder");
     let address = free_address();
     let at = |name: &str| folder.path().join(name).display().to_string();
@@ -95,7 +96,7 @@ pub(crate) fn hdinsight_front(livy: &Livy) -> Front {
 }
 
 /// A real Apache Knox with an LDAP server for its logins.
-pub(crate) fn knox_front(livy: &Livy) -> Front {
+pub fn knox_front(livy: &Livy) -> Front {
     let packages = packages();
     let folder = tempfile::tempdir().expect("a folder");
     let (address, ldap_address) = (free_address(), free_address());

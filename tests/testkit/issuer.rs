@@ -1,6 +1,6 @@
 //! A token endpoint, and a front before a simulated cluster that lets in only who has its tokens.
 //!
-//! Everything secret that it knows begins with [`SECRET`], which the harness looks for wherever the
+//! Everything secret that it knows begins with [`SECRET`], which is looked for wherever the
 //! gateway writes anything.
 
 use std::collections::HashMap;
@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 
 use livy_gateway::sandbox::TOKEN;
 
-use crate::harness::{Head, Reply, Request, exchange, read_body, read_head};
+use crate::wire::{Head, Reply, Request, exchange, read_body, read_head};
 
 /// How every secret begins.
-pub(crate) use crate::harness::ENDPOINT_SECRET as SECRET;
+pub use crate::secrets::ENDPOINT_SECRET as SECRET;
 /// What is exchanged for tokens.
-pub(crate) const KEY: &str = "issued-secret-key";
+pub const KEY: &str = "issued-secret-key";
 
 /// What the token endpoint does.
 #[derive(Clone, Debug)]
-pub(crate) enum Mood {
+pub enum Mood {
     /// Gives tokens to whoever brings [`KEY`], and refuses others, quoting what they brought.
     Fair,
     /// Closes the connection.
@@ -50,15 +50,17 @@ struct Book {
 
 /// Both, until the test ends.
 #[derive(Clone, Debug)]
-pub(crate) struct Issuer {
+pub struct Issuer {
     book: Arc<Mutex<Book>>,
-    pub(crate) endpoint: SocketAddr,
-    pub(crate) front: SocketAddr,
+    /// Where the token endpoint listens.
+    pub endpoint: SocketAddr,
+    /// Where the front listens.
+    pub front: SocketAddr,
 }
 
 impl Issuer {
     /// Starts both, in front of the simulated clusters at an address.
-    pub(crate) fn start(behind: SocketAddr) -> Issuer {
+    pub fn start(behind: SocketAddr) -> Issuer {
         let book = Arc::new(Mutex::new(Book {
             mood: Mood::Fair,
             life: Duration::from_secs(3600),
@@ -81,54 +83,55 @@ impl Issuer {
         self.book.lock().expect("no panic holds it")
     }
 
-    pub(crate) fn mood(&self, mood: Mood) {
+    /// Changes what the token endpoint does from now on.
+    pub fn mood(&self, mood: Mood) {
         self.book().mood = mood;
     }
 
     /// From now on tokens live this long.
-    pub(crate) fn life(&self, life: Duration) {
+    pub fn life(&self, life: Duration) {
         self.book().life = life;
     }
 
     /// From now on an exchange takes this long.
-    pub(crate) fn takes(&self, takes: Duration) {
+    pub fn takes(&self, takes: Duration) {
         self.book().takes = takes;
     }
 
     /// How often a token was asked for.
-    pub(crate) fn asked(&self) -> usize {
+    pub fn asked(&self) -> usize {
         self.book().asked.len()
     }
 
     /// The `Authorization` and the form of the last request for a token.
-    pub(crate) fn last_form(&self) -> (String, String) {
+    pub fn last_form(&self) -> (String, String) {
         self.book().asked.last().cloned().expect("was asked")
     }
 
     /// Lets a token in for an hour.
-    pub(crate) fn accept(&self, token: &str) {
+    pub fn accept(&self, token: &str) {
         let until = Instant::now() + Duration::from_secs(3600);
         self.book().good.insert(token.to_owned(), until);
     }
 
     /// No token that was given so far is let in any more.
-    pub(crate) fn revoke(&self) {
+    pub fn revoke(&self) {
         self.book().good.clear();
     }
 
     /// The next submission is turned away, and so is everybody with its token.
-    pub(crate) fn refuse_a_post(&self) {
+    pub fn refuse_a_post(&self) {
         self.book().refuses_a_post = true;
     }
 
     /// How many requests of a method the front let in, or turned away.
-    pub(crate) fn seen(&self, method: &str, let_in: bool) -> usize {
+    pub fn seen(&self, method: &str, let_in: bool) -> usize {
         let fits = |one: &&(String, bool)| one.0 == method && one.1 == let_in;
         self.book().seen.iter().filter(fits).count()
     }
 
     /// Every token that the front saw.
-    pub(crate) fn tokens(&self) -> Vec<String> {
+    pub fn tokens(&self) -> Vec<String> {
         self.book().seen_tokens.clone()
     }
 }

@@ -1,0 +1,198 @@
+//! What clusters say of their batches.
+
+use std::sync::Arc;
+
+use livy_dialect::{BatchState, Observed, StateReading};
+
+use super::decide::{self, Same};
+use super::entry::Entry;
+use super::error::RegistryError;
+use super::memory::{Registry, hear};
+use super::row::{Known, Phase, Row};
+use crate::clock::Moment;
+
+/// What a list of a cluster brought.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// States that batches are seen in for the first time.
+    pub entered: Vec<BatchState>,
+    /// Submissions that had been given up, and the jobs that they became after all.
+    pub late: Vec<(Arc<Entry>, Observed)>,
+    /// Live batches whose id the list shows for another one: to be asked for.
+    pub doubted: Vec<Arc<Entry>>,
+}
+
+impl Registry {
+    /// Notes what a cluster says about a batch. Returns the state if it is a new one. An end is
+    /// stored before this returns; anything else soon after.
+    pub async fn observe(&self, entry: &Arc<Entry>, seen: &Observed) -> Option<BatchState> {
+        let now = self.clock.now();
+        self.note(entry, |known| decide::observe(known, seen, now), true)
+            .await
+    }
+
+    /// Notes a state that came without the rest of the batch.
+    pub async fn observe_state(
+        &self,
+        entry: &Arc<Entry>,
+        reading: &StateReading,
+    ) -> Option<BatchState> {
+        let now = self.clock.now();
+        self.note(
+            entry,
+            |known| decide::observe_state(known, reading, now),
+            false,
+        )
+        .await
+    }
+
+    async fn note(
+        &self,
+        entry: &Arc<Entry>,
+        change: impl Fn(&mut Known) -> decide::Change,
+        item: bool,
+    ) -> Option<BatchState> {
+        let outcome = entry.peek(|known| change(&mut known.clone()));
+        if outcome.new_state.is_some_and(BatchState::is_terminal) {
+            let stored = self
+                .write(entry, |known| {
+                    change(known);
+                })
+                .await;
+            if stored.is_ok() {
+                entry.change(|known| hear(known, item));
+                return outcome.new_state;
+            }
+            // The job has ended all the same; it is stored as soon as that works again.
+        }
+        entry.change(|known| {
+            change(known);
+            hear(known, item);
+        });
+        if outcome.worth_saving {
+            self.save_soon(entry);
+        }
+        outcome.new_state
+    }
+
+    /// Gives ids to batches of a list that were created outside the gateway, and notes what the
+    /// list says about the others. `asked`: when the list was asked for; what ended after that may
+    /// still stand in it, and of what was heard of after that it says nothing.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn adopt(
+        &self,
+        cluster: &str,
+        seen: Vec<Observed>,
+        asked: Moment,
+    ) -> Result<Listed, RegistryError> {
+        let seen = decide::readable(seen);
+        let adoption = self.noted(
+            self.store
+                .adopt(cluster.to_owned(), seen, asked, self.clock.now())
+                .await,
+        )?;
+        adoption.lost.into_iter().for_each(|row| self.absorb(row));
+        let mut entered = Vec::new();
+        for (row, seen) in adoption.again {
+            let entry = self.remember(row);
+            self.bind_again(&entry, &seen).await?;
+            entered.push(entry.peek(|known| known.state));
+        }
+        for (row, seen) in adoption.known {
+            let entry = self.remember(row);
+            // The store judged by what it has; memory may know more by now.
+            if entry.same(&seen) == Same::Yes {
+                entered.extend(self.observe(&entry, &seen).await);
+            }
+        }
+        let late = adoption
+            .late
+            .into_iter()
+            .map(|(row, seen)| (self.remember(row), seen))
+            .filter(|(entry, _)| !entry.is_open())
+            .collect();
+        let heard_since = |known: &Known| {
+            let heard = known.heard.map(|at| self.clock.up_ms_at(at));
+            heard.is_some_and(|up_ms| up_ms >= asked.up_ms)
+        };
+        let doubted = adoption
+            .doubted
+            .into_iter()
+            .map(|(row, seen)| (self.remember(row), seen))
+            .filter(|(entry, seen)| {
+                let bound = matches!(entry.phase(), Phase::Bound { .. });
+                bound && entry.same(seen) == Same::No && !entry.peek(heard_since)
+            })
+            .map(|(entry, _)| entry)
+            .collect();
+        Ok(Listed {
+            entered,
+            late,
+            doubted,
+        })
+    }
+
+    /// Binds a batch again that had lost its id on another's word: it had not ended.
+    async fn bind_again(&self, entry: &Arc<Entry>, seen: &Observed) -> Result<(), RegistryError> {
+        tracing::warn!(batch = %entry.id, cluster = %entry.cluster, upstream_id = %seen.upstream_id, "a batch that was taken for lost is there, and is bound again");
+        self.write(entry, |known| {
+            known.phase = Phase::Sending;
+            (known.state, known.ended, known.complete) = (BatchState::Starting, None, false);
+        })
+        .await?;
+        self.bind(entry, seen).await
+    }
+
+    /// Tells whether what a look-up found is the submission of an entry, and nobody else's.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn is_ours(&self, entry: &Entry, seen: &Observed) -> Result<bool, RegistryError> {
+        // Read for a client's own name only: nothing else is ever given twice.
+        let holder = match entry.lookup.is_certain() {
+            true => None,
+            false => {
+                self.store
+                    .holder(entry.cluster.clone(), seen.upstream_id.clone())
+                    .await?
+            }
+        };
+        Ok(entry.peek(|known| decide::ours(&entry.identity, known, seen, holder.as_ref())))
+    }
+
+    /// Tells whether the answer to a submission may name its batch.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn is_believable(
+        &self,
+        entry: &Entry,
+        seen: &Observed,
+    ) -> Result<bool, RegistryError> {
+        // Read only where the answer does not name anybody.
+        let shows_names = match (&entry.lookup.sent_name, &seen.name) {
+            (Some(_), None) => self.store.shows_names(entry.cluster.clone()).await?,
+            _ => false,
+        };
+        Ok(decide::believable(&entry.identity, seen, shows_names))
+    }
+
+    /// Tells whether what a cluster shows under the number of a batch is that batch, which its client
+    /// was told to be gone, and nobody else's.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn is_late(&self, entry: &Entry, seen: &Observed) -> Result<bool, RegistryError> {
+        let (cluster, now) = (entry.cluster.clone(), self.clock.now());
+        let holder = self.store.holder(cluster, seen.upstream_id.clone()).await?;
+        let sends_it = |row: &Row| {
+            row.identity.cluster == entry.cluster && row.identity.lookup.sent_name == seen.name
+        };
+        if holder.is_some() || self.store.pending().await?.iter().any(sends_it) {
+            return Ok(false);
+        }
+        Ok(decide::is_late(&entry.row(entry.known(), 0), seen, now))
+    }
+}
