@@ -48,7 +48,7 @@ fn shown(entry: &Entry, id: &str, state: BatchState) -> Observed {
 
 async fn total(registry: &Registry) -> usize {
     registry
-        .list(Visible::All, None, |total| 0..total)
+        .list(Visible::All, None, Vec::new(), |total| 0..total)
         .await
         .expect("is read")
         .0
@@ -65,7 +65,8 @@ async fn ids_are_never_used_again() {
             .expect("is stored")
     );
     let later = registry.clock().now().after(Duration::from_secs(1));
-    registry.store.sweep(later).await.expect("sweeps");
+    let sweeps = registry.store.sweep(Duration::ZERO, later);
+    sweeps.await.expect("sweeps");
     assert!(
         registry
             .store
@@ -81,7 +82,7 @@ async fn ids_are_never_used_again() {
 async fn names_are_held_by_the_living_and_a_while_longer() {
     let registry = registry().await;
     let entry = new(&registry, intent(Some("nightly"))).await;
-    registry.told(&entry);
+    assert!(registry.show(&entry, true));
     registry.flush().await;
     let again = registry
         .record(intent(Some("nightly")))
@@ -264,7 +265,7 @@ async fn a_batch_that_gets_its_name_later_is_still_the_same() {
         .await
         .expect("is stored");
     let (total, entries) = registry
-        .list(Visible::OwnedBy("ann".into()), None, |total| 0..total)
+        .list(Visible::OwnedBy("ann".into()), None, Vec::new(), |total| 0..total)
         .await
         .expect("is read");
     assert_eq!((total, entries[0].known().state), (1, BatchState::Running));
@@ -283,7 +284,7 @@ async fn the_internal_name_is_shown_to_nobody() {
         .await
         .expect("is stored");
     let (_, entries) = registry
-        .list(Visible::All, None, |total| 0..total)
+        .list(Visible::All, None, Vec::new(), |total| 0..total)
         .await
         .expect("is read");
     assert_eq!(entries[0].batch().name, None);
@@ -500,7 +501,7 @@ async fn one_batch_has_one_memory_however_full_the_cache_is() {
         .expect("is stored");
     registry.cache.clear();
     let (_, listed) = registry
-        .list(Visible::All, None, |total| 0..total)
+        .list(Visible::All, None, Vec::new(), |total| 0..total)
         .await
         .expect("is read");
     assert!(Arc::ptr_eq(&entry, &listed[0]));

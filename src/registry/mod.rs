@@ -184,6 +184,18 @@ impl Registry {
         result
     }
 
+    /// Makes sure that a submission can be recorded, before anybody is asked anything for it: if the
+    /// last write failed, by another one.
+    ///
+    /// # Errors
+    /// The database still can't be written.
+    pub async fn must_be_writable(&self) -> Result<(), RegistryError> {
+        match self.is_writable() {
+            true => Ok(()),
+            false => self.beat().await,
+        }
+    }
+
     /// Records a submission that is about to be sent. When this returns, a crash can't lose it any
     /// more.
     ///
@@ -219,6 +231,7 @@ impl Registry {
             entry.change(|known| {
                 known.phase = Phase::Refused;
                 known.may_arrive |= replaced.may_arrive;
+                known.resolved = Some(now);
             });
         }
         Ok(match recorded {
@@ -368,17 +381,18 @@ impl Registry {
     ) -> Result<bool, RegistryError> {
         // Decided in memory first: from here on nobody is given the id any more.
         let vanishes = entry.change(|known| {
-            if known.phase == Phase::Sending && !known.told {
+            if known.may_vanish() {
                 known.phase = Phase::Refused;
                 known.may_arrive |= may_arrive;
-                return true;
             }
             known.phase == Phase::Refused
         });
         if vanishes {
+            let now = self.clock.now();
             self.write(entry, |known| {
                 known.phase = Phase::Refused;
                 known.may_arrive |= may_arrive;
+                known.resolved.get_or_insert(now);
             })
             .await?;
         } else {
@@ -387,11 +401,11 @@ impl Registry {
         Ok(vanishes)
     }
 
-    /// Makes sure that nobody is given the id of an open submission any more, so that another
-    /// cluster may have it; false if somebody was.
+    /// Makes sure that nobody is shown the id of an open submission any more, so that another
+    /// cluster may have it; false if somebody was, or asked for its end.
     pub fn withdraw(&self, entry: &Entry) -> bool {
         entry.change(|known| {
-            let free = known.phase == Phase::Sending && !known.told;
+            let free = known.may_vanish();
             if free {
                 known.phase = Phase::Refused;
             }
@@ -409,7 +423,7 @@ impl Registry {
         entry: &Arc<Entry>,
         by: Option<&Arc<Entry>>,
     ) -> Result<(), RegistryError> {
-        entry.change(|known| known.phase = Phase::Sending);
+        entry.change(|known| (known.phase, known.resolved) = (Phase::Sending, None));
         self.noted(
             self.store
                 .reopen(entry.id, by.map_or(entry.id, |by| by.id))
@@ -501,11 +515,15 @@ impl Registry {
         outcome.new_state
     }
 
-    /// Notes that a client is being given this id. Stored soon.
-    pub fn told(&self, entry: &Arc<Entry>) {
-        if entry.change(|known| !std::mem::replace(&mut known.told, true)) {
+    /// Notes that somebody is about to be shown this batch, its owner or another; false if it
+    /// vanished before that, and may not be shown. Whether its owner has heard of it is stored
+    /// soon, once.
+    pub fn show(&self, entry: &Arc<Entry>, to_owner: bool) -> bool {
+        let (visible, news) = entry.show(to_owner);
+        if news {
             self.save_soon(entry);
         }
+        visible
     }
 
     /// Notes that a client is about to be given this id though the submission is open, if it still
@@ -522,7 +540,7 @@ impl Registry {
     }
 
     /// Ends a submission that is proven not to be there, or to have been refused, as `error` with
-    /// the reason. Its key is free.
+    /// the reason, or as deleted if its end was asked for. Only in the first case its key is free.
     ///
     /// # Errors
     /// The database failed.
@@ -538,8 +556,7 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let now = self.clock.now();
         self.write(entry, |known| {
-            decide::give_up(known, reason, may_arrive, now);
-            known.absent = true;
+            decide::never_was(known, reason, may_arrive, now)
         })
         .await
     }
@@ -614,7 +631,8 @@ impl Registry {
     }
 
     /// Notes that somebody asked for the end; for a batch that is only presumed only if that
-    /// somebody `may_kill_presumed` ones. Stored before anything is sent.
+    /// somebody `may_kill_presumed` ones. Stored before anything is sent. Whoever asks was shown the
+    /// batch, so that it can't give way to another attempt meanwhile.
     ///
     /// # Errors
     /// The database failed; nothing may be sent.
@@ -639,15 +657,8 @@ impl Registry {
     /// The database failed.
     pub async fn delete(&self, entry: &Arc<Entry>, may_arrive: bool) -> Result<(), RegistryError> {
         let now = self.clock.now();
-        self.write(entry, |known| {
-            known.may_arrive |= may_arrive;
-            let upstream_id = known.phase.upstream_id().map(str::to_owned);
-            known.phase = Phase::Deleted { upstream_id };
-            if known.ended.is_none() {
-                (known.state, known.ended) = (BatchState::Killed, Some(now));
-            }
-        })
-        .await
+        self.write(entry, |known| decide::delete(known, may_arrive, now))
+            .await
     }
 
     /// Stores a change, then makes it known in memory.
@@ -757,7 +768,7 @@ impl Registry {
             .map(|row| self.remember(row)))
     }
 
-    /// Returns a window of what a caller may see, by id, and how many there are.
+    /// Returns a window of what a caller may see, by id, and how many there are; without some ids.
     ///
     /// # Errors
     /// The database failed.
@@ -765,9 +776,13 @@ impl Registry {
         &self,
         visible: Visible,
         cluster: Option<String>,
+        without: Vec<GatewayId>,
         range: impl FnOnce(usize) -> std::ops::Range<usize> + Send + 'static,
     ) -> Result<(usize, Vec<Arc<Entry>>), RegistryError> {
-        let (total, rows) = self.store.list(visible, cluster, Box::new(range)).await?;
+        let (total, rows) = self
+            .store
+            .list(visible, cluster, without, Box::new(range))
+            .await?;
         Ok((
             total,
             rows.into_iter().map(|row| self.remember(row)).collect(),
@@ -993,6 +1008,18 @@ impl Registry {
         self.store.had_id(cluster, upstream_id, entry.id).await
     }
 
+    /// Tells whether a later submission of the same owner, which says the same, came to anything or is
+    /// open: the next attempt of this one, or its client's.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn was_submitted_again(&self, entry: &Entry) -> Result<bool, RegistryError> {
+        let (owner, body_hash) = (entry.owner.clone(), entry.body_hash.clone());
+        self.store
+            .was_submitted_again(owner, body_hash, entry.id)
+            .await
+    }
+
     /// Tells whether nobody else's submission of the same kind was open at its cluster since this
     /// one was recorded, except those that are bound or proven absent.
     ///
@@ -1004,12 +1031,13 @@ impl Registry {
             .await
     }
 
-    /// Removes what ended longer ago than `retain`, by both clocks.
+    /// Removes what ended longer ago than `retain`, by both clocks, and of which nothing can come
+    /// any more.
     ///
     /// # Errors
     /// The database failed.
     pub async fn sweep(&self, retain: Duration) -> Result<usize, RegistryError> {
-        self.noted(self.store.sweep(self.clock.now().before(retain)).await)
+        self.noted(self.store.sweep(retain, self.clock.now()).await)
     }
 
     /// Returns what administrators said about clusters.

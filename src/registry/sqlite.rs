@@ -8,7 +8,9 @@
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use livy_dialect::{BatchState, Lookup, Observed};
 use rusqlite::config::DbConfig;
@@ -26,16 +28,21 @@ use super::store::{
 use super::{GatewayId, RegistryError};
 use crate::clock::Moment;
 
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("schema/001.sql"),
     include_str!("schema/002.sql"),
     include_str!("schema/003.sql"),
     include_str!("schema/004.sql"),
+    include_str!("schema/005.sql"),
 ];
 
 /// Statements that a connection keeps prepared: all there are here, so that none is ever parsed
 /// twice. SQLite's own default is 16.
 const STATEMENTS: usize = 64;
+
+/// How long a write waits for another process that writes the file, which takes moments. Once that
+/// was not enough, no write waits at all until one has passed: they would queue behind each other.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Requests that may wait for a connection before senders wait too.
 const QUEUE: usize = 1024;
@@ -47,6 +54,8 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 pub struct SqliteStore {
     lines: Lines,
     guard: Option<Arc<Mutex<Guard>>>,
+    /// Whether the last write found the file locked by another process.
+    is_locked: Arc<AtomicBool>,
 }
 
 /// How work gets to a connection.
@@ -92,6 +101,7 @@ impl SqliteStore {
         Ok(SqliteStore {
             lines,
             guard: Some(Arc::new(Mutex::new(guard))),
+            is_locked: Arc::default(),
         })
     }
 
@@ -105,6 +115,7 @@ impl SqliteStore {
         Ok(SqliteStore {
             lines: Lines::Inline(Mutex::new(connection)),
             guard: None,
+            is_locked: Arc::default(),
         })
     }
 
@@ -150,14 +161,12 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> StoreFuture<'_, T> {
-        let guard = self.guard.clone();
+        let (guard, is_locked) = (self.guard.clone(), self.is_locked.clone());
         self.on(true, move |connection| {
             if let Some(guard) = &guard {
                 lock(guard).check().map_err(RegistryError::Store)?;
             }
-            let transaction = connection
-                .transaction_with_behavior(TransactionBehavior::Immediate)
-                .map_err(store_error)?;
+            let transaction = begin(connection, &is_locked).map_err(store_error)?;
             if let Some(guard) = &guard {
                 let highest = highest_id(&transaction).map_err(store_error)?;
                 lock(guard).goes_on(highest).map_err(RegistryError::Store)?;
@@ -184,6 +193,24 @@ impl SqliteStore {
             Ok(value)
         })
     }
+}
+
+/// Begins to write, once no other process does.
+fn begin<'a>(
+    connection: &'a mut Connection,
+    is_locked: &AtomicBool,
+) -> rusqlite::Result<Transaction<'a>> {
+    let patience = match is_locked.load(Ordering::Relaxed) {
+        true => Duration::ZERO,
+        false => LOCK_PATIENCE,
+    };
+    connection.busy_timeout(patience)?;
+    let began = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+    let busy = began.as_ref().is_err_and(|error| {
+        error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+    });
+    is_locked.store(busy, Ordering::Relaxed);
+    began
 }
 
 fn highest_id(connection: &Connection) -> rusqlite::Result<i64> {
@@ -264,7 +291,7 @@ fn run(
 const COLUMNS: &str = "id, cluster, route, lookup_key, sent_name, owner, name, proxy_user, adopted, phase, upstream_id, state, app_id, \
     app_info, log, complete, created_ms, created_up_ms, seen_ms, ended_ms, ended_up_ms, name_hold_ms, idempotency_key, idempotency_hash, \
     idempotency_until_ms, idempotency_until_up_ms, version, told, quiet_ms, looked_ms, let_go, may_arrive, kill_asked, echoed, presumed, above, \
-    waited_ms, arrived, absent";
+    waited_ms, arrived, absent, resolved_ms, resolved_up_ms";
 
 fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let phase: String = row.get("phase")?;
@@ -287,6 +314,7 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         complete: row.get("complete")?,
         seen_ms: row.get("seen_ms")?,
         ended: moment(row.get("ended_ms")?, row.get("ended_up_ms")?),
+        resolved: moment(row.get("resolved_ms")?, row.get("resolved_up_ms")?),
         proxy_user: row.get("proxy_user")?,
         told: row.get("told")?,
         echoed: row.get("echoed")?,
@@ -383,9 +411,10 @@ fn record(tx: &Transaction<'_>, new: &NewRow, now: Moment) -> rusqlite::Result<R
     }
     if let Some(replaced) = new.replaces {
         tx.execute(
-            "UPDATE batches SET phase = 'refused', idempotency_key = NULL, may_arrive = max(may_arrive, ?2), version = version + 1
+            "UPDATE batches SET phase = 'refused', idempotency_key = NULL, may_arrive = max(may_arrive, ?2), resolved_ms = ?3,
+                 resolved_up_ms = ?4, version = version + 1
              WHERE id = ?1 AND phase IN ('sending', 'refused')",
-            params![replaced.id.0, replaced.may_arrive],
+            params![replaced.id.0, replaced.may_arrive, now.wall_ms, now.up_ms],
         )?;
     }
     tx.prepare_cached(
@@ -421,7 +450,7 @@ fn reopen(tx: &Transaction<'_>, id: GatewayId, by: GatewayId) -> rusqlite::Resul
     )?;
     tx.execute(
         "UPDATE batches SET phase = 'sending', idempotency_key = ?2, idempotency_until_ms = ?3, idempotency_until_up_ms = ?4,
-             version = version + 1
+             resolved_ms = NULL, resolved_up_ms = NULL, version = version + 1
          WHERE id = ?1 AND phase IN ('sending', 'refused')",
         params![id.0, key, until, until_up],
     )?;
@@ -442,12 +471,12 @@ const OPEN_END: &str =
 fn save(tx: &Connection, row: &Row) -> rusqlite::Result<Saved> {
     let known = &row.known;
     // What never came to be lets go of its key: a client may use it again.
-    let lets_go = known.phase == Phase::Refused || known.absent;
+    let lets_go = known.frees_key();
     let changed = tx
         .prepare_cached(&format!(
             "UPDATE batches SET phase = :phase, upstream_id = :upstream_id, proxy_user = :proxy_user, app_id = :app_id, app_info = :app_info,
              log = :log, complete = :complete, seen_ms = :seen_ms, told = :told, quiet_ms = :quiet_ms, looked_ms = :looked_ms, let_go = :let_go,
-             waited_ms = :waited_ms, arrived = :arrived, absent = :absent, may_arrive = :may_arrive, kill_asked = :kill_asked, echoed = :echoed, presumed = :presumed,
+             resolved_ms = :resolved_ms, resolved_up_ms = :resolved_up_ms, waited_ms = :waited_ms, arrived = :arrived, absent = :absent, may_arrive = :may_arrive, kill_asked = :kill_asked, echoed = :echoed, presumed = :presumed,
              state = CASE WHEN {OPEN_END} THEN :state ELSE state END,
              ended_up_ms = CASE WHEN {OPEN_END} THEN :ended_up_ms ELSE ended_up_ms END,
              ended_ms = CASE WHEN {OPEN_END} THEN :ended_ms ELSE ended_ms END,
@@ -463,7 +492,8 @@ fn save(tx: &Connection, row: &Row) -> rusqlite::Result<Saved> {
             ":waited_ms": known.waited_ms, ":arrived": known.arrived, ":absent": known.absent,
             ":let_go": known.let_go, ":may_arrive": known.may_arrive, ":kill_asked": known.kill_asked, ":echoed": known.echoed,
             ":presumed": known.presumed, ":state": known.state.as_str(), ":ended_ms": known.ended.map(|ended| ended.wall_ms),
-            ":ended_up_ms": known.ended.map(|ended| ended.up_ms), ":lets_go": lets_go,
+            ":ended_up_ms": known.ended.map(|ended| ended.up_ms), ":resolved_ms": known.resolved.map(|resolved| resolved.wall_ms),
+            ":resolved_up_ms": known.resolved.map(|resolved| resolved.up_ms), ":lets_go": lets_go,
         })?;
     if changed == 1 {
         return Ok(Saved::Stored(row.version + 1));
@@ -615,6 +645,32 @@ fn insert_adopted(
     row.ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
+/// How many rows are looked at at once to be swept out.
+const SWEPT_AT_ONCE: usize = 500;
+
+fn sweep(tx: &Transaction<'_>, retain: Duration, now: Moment) -> rusqlite::Result<usize> {
+    let before = now.before(retain);
+    let (mut swept, mut after) = (0, 0);
+    loop {
+        let old = all(
+            tx,
+            "id > ?3 AND ((ended_ms < ?1 AND coalesce(ended_up_ms, 0) < ?2)
+                OR (phase IN ('refused', 'deleted') AND ended_ms IS NULL AND created_ms < ?1 AND created_up_ms < ?2))
+                ORDER BY id LIMIT ?4",
+            params![before.wall_ms, before.up_ms, after, SWEPT_AT_ONCE as i64],
+        )?;
+        let Some(last) = old.last() else {
+            return Ok(swept);
+        };
+        after = last.identity.id.0;
+        for row in old.iter().filter(|row| decide::is_over(row, retain, now)) {
+            swept += tx
+                .prepare_cached("DELETE FROM batches WHERE id = ?1")?
+                .execute([row.identity.id.0])?;
+        }
+    }
+}
+
 fn read_order(row: &rusqlite::Row<'_>) -> rusqlite::Result<Order> {
     let wish: String = row.get("wish")?;
     Ok(Order {
@@ -639,20 +695,24 @@ fn list(
     connection: &Connection,
     visible: &Visible,
     cluster: Option<&str>,
+    without: &[GatewayId],
     range: RangeOf,
 ) -> rusqlite::Result<(usize, Vec<Row>)> {
     let owner = owner_of(visible);
+    let without: Vec<String> = without.iter().map(ToString::to_string).collect();
+    let without = format!("[{}]", without.join(","));
+    let listed = format!("{SHOWN} AND id NOT IN (SELECT value FROM json_each(?3))");
     let count: i64 = connection
-        .prepare_cached(&format!("SELECT count(*) FROM batches WHERE {SHOWN}"))?
-        .query_row(params![owner, cluster], |row| row.get(0))?;
+        .prepare_cached(&format!("SELECT count(*) FROM batches WHERE {listed}"))?
+        .query_row(params![owner, cluster, without], |row| row.get(0))?;
     let total = usize::try_from(count).unwrap_or(0);
     let range = range(total);
     let limit = i64::try_from(range.len()).unwrap_or(i64::MAX);
     let offset = i64::try_from(range.start).unwrap_or(i64::MAX);
     let rows = all(
         connection,
-        &format!("{SHOWN} ORDER BY id LIMIT ?3 OFFSET ?4"),
-        params![owner, cluster, limit, offset],
+        &format!("{listed} ORDER BY id LIMIT ?4 OFFSET ?5"),
+        params![owner, cluster, without, limit, offset],
     )?;
     Ok((total, rows))
 }
@@ -725,9 +785,12 @@ impl Store for SqliteStore {
         &self,
         visible: Visible,
         cluster: Option<String>,
+        without: Vec<GatewayId>,
         range: RangeOf,
     ) -> StoreFuture<'_, (usize, Vec<Row>)> {
-        self.read(move |connection| list(connection, &visible, cluster.as_deref(), range))
+        self.read(move |connection| {
+            list(connection, &visible, cluster.as_deref(), &without, range)
+        })
     }
 
     fn pending(&self) -> StoreFuture<'_, Vec<Row>> {
@@ -769,7 +832,8 @@ impl Store for SqliteStore {
             // What has ended well, or badly, in its cluster's words is nothing to look for.
             let filter = "cluster = ?1 AND may_arrive = 1 AND phase IN ('refused', 'detached', 'deleted')
                 AND (upstream_id IS NULL OR phase = 'deleted' OR state = 'error')
-                AND (created_ms >= ?2 OR created_up_ms >= ?3 OR ended_ms >= ?2 OR ended_up_ms >= ?3) AND id > ?4 ORDER BY id LIMIT ?5";
+                AND (created_ms >= ?2 OR created_up_ms >= ?3 OR ended_ms >= ?2 OR ended_up_ms >= ?3 OR resolved_ms >= ?2 OR resolved_up_ms >= ?3)
+                AND id > ?4 ORDER BY id LIMIT ?5";
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             all(
                 connection,
@@ -791,6 +855,21 @@ impl Store for SqliteStore {
         })
     }
 
+    fn was_submitted_again(
+        &self,
+        owner: Option<String>,
+        body_hash: Option<String>,
+        after: GatewayId,
+    ) -> StoreFuture<'_, bool> {
+        self.read(move |connection| {
+            let query = "SELECT EXISTS (SELECT 1 FROM batches
+                WHERE owner = ?1 AND id > ?3 AND idempotency_hash = ?2 AND phase <> 'refused')";
+            connection
+                .prepare_cached(query)?
+                .query_row(params![owner, body_hash, after.0], |row| row.get(0))
+        })
+    }
+
     fn was_alone(&self, cluster: String, but: GatewayId, since: Moment) -> StoreFuture<'_, bool> {
         self.read(move |connection| {
             let filter = "cluster = ?1 AND id <> ?2 AND sent_name IS NULL AND adopted = 0 AND (phase = 'sending'
@@ -800,14 +879,8 @@ impl Store for SqliteStore {
         })
     }
 
-    fn sweep(&self, before: Moment) -> StoreFuture<'_, usize> {
-        self.write(move |tx| {
-            tx.execute(
-                "DELETE FROM batches WHERE (ended_ms < ?1 AND coalesce(ended_up_ms, 0) < ?2)
-                 OR (phase IN ('refused', 'deleted') AND created_ms < ?1 AND created_up_ms < ?2)",
-                params![before.wall_ms, before.up_ms],
-            )
-        })
+    fn sweep(&self, retain: Duration, now: Moment) -> StoreFuture<'_, usize> {
+        self.write(move |tx| sweep(tx, retain, now))
     }
 
     fn orders(&self) -> StoreFuture<'_, Vec<Order>> {

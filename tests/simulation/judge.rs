@@ -81,7 +81,7 @@ pub(crate) async fn judge(house: &House, scene: &Scene, records: &[Record], quie
     }
     let rows = house
         .disk
-        .list(Visible::All, None, Box::new(|total| 0..total))
+        .list(Visible::All, None, Vec::new(), Box::new(|total| 0..total))
         .await
         .map_or(Vec::new(), |(_, rows)| rows);
     if !quiet {
