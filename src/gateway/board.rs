@@ -107,7 +107,10 @@ impl Ticket {
     /// nobody was shown it, and the next cluster may have the submission.
     fn unsettled(&self) -> Option<GatewayId> {
         let progress = self.progress.borrow();
-        let entry = progress.entry.as_ref().filter(|_| progress.answer.is_none())?;
+        let entry = progress
+            .entry
+            .as_ref()
+            .filter(|_| progress.answer.is_none())?;
         let awaited = self.progress.receiver_count() > 0;
         (awaited && entry.peek(Known::may_vanish)).then_some(entry.id)
     }

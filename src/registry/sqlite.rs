@@ -7,8 +7,8 @@
 
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -206,9 +206,9 @@ fn begin<'a>(
     };
     connection.busy_timeout(patience)?;
     let began = connection.transaction_with_behavior(TransactionBehavior::Immediate);
-    let busy = began.as_ref().is_err_and(|error| {
-        error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
-    });
+    let busy = began
+        .as_ref()
+        .is_err_and(|error| error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy));
     is_locked.store(busy, Ordering::Relaxed);
     began
 }
@@ -788,9 +788,7 @@ impl Store for SqliteStore {
         without: Vec<GatewayId>,
         range: RangeOf,
     ) -> StoreFuture<'_, (usize, Vec<Row>)> {
-        self.read(move |connection| {
-            list(connection, &visible, cluster.as_deref(), &without, range)
-        })
+        self.read(move |connection| list(connection, &visible, cluster.as_deref(), &without, range))
     }
 
     fn pending(&self) -> StoreFuture<'_, Vec<Row>> {

@@ -80,7 +80,11 @@ async fn look_for(
     }
 }
 
-async fn by_number(upstream: &Upstream, upstream_id: &str, exchange: &Exchange) -> Option<Observed> {
+async fn by_number(
+    upstream: &Upstream,
+    upstream_id: &str,
+    exchange: &Exchange,
+) -> Option<Observed> {
     let dialect = upstream.dialect();
     let request = dialect.get(BatchRef {
         upstream_id,
@@ -140,18 +144,17 @@ pub async fn deal_with(
         .routes
         .iter()
         .any(|route| route.name == entry.route && route.adopts_late_jobs);
-    let action =
-        if adopts && may_be_adopted(gateway, entry).await {
-            match gateway.registry.adopt_late(entry, seen).await {
-                Ok(()) => "adopted",
-                Err(error) => {
-                    tracing::error!(batch = %entry.id, %error, "a late job could not be bound");
-                    "failed"
-                }
+    let action = if adopts && may_be_adopted(gateway, entry).await {
+        match gateway.registry.adopt_late(entry, seen).await {
+            Ok(()) => "adopted",
+            Err(error) => {
+                tracing::error!(batch = %entry.id, %error, "a late job could not be bound");
+                "failed"
             }
-        } else {
-            kill(upstream, entry, seen).await
-        };
+        }
+    } else {
+        kill(upstream, entry, seen).await
+    };
     tracing::warn!(
         batch = %entry.id, cluster = %entry.cluster, upstream_id = %seen.upstream_id, action,
         "a job showed up after its submission had been given up"

@@ -116,9 +116,7 @@ impl Open {
         };
         for _ in 0..REPEATS {
             let end = self.look_until_clear().await;
-            let (held, is_wanted) = self
-                .entry
-                .peek(|known| (!known.let_go, !known.kill_asked));
+            let (held, is_wanted) = self.entry.peek(|known| (!known.let_go, !known.kill_asked));
             // Where no key would tell the first one, should it come late, it is not sent again.
             let has_key =
                 self.upstream.dialect().lookup(&self.entry.lookup) != LookupPlan::NewInList;

@@ -16,7 +16,10 @@ fn job() -> Value {
 
 fn deletes(clusters: &Clusters, flavor: &str) -> usize {
     let requests = clusters.requests(flavor);
-    requests.iter().filter(|one| one["method"] == "DELETE").count()
+    requests
+        .iter()
+        .filter(|one| one["method"] == "DELETE")
+        .count()
 }
 
 /// Another process holds the file: nobody waits in a queue for it, nothing is sent, and when it has
@@ -88,7 +91,11 @@ fn a_key_is_held_while_its_submission_is_open() {
     });
     let (first, again) = (first.expect("no panic"), again.expect("no panic"));
     assert_eq!(
-        (again.status, &again.json()["id"], clusters.submissions("livy")),
+        (
+            again.status,
+            &again.json()["id"],
+            clusters.submissions("livy")
+        ),
         (201, &first.json()["id"], 1),
         "{}",
         again.text()
@@ -117,6 +124,7 @@ fn ids_do_not_begin_again_behind_a_link() {
     let folder = scene.folder.path().to_owned();
     let data = folder.join("data");
     std::fs::create_dir(&data).expect("is made");
+    std::fs::write(data.join("real.db"), "").expect("is made");
     std::os::unix::fs::symlink("link.db", folder.join("livy-gateway.db")).expect("is linked");
     std::os::unix::fs::symlink("data/real.db", folder.join("link.db")).expect("is linked");
     let mut gateway = scene.start();
@@ -163,7 +171,10 @@ fn a_cluster_with_live_batches_stays_where_it_is() {
     gateway.scene.write();
     let refused = reload("");
     assert!(
-        refused.status >= 400 && refused.text().contains("cluster 'livy' still has 1 live batches"),
+        refused.status >= 400
+            && refused
+                .text()
+                .contains("cluster 'livy' still has 1 live batches"),
         "{}",
         refused.text()
     );

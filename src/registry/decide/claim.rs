@@ -55,8 +55,12 @@ fn key_until(row: &Row) -> Option<Moment> {
     let from = row.identity.created;
     let resolved = row.known.resolved.unwrap_or(from);
     let later = |until: Moment| Moment {
-        wall_ms: until.wall_ms.saturating_add((resolved.wall_ms - from.wall_ms).max(0)),
-        up_ms: until.up_ms.saturating_add((resolved.up_ms - from.up_ms).max(0)),
+        wall_ms: until
+            .wall_ms
+            .saturating_add((resolved.wall_ms - from.wall_ms).max(0)),
+        up_ms: until
+            .up_ms
+            .saturating_add((resolved.up_ms - from.up_ms).max(0)),
     };
     row.key_until.map(later)
 }
@@ -134,7 +138,10 @@ mod tests {
         );
         let past = |setup: fn(&mut Known)| {
             let row = row(|row| {
-                let at = |ms| Moment { wall_ms: ms, up_ms: ms };
+                let at = |ms| Moment {
+                    wall_ms: ms,
+                    up_ms: ms,
+                };
                 (row.identity.created, row.key_until) = (at(100), Some(at(200)));
                 setup(&mut row.known);
             });
@@ -146,10 +153,16 @@ mod tests {
             "nobody knows yet what came of it"
         );
         let resolved = |known: &mut Known| {
-            let at = |ms| Moment { wall_ms: ms, up_ms: ms };
+            let at = |ms| Moment {
+                wall_ms: ms,
+                up_ms: ms,
+            };
             known.resolved = Some(at(950));
         };
-        assert!(matches!(past(resolved), Claim::Same(_)), "its time has just begun");
+        assert!(
+            matches!(past(resolved), Claim::Same(_)),
+            "its time has just begun"
+        );
         let killed = row(|row| (row.known.absent, row.known.kill_asked) = (true, true));
         assert!(
             matches!(claim(&new(), Some(&killed), None, now), Claim::Same(_)),

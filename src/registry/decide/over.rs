@@ -18,7 +18,10 @@ pub fn is_over(row: &Row, retain: Duration, now: Moment) -> bool {
     let gone = || (!known.phase.is_visible()).then_some(row.identity.created);
     let ended = known.ended.or_else(gone);
     let long_ago = ended.is_some_and(|ended| ended.after(retain).is_past(now));
-    let last = known.ended.or(known.resolved).unwrap_or(row.identity.created);
+    let last = known
+        .ended
+        .or(known.resolved)
+        .unwrap_or(row.identity.created);
     let expected = known.may_arrive && !last.after(WATCHED_FOR).is_past(now);
     let answers = row.key_until.is_some() && holds_key(row, now);
     !open && long_ago && !expected && !answers
