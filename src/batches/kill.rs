@@ -114,7 +114,9 @@ impl Reader {
                     "it is still being submitted; the kill is remembered",
                 ));
             }
-            Phase::Refused | Phase::Deleted { .. } => return Ok(()),
+            Phase::Deleted { .. } => return Ok(()),
+            // Nobody who was shown it meets this: what was shown does not vanish.
+            Phase::Refused => return Err(ApiError::no_such_batch(&entry.id.to_string())),
             Phase::Detached { .. } => {}
             // It was presumed while this waited: the wish is void.
             Phase::Bound { .. } if entry.peek(|known| known.presumed && !known.kill_asked) => {

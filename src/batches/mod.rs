@@ -102,12 +102,19 @@ impl Call {
                     .as_ref()
                     .is_none_or(|cluster| *cluster == entry.cluster)
             })
+            .filter(|entry| self.shows(entry))
             .inspect(|entry| self.exchange.is_about(entry.id.0))
             .inspect(|entry| {
                 self.exchange
                     .goes_to(self.route_label(entry), &entry.cluster)
             })
             .ok_or_else(|| ApiError::no_such_batch(&key.to_string()))
+    }
+
+    /// Notes that the caller is shown a batch; false if it vanished meanwhile.
+    fn shows(&self, entry: &Arc<Entry>) -> bool {
+        let to_owner = entry.owner.as_deref() == Some(self.principal.user.as_str());
+        self.registry().show(entry, to_owner)
     }
 
     /// Returns the route by which a batch came, if there still is one of that name: labels are

@@ -180,6 +180,15 @@ pub struct Cluster {
     pub drop_unsupported: bool,
 }
 
+impl Cluster {
+    /// Tells whether two definitions mean the same server, which knows the same batches.
+    pub fn is_same_server(&self, other: &Cluster) -> bool {
+        self.flavor == other.flavor
+            && self.base == other.base
+            && self.settings.instance_id == other.settings.instance_id
+    }
+}
+
 /// A base URL in its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl {

@@ -86,6 +86,7 @@ pub fn look_after(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>, gone: &Cance
             batches::watch::learn(&gateway, &upstream).await;
             batches::watch::finish_kills(&gateway, &upstream).await;
             submit::late::watch(&gateway, &upstream).await;
+            batches::watch::list_for_late(&gateway, &upstream).await;
         })
     });
 }

@@ -124,7 +124,8 @@ impl Engine {
             .map_err(|problems| loaded.locate(problems))
     }
 
-    /// Tells what can't change while the gateway runs, and which clusters can't go away.
+    /// Tells what can't change while the gateway runs, and which clusters can't go away, or become
+    /// other servers, that know nothing of the batches of these.
     async fn objections(&self, before: &Snapshot, built: &Built, force: bool) -> Vec<BuildProblem> {
         let mut problems = Vec::new();
         if built.config().registry != before.config.registry {
@@ -132,12 +133,16 @@ impl Engine {
             let remedy = "restart the gateway to use another one";
             problems.push(BuildProblem::new(&["registry"], what, remedy));
         }
-        let stays = |name: &str| built.config().clusters.iter().any(|one| one.name == name);
-        for name in before
-            .upstreams
-            .keys()
-            .filter(|name| !stays(name) && !force)
-        {
+        let live_ones = before.upstreams.values().filter(|_| !force);
+        for one in live_ones.map(|upstream| &upstream.config) {
+            let new = built.config().clusters.iter();
+            let mut new = new.filter(|other| other.name == one.name);
+            let name = &one.name;
+            let path: &[&str] = match new.next() {
+                Some(same) if same.is_same_server(one) => continue,
+                Some(_) => &["clusters", name],
+                None => &["clusters"],
+            };
             let what = match self.gateway.registry.live(name).await {
                 Ok(0) => continue,
                 Ok(live) => format!("cluster '{name}' still has {live} live batches"),
@@ -146,7 +151,7 @@ impl Engine {
                 }
             };
             let remedy = "drain it first (`state: draining`), or reload with `POST /reload?force`";
-            problems.push(BuildProblem::new(&["clusters"], what, remedy));
+            problems.push(BuildProblem::new(path, what, remedy));
         }
         problems
     }

@@ -122,7 +122,25 @@ impl Entry {
         self.change(|known| {
             let open = known.phase == Phase::Sending;
             known.told |= open;
+            known.shown |= open;
             open
+        })
+    }
+
+    /// Notes that somebody is about to be shown this batch, its owner or another; false if it
+    /// vanished before. One step, as above. The second value tells whether the store should hear
+    /// of it.
+    pub(super) fn show(&self, to_owner: bool) -> (bool, bool) {
+        let seen = |known: &Known| known.shown && (known.told || !to_owner);
+        if let Some(visible) = self.peek(|known| seen(known).then(|| known.phase.is_visible())) {
+            return (visible, false);
+        }
+        self.change(|known| {
+            let visible = known.phase.is_visible();
+            let news = visible && to_owner && !known.told;
+            known.shown |= visible;
+            known.told |= news;
+            (visible, news)
         })
     }
 

@@ -11,7 +11,8 @@ use super::row::Phase;
 
 impl Registry {
     /// Notes that somebody asked for the end; for a batch that is only presumed only if that
-    /// somebody `may_kill_presumed` ones. Stored before anything is sent.
+    /// somebody `may_kill_presumed` ones. Stored before anything is sent. Whoever asks was shown the
+    /// batch, so that it can't give way to another attempt meanwhile.
     ///
     /// # Errors
     /// The database failed; nothing may be sent.
@@ -52,14 +53,7 @@ impl Registry {
     /// The database failed.
     pub async fn delete(&self, entry: &Arc<Entry>, may_arrive: bool) -> Result<(), RegistryError> {
         let now = self.clock.now();
-        self.write(entry, |known| {
-            known.may_arrive |= may_arrive;
-            let upstream_id = known.phase.upstream_id().map(str::to_owned);
-            known.phase = Phase::Deleted { upstream_id };
-            if known.ended.is_none() {
-                (known.state, known.ended) = (BatchState::Killed, Some(now));
-            }
-        })
-        .await
+        self.write(entry, |known| decide::delete(known, may_arrive, now))
+            .await
     }
 }

@@ -49,7 +49,7 @@ fn shown(entry: &Entry, id: &str, state: BatchState) -> Observed {
 
 async fn total(registry: &Registry) -> usize {
     registry
-        .list(Visible::All, None, |total| 0..total)
+        .list(Visible::All, None, Vec::new(), |total| 0..total)
         .await
         .expect("is read")
         .0
@@ -66,7 +66,8 @@ async fn ids_are_never_used_again() {
             .expect("is stored")
     );
     let later = registry.clock().now().after(Duration::from_secs(1));
-    registry.store.sweep(later).await.expect("sweeps");
+    let sweeps = registry.store.sweep(Duration::ZERO, later);
+    sweeps.await.expect("sweeps");
     assert!(
         registry
             .store
@@ -82,7 +83,7 @@ async fn ids_are_never_used_again() {
 async fn names_are_held_by_the_living_and_a_while_longer() {
     let registry = registry().await;
     let entry = new(&registry, intent(Some("nightly"))).await;
-    registry.told(&entry);
+    assert!(registry.show(&entry, true));
     registry.flush().await;
     let again = registry
         .record(intent(Some("nightly")))
@@ -265,7 +266,9 @@ async fn a_batch_that_gets_its_name_later_is_still_the_same() {
         .await
         .expect("is stored");
     let (total, entries) = registry
-        .list(Visible::OwnedBy("ann".into()), None, |total| 0..total)
+        .list(Visible::OwnedBy("ann".into()), None, Vec::new(), |total| {
+            0..total
+        })
         .await
         .expect("is read");
     assert_eq!((total, entries[0].known().state), (1, BatchState::Running));
@@ -284,7 +287,7 @@ async fn the_internal_name_is_shown_to_nobody() {
         .await
         .expect("is stored");
     let (_, entries) = registry
-        .list(Visible::All, None, |total| 0..total)
+        .list(Visible::All, None, Vec::new(), |total| 0..total)
         .await
         .expect("is read");
     assert_eq!(entries[0].batch().name, None);
@@ -501,7 +504,7 @@ async fn one_batch_has_one_memory_however_full_the_cache_is() {
         .expect("is stored");
     registry.cache.clear();
     let (_, listed) = registry
-        .list(Visible::All, None, |total| 0..total)
+        .list(Visible::All, None, Vec::new(), |total| 0..total)
         .await
         .expect("is read");
     assert!(Arc::ptr_eq(&entry, &listed[0]));
@@ -777,4 +780,98 @@ async fn an_order_holds_until_it_is_taken_back() {
         [(c, Wish::Disable), (d, Wish::Drain)],
         "each for itself"
     );
+}
+
+#[tokio::test]
+async fn what_was_shown_does_not_vanish() {
+    let registry = registry().await;
+    let (seen_by_another, withdrawn) = (
+        new(&registry, intent(Some("a"))).await,
+        new(&registry, intent(Some("b"))).await,
+    );
+    assert!(registry.show(&seen_by_another, false));
+    assert!(!registry.withdraw(&seen_by_another));
+    let again = registry.record(intent(Some("a"))).await.expect("is stored");
+    assert!(
+        matches!(again, Intention::Same(entry) if entry.id == seen_by_another.id),
+        "its owner has not heard of it"
+    );
+    assert!(registry.show(&seen_by_another, true));
+    registry.flush().await;
+    let again = registry.record(intent(Some("a"))).await.expect("is stored");
+    assert!(matches!(again, Intention::NameTaken(_)), "now it has");
+    let vanishes = registry.refuse(&seen_by_another, "no room", false).await;
+    assert!(!vanishes.expect("is stored"));
+    assert_eq!(seen_by_another.known().state, BatchState::Error);
+    assert!(registry.withdraw(&withdrawn) && !registry.show(&withdrawn, true));
+}
+
+#[tokio::test]
+async fn what_was_to_end_and_is_absent_is_deleted_and_keeps_its_key() {
+    let registry = registry().await;
+    let keyed = || Intent {
+        key: Some(("k".into(), Duration::from_secs(60))),
+        ..intent(None)
+    };
+    let entry = new(&registry, keyed()).await;
+    registry.ask_kill(&entry, false).await.expect("is stored");
+    assert!(!registry.withdraw(&entry));
+    registry
+        .is_absent(&entry, "absent")
+        .await
+        .expect("is stored");
+    assert_eq!(entry.phase(), Phase::Deleted { upstream_id: None });
+    assert!(
+        matches!(registry.record(keyed()).await, Ok(Intention::Same(same)) if same.id == entry.id)
+    );
+}
+
+#[tokio::test]
+async fn what_was_submitted_again_is_known() {
+    let registry = registry().await;
+    let first = new(&registry, intent(None)).await;
+    registry
+        .refuse(&first, "no answer", true)
+        .await
+        .expect("is stored");
+    let again = async || {
+        let again = registry.was_submitted_again(&first).await;
+        again.expect("is read")
+    };
+    let other = Intent {
+        body_hash: "other".into(),
+        ..intent(None)
+    };
+    new(&registry, other).await;
+    assert!(!again().await);
+    let second = new(&registry, intent(None)).await;
+    assert!(again().await, "it is open");
+    registry
+        .refuse(&second, "no room", false)
+        .await
+        .expect("is stored");
+    assert!(!again().await, "it came to nothing as well");
+}
+
+#[tokio::test]
+async fn what_may_arrive_is_not_swept() {
+    let registry = registry().await;
+    let (lost, refused) = (
+        new(&registry, intent(None)).await,
+        new(&registry, intent(None)).await,
+    );
+    registry
+        .refuse(&lost, "absent", true)
+        .await
+        .expect("is stored");
+    registry
+        .refuse(&refused, "no", false)
+        .await
+        .expect("is stored");
+    let later = registry.clock().now().after(Duration::from_secs(600));
+    let swept = registry.store.sweep(Duration::from_secs(60), later).await;
+    assert_eq!(swept.expect("sweeps"), 1);
+    let later = registry.clock().now().after(Duration::from_secs(4000));
+    let swept = registry.store.sweep(Duration::from_secs(60), later).await;
+    assert_eq!(swept.expect("sweeps"), 1);
 }

@@ -88,6 +88,18 @@ impl Registry {
         result
     }
 
+    /// Makes sure that a submission can be recorded, before anybody is asked anything for it: if the
+    /// last write failed, by another one.
+    ///
+    /// # Errors
+    /// The database still can't be written.
+    pub async fn must_be_writable(&self) -> Result<(), RegistryError> {
+        match self.is_writable() {
+            true => Ok(()),
+            false => self.beat().await,
+        }
+    }
+
     /// Stores a change, then makes it known in memory.
     pub(super) async fn write(
         &self,
@@ -151,12 +163,13 @@ impl Registry {
         }
     }
 
-    /// Removes what ended longer ago than `retain`, by both clocks.
+    /// Removes what ended longer ago than `retain`, by both clocks, and of which nothing can come
+    /// any more.
     ///
     /// # Errors
     /// The database failed.
     pub async fn sweep(&self, retain: Duration) -> Result<usize, RegistryError> {
-        self.noted(self.store.sweep(self.clock.now().before(retain)).await)
+        self.noted(self.store.sweep(retain, self.clock.now()).await)
     }
 
     /// Stores how long this registry has been in use; shows whether it can be written.

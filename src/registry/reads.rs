@@ -39,7 +39,7 @@ impl Registry {
             .map(|row| self.remember(row)))
     }
 
-    /// Returns a window of what a caller may see, by id, and how many there are.
+    /// Returns a window of what a caller may see, by id, and how many there are; without some ids.
     ///
     /// # Errors
     /// The database failed.
@@ -47,9 +47,13 @@ impl Registry {
         &self,
         visible: Visible,
         cluster: Option<String>,
+        without: Vec<GatewayId>,
         range: impl FnOnce(usize) -> std::ops::Range<usize> + Send + 'static,
     ) -> Result<(usize, Vec<Arc<Entry>>), RegistryError> {
-        let (total, rows) = self.store.list(visible, cluster, Box::new(range)).await?;
+        let (total, rows) = self
+            .store
+            .list(visible, cluster, without, Box::new(range))
+            .await?;
         Ok((
             total,
             rows.into_iter().map(|row| self.remember(row)).collect(),
@@ -153,6 +157,18 @@ impl Registry {
     ) -> Result<Vec<Row>, RegistryError> {
         let (cluster, upstream_id) = (entry.cluster.clone(), upstream_id.to_owned());
         self.store.had_id(cluster, upstream_id, entry.id).await
+    }
+
+    /// Tells whether a later submission of the same owner, which says the same, came to anything or is
+    /// open: the next attempt of this one, or its client's.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn was_submitted_again(&self, entry: &Entry) -> Result<bool, RegistryError> {
+        let (owner, body_hash) = (entry.owner.clone(), entry.body_hash.clone());
+        self.store
+            .was_submitted_again(owner, body_hash, entry.id)
+            .await
     }
 
     /// Tells whether nobody else's submission of the same kind was open at its cluster since this

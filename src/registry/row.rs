@@ -141,10 +141,16 @@ pub struct Known {
     pub seen_ms: i64,
     /// When its end was first seen.
     pub ended: Option<Moment>,
+    /// When it became known what came of its submission.
+    pub resolved: Option<Moment>,
     /// The user that the cluster runs it as.
     pub proxy_user: Option<String>,
-    /// Whether a client may have been given this id: from then on it stays answerable.
+    /// Whether its owner may have heard of it: from then on it is no answer to another submission
+    /// of its name.
     pub told: bool,
+    /// Whether anybody was shown it in the time of this process: from then on its id stays
+    /// answerable, and it goes nowhere else. What an earlier process left open never vanishes.
+    pub shown: bool,
     /// Whether the cluster showed the name under which it was submitted.
     pub echoed: bool,
     /// Whether it is not proven to be this submission, only presumed.
@@ -193,8 +199,10 @@ impl Known {
             complete: false,
             seen_ms: 0,
             ended: None,
+            resolved: None,
             proxy_user: None,
             told: false,
+            shown: false,
             echoed: false,
             presumed: false,
             kill_asked: false,
@@ -211,6 +219,20 @@ impl Known {
             item: None,
             missing: None,
         }
+    }
+}
+
+impl Known {
+    /// Tells whether nobody knows of it and nothing is known of it: then another attempt of its
+    /// submission may take its place.
+    pub fn may_vanish(&self) -> bool {
+        self.phase == Phase::Sending && !self.told && !self.shown && !self.kill_asked
+    }
+
+    /// Tells whether its key is free: it never came to be. What was to end keeps it, so that
+    /// whoever sends it again learns of the end.
+    pub fn frees_key(&self) -> bool {
+        self.phase == Phase::Refused || (self.absent && !self.kill_asked)
     }
 }
 

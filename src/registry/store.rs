@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
+use std::time::Duration;
 
 use livy_dialect::{Lookup, Observed};
 
@@ -173,11 +174,12 @@ pub trait Store: Send + Sync + Debug {
     fn shows_names(&self, cluster: String) -> StoreFuture<'_, bool>;
     /// Reads the newest row of a name.
     fn by_name(&self, name: String, visible: Visible) -> StoreFuture<'_, Option<Row>>;
-    /// Reads a window, ordered by id, and counts.
+    /// Reads a window, ordered by id, and counts; without some ids.
     fn list(
         &self,
         visible: Visible,
         cluster: Option<String>,
+        without: Vec<GatewayId>,
         range: RangeOf,
     ) -> StoreFuture<'_, (usize, Vec<Row>)>;
     /// Reads the submissions that are neither bound nor given up.
@@ -205,11 +207,18 @@ pub trait Store: Send + Sync + Debug {
         upstream_id: String,
         but: GatewayId,
     ) -> StoreFuture<'_, Vec<Row>>;
+    /// Tells whether a later submission of an owner, with the same hash, came to anything or is open.
+    fn was_submitted_again(
+        &self,
+        owner: Option<String>,
+        body_hash: Option<String>,
+        after: GatewayId,
+    ) -> StoreFuture<'_, bool>;
     /// Tells whether no other submission without a name is open at a cluster, or ended since a
     /// moment without anybody knowing how.
     fn was_alone(&self, cluster: String, but: GatewayId, since: Moment) -> StoreFuture<'_, bool>;
-    /// Deletes what ended, or was refused or deleted, before a moment by both clocks.
-    fn sweep(&self, before: Moment) -> StoreFuture<'_, usize>;
+    /// Deletes what is over (`decide::is_over`).
+    fn sweep(&self, retain: Duration, now: Moment) -> StoreFuture<'_, usize>;
     /// Reads every order.
     fn orders(&self) -> StoreFuture<'_, Vec<Order>>;
     /// Stores an order; returns the one that holds, which is the first of its kind.

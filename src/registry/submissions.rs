@@ -95,6 +95,7 @@ impl Registry {
             entry.change(|known| {
                 known.phase = Phase::Refused;
                 known.may_arrive |= replaced.may_arrive;
+                known.resolved = Some(now);
             });
         }
         Ok(match recorded {
@@ -244,17 +245,18 @@ impl Registry {
     ) -> Result<bool, RegistryError> {
         // Decided in memory first: from here on nobody is given the id any more.
         let vanishes = entry.change(|known| {
-            if known.phase == Phase::Sending && !known.told {
+            if known.may_vanish() {
                 known.phase = Phase::Refused;
                 known.may_arrive |= may_arrive;
-                return true;
             }
             known.phase == Phase::Refused
         });
         if vanishes {
+            let now = self.clock.now();
             self.write(entry, |known| {
                 known.phase = Phase::Refused;
                 known.may_arrive |= may_arrive;
+                known.resolved.get_or_insert(now);
             })
             .await?;
         } else {
@@ -263,11 +265,11 @@ impl Registry {
         Ok(vanishes)
     }
 
-    /// Makes sure that nobody is given the id of an open submission any more, so that another
-    /// cluster may have it; false if somebody was.
+    /// Makes sure that nobody is shown the id of an open submission any more, so that another
+    /// cluster may have it; false if somebody was, or asked for its end.
     pub fn withdraw(&self, entry: &Entry) -> bool {
         entry.change(|known| {
-            let free = known.phase == Phase::Sending && !known.told;
+            let free = known.may_vanish();
             if free {
                 known.phase = Phase::Refused;
             }
@@ -285,7 +287,7 @@ impl Registry {
         entry: &Arc<Entry>,
         by: Option<&Arc<Entry>>,
     ) -> Result<(), RegistryError> {
-        entry.change(|known| known.phase = Phase::Sending);
+        entry.change(|known| (known.phase, known.resolved) = (Phase::Sending, None));
         self.noted(
             self.store
                 .reopen(entry.id, by.map_or(entry.id, |by| by.id))
@@ -325,11 +327,15 @@ impl Registry {
         self.bind(entry, seen).await
     }
 
-    /// Notes that a client is being given this id. Stored soon.
-    pub fn told(&self, entry: &Arc<Entry>) {
-        if entry.change(|known| !std::mem::replace(&mut known.told, true)) {
+    /// Notes that somebody is about to be shown this batch, its owner or another; false if it
+    /// vanished before that, and may not be shown. Whether its owner has heard of it is stored
+    /// soon, once.
+    pub fn show(&self, entry: &Arc<Entry>, to_owner: bool) -> bool {
+        let (visible, news) = entry.show(to_owner);
+        if news {
             self.save_soon(entry);
         }
+        visible
     }
 
     /// Notes that a client is about to be given this id though the submission is open, if it still
@@ -346,7 +352,7 @@ impl Registry {
     }
 
     /// Ends a submission that is proven not to be there, or to have been refused, as `error` with
-    /// the reason. Its key is free.
+    /// the reason, or as deleted if its end was asked for. Only in the first case its key is free.
     ///
     /// # Errors
     /// The database failed.
@@ -362,8 +368,7 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let now = self.clock.now();
         self.write(entry, |known| {
-            decide::give_up(known, reason, may_arrive, now);
-            known.absent = true;
+            decide::never_was(known, reason, may_arrive, now)
         })
         .await
     }

@@ -638,6 +638,7 @@ impl Run {
         let visible = holder.filter(|entry| {
             entry.owner.as_deref() == Some(self.submission.principal.user.as_str())
         });
+        let visible = visible.filter(|entry| self.gateway.registry.show(entry, true));
         let of = visible.map_or_else(String::new, |entry| format!(" for session {}", entry.id));
         ApiError::new(
             Code::DuplicateName,

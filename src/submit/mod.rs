@@ -139,6 +139,8 @@ impl Client<'_> {
 
     /// Begins the submission, and waits for its outcome.
     async fn begin(&self, headers: &HeaderMap) -> Result<(Outcome, Arc<Ticket>), ApiError> {
+        let writable = self.gateway.registry.must_be_writable().await;
+        writable.map_err(|error| registry_failed(&error))?;
         let (route, plans) = plan::make(
             self.snapshot,
             &self.submission,
@@ -285,7 +287,7 @@ impl Client<'_> {
     }
 
     fn created(&self, entry: &Arc<Entry>, warnings: &[String]) -> Reply {
-        self.gateway.registry.told(entry);
+        self.gateway.registry.show(entry, true);
         let reply = Reply::ok(&entry.batch())
             .created(&self.submission.prefix, entry.id.0)
             .from_cluster(&entry.cluster, &entry.route, entry.upstream_id().as_deref());

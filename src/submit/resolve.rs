@@ -21,7 +21,7 @@ use crate::fleet::Upstream;
 use crate::gateway::Gateway;
 use crate::observe::exchange::Exchange;
 use crate::registry::decide::{self, Absence, Hint, Silence, Terms, absence};
-use crate::registry::{Entry, Phase};
+use crate::registry::{Entry, Known, Phase};
 
 /// The first pause between two look-ups; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -116,7 +116,7 @@ impl Open {
         };
         for _ in 0..REPEATS {
             let end = self.look_until_clear().await;
-            let held = !self.entry.peek(|known| known.let_go);
+            let (held, is_wanted) = self.entry.peek(|known| (!known.let_go, !known.kill_asked));
             // Where no key would tell the first one, should it come late, it is not sent again.
             let has_key =
                 self.upstream.dialect().lookup(&self.entry.lookup) != LookupPlan::NewInList;
@@ -124,7 +124,7 @@ impl Open {
                 .gateway
                 .board
                 .request(self.entry.id)
-                .filter(|_| held && has_key && !self.upstream.health.is_ejected());
+                .filter(|_| held && is_wanted && has_key && !self.upstream.health.is_ejected());
             match (end, request) {
                 (End::Absent, Some(request)) => {
                     self.count("absent");
@@ -220,7 +220,7 @@ impl Open {
                 },
                 News::Unanswered
                     if self.gives_way
-                        && !self.entry.peek(|known| known.told)
+                        && self.entry.peek(Known::may_vanish)
                         && asked.saturating_duration_since(answered)
                             >= self.upstream.config.settle =>
                 {

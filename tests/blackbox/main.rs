@@ -4,6 +4,8 @@ mod admin;
 mod api;
 mod attacks;
 mod attacks_batches;
+mod attacks_open;
+mod attacks_registry;
 mod auth;
 mod causes;
 mod certify;

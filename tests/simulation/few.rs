@@ -5,6 +5,7 @@ mod client;
 mod cluster;
 mod disk;
 mod house;
+mod hunter;
 mod judge;
 mod life;
 mod run;

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::client::{Client, Kind, Outcome, Record, Records, USERS, check_list};
 use crate::cluster::create_foreign;
 use crate::house::{House, moment, until};
+use crate::hunter::Hunt;
 use crate::judge;
 use crate::wire::{HOLDS, SETTLE};
 use crate::world::{Cluster, Weather, World};
@@ -331,6 +332,16 @@ fn clients(house: &House, scene: &Scene, records: &Records, chance: &mut Chance)
             Kind::Named | Kind::KeyedAndNamed => Some(format!("job-{tag}")),
             Kind::SharedName => Some((*chance.pick(&SHARED)).to_owned()),
         };
+        // Somebody at another terminal is after it, by its name.
+        let hunted = matches!(kind, Kind::Named | Kind::KeyedAndNamed)
+            && house.world.chance(&format!("hunted/{tag}")).percent(25);
+        let name = name.map(|name| {
+            if hunted {
+                format!("hunted-{tag}")
+            } else {
+                name
+            }
+        });
         let record = Record {
             tag,
             user: chance.pick::<&str>(&USERS),
@@ -357,6 +368,7 @@ fn clients(house: &House, scene: &Scene, records: &Records, chance: &mut Chance)
                 chance,
                 prefix,
                 until,
+                hunt: hunted.then(Hunt::default),
             }
             .live(),
         );

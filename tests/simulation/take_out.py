@@ -84,8 +84,7 @@ FIXES = {
     "m6a": (
         "proof of absence frees no key",
         [
-            Edit("src/registry/sqlite/statements.rs", " || known.absent;", ";"),
-            Edit("src/registry/decide/claim.rs", " || row.known.absent;", ";"),
+            Edit("src/registry/row.rs", " || (self.absent && !self.kill_asked)", ""),
         ],
     ),
     "m6b": (

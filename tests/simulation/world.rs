@@ -6,7 +6,7 @@
 //! everything else. Leaves what a request meets on its way to `wire`, and how a flavor answers to
 //! `cluster`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -157,6 +157,8 @@ pub(crate) struct Books {
     /// Names and keys under which submissions were sent.
     pub(crate) keys: HashMap<String, Tag>,
     asked: HashMap<String, u32>,
+    /// Ids that anybody was shown.
+    pub(crate) shown: BTreeSet<i64>,
     /// Broken promises.
     pub(crate) broken: Vec<String>,
     /// What else was seen, counted.
@@ -181,6 +183,7 @@ impl World {
             jobs: Vec::new(),
             keys: HashMap::new(),
             asked: HashMap::new(),
+            shown: BTreeSet::new(),
             broken: Vec::new(),
             counts: BTreeMap::new(),
         };

@@ -198,11 +198,12 @@ pub fn is_late(row: &Row, seen: &Observed, asked: Moment) -> bool {
 
 /// For how long a job under a client's own name may be taken for a submission of that name that was
 /// given up.
-const BY_NAME_FOR: Duration = Duration::from_secs(900);
+pub const BY_NAME_FOR: Duration = Duration::from_secs(900);
 
-/// By both clocks: uptime stands still while no gateway runs, and somebody else may do the same job
+/// Tells whether a job under a client's own name may still be taken for a submission of a moment. By
+/// both clocks: uptime stands still while no gateway runs, and somebody else may do the same job
 /// meanwhile.
-fn is_lately(moment: Moment, asked: Moment) -> bool {
+pub fn is_lately(moment: Moment, asked: Moment) -> bool {
     let until = moment.after(BY_NAME_FOR);
     until.up_ms >= asked.up_ms && until.wall_ms >= asked.wall_ms
 }

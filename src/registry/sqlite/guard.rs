@@ -33,7 +33,7 @@ impl Guard {
     /// Takes the lock and reads the mark. The database must not be open yet.
     pub(super) fn take(path: &Path) -> Result<Guard, String> {
         // By whatever name it is opened: what stands beside a file stands beside the file itself.
-        let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let path = &real_path(path)?;
         let mut lock = open(&beside(path, "lock"))?;
         if lock.try_lock().is_err() {
             let mut holder = String::new();
@@ -182,6 +182,41 @@ impl Guard {
             let _ = self.marks.sync_data();
         }
         self.highest = id;
+    }
+}
+
+/// How many links may lead to a file: as many as Linux follows.
+const MOST_LINKS: usize = 40;
+
+/// Returns the file itself, whatever links lead to it, also while it is not there: SQLite would make
+/// it there, and what was noted beside it is looked for there.
+fn real_path(path: &Path) -> Result<PathBuf, String> {
+    let mut file = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = std::fs::read_link(&file) else {
+            break;
+        };
+        file = folder_of(&file).join(target);
+    }
+    if let Ok(real) = std::fs::canonicalize(&file) {
+        return Ok(real);
+    }
+    let name = file.file_name().unwrap_or_default();
+    match std::fs::canonicalize(folder_of(&file)) {
+        Ok(folder) => Ok(folder.join(name)),
+        Err(_) if file == path => Ok(file),
+        Err(error) => Err(format!(
+            "{} is a link to {}, whose folder can't be opened ({error}): mount or restore it; or, if a new registry is wanted, remove the link",
+            path.display(),
+            file.display()
+        )),
+    }
+}
+
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
 }
 

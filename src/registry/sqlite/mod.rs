@@ -12,7 +12,9 @@ mod statements;
 
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use livy_dialect::Observed;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
@@ -28,14 +30,20 @@ use guard::Guard;
 use lines::{Job, Lines, lock, run};
 use schema::{highest_id, keep_statements, prepare, sentence};
 use statements::{
-    HOLDER, SHOWN, adopt, all, bind, list, one, owner_of, read_order, record, reopen, save,
+    HOLDER, SHOWN, adopt, all, bind, list, one, owner_of, read_order, record, reopen, save, sweep,
 };
+
+/// How long a write waits for another process that writes the file, which takes moments. Once that
+/// was not enough, no write waits at all until one has passed: they would queue behind each other.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A SQLite database.
 #[derive(Debug)]
 pub struct SqliteStore {
     lines: Lines,
     guard: Option<Arc<Mutex<Guard>>>,
+    /// Whether the last write found the file locked by another process.
+    is_locked: Arc<AtomicBool>,
 }
 
 impl SqliteStore {
@@ -64,6 +72,7 @@ impl SqliteStore {
         Ok(SqliteStore {
             lines,
             guard: Some(Arc::new(Mutex::new(guard))),
+            is_locked: Arc::default(),
         })
     }
 
@@ -77,6 +86,7 @@ impl SqliteStore {
         Ok(SqliteStore {
             lines: Lines::Inline(Mutex::new(connection)),
             guard: None,
+            is_locked: Arc::default(),
         })
     }
 
@@ -122,14 +132,12 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> StoreFuture<'_, T> {
-        let guard = self.guard.clone();
+        let (guard, is_locked) = (self.guard.clone(), self.is_locked.clone());
         self.on(true, move |connection| {
             if let Some(guard) = &guard {
                 lock(guard).check().map_err(RegistryError::Store)?;
             }
-            let transaction = connection
-                .transaction_with_behavior(TransactionBehavior::Immediate)
-                .map_err(store_error)?;
+            let transaction = begin(connection, &is_locked).map_err(store_error)?;
             if let Some(guard) = &guard {
                 let highest = highest_id(&transaction).map_err(store_error)?;
                 lock(guard).goes_on(highest).map_err(RegistryError::Store)?;
@@ -168,6 +176,24 @@ fn store_error(error: rusqlite::Error) -> RegistryError {
         }
         _ => RegistryError::Store(error.to_string()),
     }
+}
+
+/// Begins to write, once no other process does.
+fn begin<'a>(
+    connection: &'a mut Connection,
+    is_locked: &AtomicBool,
+) -> rusqlite::Result<Transaction<'a>> {
+    let patience = match is_locked.load(Ordering::Relaxed) {
+        true => Duration::ZERO,
+        false => LOCK_PATIENCE,
+    };
+    connection.busy_timeout(patience)?;
+    let began = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+    let busy = began
+        .as_ref()
+        .is_err_and(|error| error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy));
+    is_locked.store(busy, Ordering::Relaxed);
+    began
 }
 
 impl Store for SqliteStore {
@@ -238,9 +264,10 @@ impl Store for SqliteStore {
         &self,
         visible: Visible,
         cluster: Option<String>,
+        without: Vec<GatewayId>,
         range: RangeOf,
     ) -> StoreFuture<'_, (usize, Vec<Row>)> {
-        self.read(move |connection| list(connection, &visible, cluster.as_deref(), range))
+        self.read(move |connection| list(connection, &visible, cluster.as_deref(), &without, range))
     }
 
     fn pending(&self) -> StoreFuture<'_, Vec<Row>> {
@@ -282,7 +309,8 @@ impl Store for SqliteStore {
             // What has ended well, or badly, in its cluster's words is nothing to look for.
             let filter = "cluster = ?1 AND may_arrive = 1 AND phase IN ('refused', 'detached', 'deleted')
                 AND (upstream_id IS NULL OR phase = 'deleted' OR state = 'error')
-                AND (created_ms >= ?2 OR created_up_ms >= ?3 OR ended_ms >= ?2 OR ended_up_ms >= ?3) AND id > ?4 ORDER BY id LIMIT ?5";
+                AND (created_ms >= ?2 OR created_up_ms >= ?3 OR ended_ms >= ?2 OR ended_up_ms >= ?3 OR resolved_ms >= ?2 OR resolved_up_ms >= ?3)
+                AND id > ?4 ORDER BY id LIMIT ?5";
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             all(
                 connection,
@@ -304,6 +332,21 @@ impl Store for SqliteStore {
         })
     }
 
+    fn was_submitted_again(
+        &self,
+        owner: Option<String>,
+        body_hash: Option<String>,
+        after: GatewayId,
+    ) -> StoreFuture<'_, bool> {
+        self.read(move |connection| {
+            let query = "SELECT EXISTS (SELECT 1 FROM batches
+                WHERE owner = ?1 AND id > ?3 AND idempotency_hash = ?2 AND phase <> 'refused')";
+            connection
+                .prepare_cached(query)?
+                .query_row(params![owner, body_hash, after.0], |row| row.get(0))
+        })
+    }
+
     fn was_alone(&self, cluster: String, but: GatewayId, since: Moment) -> StoreFuture<'_, bool> {
         self.read(move |connection| {
             let filter = "cluster = ?1 AND id <> ?2 AND sent_name IS NULL AND adopted = 0 AND (phase = 'sending'
@@ -313,14 +356,8 @@ impl Store for SqliteStore {
         })
     }
 
-    fn sweep(&self, before: Moment) -> StoreFuture<'_, usize> {
-        self.write(move |tx| {
-            tx.execute(
-                "DELETE FROM batches WHERE (ended_ms < ?1 AND coalesce(ended_up_ms, 0) < ?2)
-                 OR (phase IN ('refused', 'deleted') AND created_ms < ?1 AND created_up_ms < ?2)",
-                params![before.wall_ms, before.up_ms],
-            )
-        })
+    fn sweep(&self, retain: Duration, now: Moment) -> StoreFuture<'_, usize> {
+        self.write(move |tx| sweep(tx, retain, now))
     }
 
     fn orders(&self) -> StoreFuture<'_, Vec<Order>> {

@@ -3,11 +3,12 @@
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-pub(super) const MIGRATIONS: [&str; 4] = [
+pub(super) const MIGRATIONS: [&str; 5] = [
     include_str!("../schema/001.sql"),
     include_str!("../schema/002.sql"),
     include_str!("../schema/003.sql"),
     include_str!("../schema/004.sql"),
+    include_str!("../schema/005.sql"),
 ];
 
 /// Statements that a connection keeps prepared: all there are here, so that none is ever parsed

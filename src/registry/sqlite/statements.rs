@@ -11,7 +11,7 @@ use crate::registry::store::{Adoption, NewRow, Order, RangeOf, Recorded, Saved, 
 const COLUMNS: &str = "id, cluster, route, lookup_key, sent_name, owner, name, proxy_user, adopted, phase, upstream_id, state, app_id, \
     app_info, log, complete, created_ms, created_up_ms, seen_ms, ended_ms, ended_up_ms, name_hold_ms, idempotency_key, idempotency_hash, \
     idempotency_until_ms, idempotency_until_up_ms, version, told, quiet_ms, looked_ms, let_go, may_arrive, kill_asked, echoed, presumed, above, \
-    waited_ms, arrived, absent";
+    waited_ms, arrived, absent, resolved_ms, resolved_up_ms";
 
 fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let phase: String = row.get("phase")?;
@@ -34,6 +34,7 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         complete: row.get("complete")?,
         seen_ms: row.get("seen_ms")?,
         ended: moment(row.get("ended_ms")?, row.get("ended_up_ms")?),
+        resolved: moment(row.get("resolved_ms")?, row.get("resolved_up_ms")?),
         proxy_user: row.get("proxy_user")?,
         told: row.get("told")?,
         echoed: row.get("echoed")?,
@@ -138,9 +139,10 @@ pub(super) fn record(
     }
     if let Some(replaced) = new.replaces {
         tx.execute(
-            "UPDATE batches SET phase = 'refused', idempotency_key = NULL, may_arrive = max(may_arrive, ?2), version = version + 1
+            "UPDATE batches SET phase = 'refused', idempotency_key = NULL, may_arrive = max(may_arrive, ?2), resolved_ms = ?3,
+                 resolved_up_ms = ?4, version = version + 1
              WHERE id = ?1 AND phase IN ('sending', 'refused')",
-            params![replaced.id.0, replaced.may_arrive],
+            params![replaced.id.0, replaced.may_arrive, now.wall_ms, now.up_ms],
         )?;
     }
     tx.prepare_cached(
@@ -176,7 +178,7 @@ pub(super) fn reopen(tx: &Transaction<'_>, id: GatewayId, by: GatewayId) -> rusq
     )?;
     tx.execute(
         "UPDATE batches SET phase = 'sending', idempotency_key = ?2, idempotency_until_ms = ?3, idempotency_until_up_ms = ?4,
-             version = version + 1
+             resolved_ms = NULL, resolved_up_ms = NULL, version = version + 1
          WHERE id = ?1 AND phase IN ('sending', 'refused')",
         params![id.0, key, until, until_up],
     )?;
@@ -197,12 +199,12 @@ const OPEN_END: &str =
 pub(super) fn save(tx: &Connection, row: &Row) -> rusqlite::Result<Saved> {
     let known = &row.known;
     // What never came to be lets go of its key: a client may use it again.
-    let lets_go = known.phase == Phase::Refused || known.absent;
+    let lets_go = known.frees_key();
     let changed = tx
         .prepare_cached(&format!(
             "UPDATE batches SET phase = :phase, upstream_id = :upstream_id, proxy_user = :proxy_user, app_id = :app_id, app_info = :app_info,
              log = :log, complete = :complete, seen_ms = :seen_ms, told = :told, quiet_ms = :quiet_ms, looked_ms = :looked_ms, let_go = :let_go,
-             waited_ms = :waited_ms, arrived = :arrived, absent = :absent, may_arrive = :may_arrive, kill_asked = :kill_asked, echoed = :echoed, presumed = :presumed,
+             resolved_ms = :resolved_ms, resolved_up_ms = :resolved_up_ms, waited_ms = :waited_ms, arrived = :arrived, absent = :absent, may_arrive = :may_arrive, kill_asked = :kill_asked, echoed = :echoed, presumed = :presumed,
              state = CASE WHEN {OPEN_END} THEN :state ELSE state END,
              ended_up_ms = CASE WHEN {OPEN_END} THEN :ended_up_ms ELSE ended_up_ms END,
              ended_ms = CASE WHEN {OPEN_END} THEN :ended_ms ELSE ended_ms END,
@@ -218,7 +220,8 @@ pub(super) fn save(tx: &Connection, row: &Row) -> rusqlite::Result<Saved> {
             ":waited_ms": known.waited_ms, ":arrived": known.arrived, ":absent": known.absent,
             ":let_go": known.let_go, ":may_arrive": known.may_arrive, ":kill_asked": known.kill_asked, ":echoed": known.echoed,
             ":presumed": known.presumed, ":state": known.state.as_str(), ":ended_ms": known.ended.map(|ended| ended.wall_ms),
-            ":ended_up_ms": known.ended.map(|ended| ended.up_ms), ":lets_go": lets_go,
+            ":ended_up_ms": known.ended.map(|ended| ended.up_ms), ":resolved_ms": known.resolved.map(|resolved| resolved.wall_ms),
+            ":resolved_up_ms": known.resolved.map(|resolved| resolved.up_ms), ":lets_go": lets_go,
         })?;
     if changed == 1 {
         return Ok(Saved::Stored(row.version + 1));
@@ -399,20 +402,50 @@ pub(super) fn list(
     connection: &Connection,
     visible: &Visible,
     cluster: Option<&str>,
+    without: &[GatewayId],
     range: RangeOf,
 ) -> rusqlite::Result<(usize, Vec<Row>)> {
     let owner = owner_of(visible);
+    let without: Vec<String> = without.iter().map(ToString::to_string).collect();
+    let without = format!("[{}]", without.join(","));
+    let listed = format!("{SHOWN} AND id NOT IN (SELECT value FROM json_each(?3))");
     let count: i64 = connection
-        .prepare_cached(&format!("SELECT count(*) FROM batches WHERE {SHOWN}"))?
-        .query_row(params![owner, cluster], |row| row.get(0))?;
+        .prepare_cached(&format!("SELECT count(*) FROM batches WHERE {listed}"))?
+        .query_row(params![owner, cluster, without], |row| row.get(0))?;
     let total = usize::try_from(count).unwrap_or(0);
     let range = range(total);
     let limit = i64::try_from(range.len()).unwrap_or(i64::MAX);
     let offset = i64::try_from(range.start).unwrap_or(i64::MAX);
     let rows = all(
         connection,
-        &format!("{SHOWN} ORDER BY id LIMIT ?3 OFFSET ?4"),
-        params![owner, cluster, limit, offset],
+        &format!("{listed} ORDER BY id LIMIT ?4 OFFSET ?5"),
+        params![owner, cluster, without, limit, offset],
     )?;
     Ok((total, rows))
+}
+
+/// How many rows are looked at at once to be swept out.
+const SWEPT_AT_ONCE: usize = 500;
+
+pub(super) fn sweep(tx: &Transaction<'_>, retain: Duration, now: Moment) -> rusqlite::Result<usize> {
+    let before = now.before(retain);
+    let (mut swept, mut after) = (0, 0);
+    loop {
+        let old = all(
+            tx,
+            "id > ?3 AND ((ended_ms < ?1 AND coalesce(ended_up_ms, 0) < ?2)
+                OR (phase IN ('refused', 'deleted') AND ended_ms IS NULL AND created_ms < ?1 AND created_up_ms < ?2))
+                ORDER BY id LIMIT ?4",
+            params![before.wall_ms, before.up_ms, after, SWEPT_AT_ONCE as i64],
+        )?;
+        let Some(last) = old.last() else {
+            return Ok(swept);
+        };
+        after = last.identity.id.0;
+        for row in old.iter().filter(|row| decide::is_over(row, retain, now)) {
+            swept += tx
+                .prepare_cached("DELETE FROM batches WHERE id = ?1")?
+                .execute([row.identity.id.0])?;
+        }
+    }
 }
