@@ -184,8 +184,8 @@ impl Registry {
         result
     }
 
-    /// Makes sure that a submission can be recorded, before anybody is asked anything for it: if the
-    /// last write failed, by another one.
+    /// Makes sure that a submission can be recorded, before anybody is asked anything for it: if
+    /// the last write failed, by another one.
     ///
     /// # Errors
     /// The database still can't be written.
@@ -631,8 +631,8 @@ impl Registry {
     }
 
     /// Notes that somebody asked for the end; for a batch that is only presumed only if that
-    /// somebody `may_kill_presumed` ones. Stored before anything is sent. Whoever asks was shown the
-    /// batch, so that it can't give way to another attempt meanwhile.
+    /// somebody `may_kill_presumed` ones. Stored before anything is sent. Whoever asks was shown
+    /// the batch, so that it can't give way to another attempt meanwhile.
     ///
     /// # Errors
     /// The database failed; nothing may be sent.
@@ -978,8 +978,8 @@ impl Registry {
             .collect())
     }
 
-    /// Tells whether what a cluster shows under the number of a batch is that batch, which its client
-    /// was told to be gone, and nobody else's.
+    /// Tells whether what a cluster shows under the number of a batch is that batch, which its
+    /// client was told to be gone, and nobody else's.
     ///
     /// # Errors
     /// The database failed.
@@ -1008,8 +1008,8 @@ impl Registry {
         self.store.had_id(cluster, upstream_id, entry.id).await
     }
 
-    /// Tells whether a later submission of the same owner, which says the same, came to anything or is
-    /// open: the next attempt of this one, or its client's.
+    /// Tells whether a later submission of the same owner, which says the same, came to anything or
+    /// is open: the next attempt of this one, or its client's.
     ///
     /// # Errors
     /// The database failed.
