@@ -8,7 +8,7 @@ use super::Reader;
 use crate::fleet::Upstream;
 use crate::gateway::Gateway;
 use crate::gateway::reads::Want;
-use crate::registry::{Entry, GatewayId, decide};
+use crate::registry::{Entry, GatewayId, RegistryError, decide};
 use crate::submit::late;
 
 fn reader(gateway: &Arc<Gateway>) -> Reader {
@@ -74,7 +74,7 @@ pub async fn learn(gateway: &Arc<Gateway>, upstream: &Upstream) {
 
 /// How often a list is read for what nothing else can show.
 const LISTED_EVERY: Duration = Duration::from_secs(10);
-/// How many submissions are looked at for that.
+/// How many submissions are looked at at a time for that.
 const LOST: usize = 100;
 
 /// Reads a cluster's list while a submission that was given up may show up in it, and nowhere else:
@@ -88,20 +88,30 @@ pub async fn list_for_late(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>) {
     if upstream.needs_a_caller() || is_new || upstream.health.is_ejected() {
         return;
     }
-    let name = &upstream.config.name;
-    let lost = gateway
-        .registry
-        .may_arrive(name, decide::BY_NAME_FOR, GatewayId(0), LOST)
-        .await;
-    match lost {
-        Ok(lost) => {
-            let hidden = |entry: &Arc<Entry>| late::is_shown_by_lists_only(upstream, entry);
-            if lost.iter().any(hidden) {
-                reader(gateway).refresh_list(upstream).await;
-            }
-        }
+    match is_one_hidden(gateway, upstream).await {
+        Ok(true) => drop(reader(gateway).refresh_list(upstream).await),
+        Ok(false) => {}
         Err(error) => {
-            tracing::error!(cluster = %name, %error, "submissions that may still arrive can't be read");
+            tracing::error!(cluster = %upstream.config.name, %error, "submissions that may still arrive can't be read");
+        }
+    }
+}
+
+/// Tells whether a list alone can show what came of some submission that was given up.
+async fn is_one_hidden(gateway: &Gateway, upstream: &Upstream) -> Result<bool, RegistryError> {
+    let (registry, name) = (&gateway.registry, &upstream.config.name);
+    let mut after = GatewayId(0);
+    loop {
+        let lost = registry
+            .may_arrive(name, decide::BY_NAME_FOR, after, LOST)
+            .await?;
+        let hidden = |entry: &Arc<Entry>| late::is_shown_by_lists_only(upstream, entry);
+        if lost.iter().any(hidden) {
+            return Ok(true);
+        }
+        match lost.last() {
+            Some(last) => after = last.id,
+            None => return Ok(false),
         }
     }
 }

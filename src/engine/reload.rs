@@ -133,12 +133,11 @@ impl Engine {
             let remedy = "restart the gateway to use another one";
             problems.push(BuildProblem::new(&["registry"], what, remedy));
         }
-        let live_ones = before.upstreams.values().filter(|_| !force);
-        for one in live_ones.map(|upstream| &upstream.config) {
-            let new = built.config().clusters.iter();
-            let mut new = new.filter(|other| other.name == one.name);
+        let clusters = &built.config().clusters;
+        for one in before.upstreams.values().map(|upstream| &upstream.config) {
             let name = &one.name;
-            let path: &[&str] = match new.next() {
+            let path: &[&str] = match clusters.iter().find(|other| other.name == *name) {
+                _ if force => continue,
                 Some(same) if same.is_same_server(one) => continue,
                 Some(_) => &["clusters", name],
                 None => &["clusters"],

@@ -11,8 +11,8 @@ use super::row::Phase;
 
 impl Registry {
     /// Notes that somebody asked for the end; for a batch that is only presumed only if that
-    /// somebody `may_kill_presumed` ones. Stored before anything is sent. Whoever asks was shown the
-    /// batch, so that it can't give way to another attempt meanwhile.
+    /// somebody `may_kill_presumed` ones. Stored before anything is sent. Whoever asks was shown
+    /// the batch, so that it can't give way to another attempt meanwhile.
     ///
     /// # Errors
     /// The database failed; nothing may be sent.

@@ -88,8 +88,8 @@ impl Registry {
         result
     }
 
-    /// Makes sure that a submission can be recorded, before anybody is asked anything for it: if the
-    /// last write failed, by another one.
+    /// Makes sure that a submission can be recorded, before anybody is asked anything for it: if
+    /// the last write failed, by another one.
     ///
     /// # Errors
     /// The database still can't be written.

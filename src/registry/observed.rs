@@ -179,8 +179,8 @@ impl Registry {
         Ok(decide::believable(&entry.identity, seen, shows_names))
     }
 
-    /// Tells whether what a cluster shows under the number of a batch is that batch, which its client
-    /// was told to be gone, and nobody else's.
+    /// Tells whether what a cluster shows under the number of a batch is that batch, which its
+    /// client was told to be gone, and nobody else's.
     ///
     /// # Errors
     /// The database failed.

@@ -159,8 +159,8 @@ impl Registry {
         self.store.had_id(cluster, upstream_id, entry.id).await
     }
 
-    /// Tells whether a later submission of the same owner, which says the same, came to anything or is
-    /// open: the next attempt of this one, or its client's.
+    /// Tells whether a later submission of the same owner, which says the same, came to anything or
+    /// is open: the next attempt of this one, or its client's.
     ///
     /// # Errors
     /// The database failed.

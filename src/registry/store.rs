@@ -191,8 +191,8 @@ pub trait Store: Send + Sync + Debug {
     fn live_ids(&self, cluster: String) -> StoreFuture<'_, Vec<GatewayId>>;
     /// Reads the rows of a cluster whose end was asked for and is not confirmed.
     fn to_kill(&self, cluster: String) -> StoreFuture<'_, Vec<Row>>;
-    /// Reads the first rows of a cluster after an id, at most so many, that were given up, or told to
-    /// be gone, since a moment and may still show up.
+    /// Reads the first rows of a cluster after an id, at most so many, that were given up, or told
+    /// to be gone, since a moment and may still show up.
     fn may_arrive(
         &self,
         cluster: String,
@@ -207,7 +207,8 @@ pub trait Store: Send + Sync + Debug {
         upstream_id: String,
         but: GatewayId,
     ) -> StoreFuture<'_, Vec<Row>>;
-    /// Tells whether a later submission of an owner, with the same hash, came to anything or is open.
+    /// Tells whether a later submission of an owner, with the same hash, came to anything or is
+    /// open.
     fn was_submitted_again(
         &self,
         owner: Option<String>,

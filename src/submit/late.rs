@@ -96,8 +96,8 @@ async fn by_number(
     answer.await.ok()
 }
 
-/// Asks for a client's own name, as long as a job under it may be taken for the submission. One that
-/// no path can carry is shown by a list only, which is read for it (`batches::watch`).
+/// Asks for a client's own name, as long as a job under it may be taken for the submission. One
+/// that no path can carry is shown by a list only, which is read for it (`batches::watch`).
 async fn by_name(
     gateway: &Gateway,
     upstream: &Upstream,
@@ -114,10 +114,10 @@ async fn by_name(
     }
 }
 
-/// Tells whether nothing but its cluster's list can show a submission by its name.
+/// Tells whether nothing but its cluster's list can show what came of a submission.
 pub fn is_shown_by_lists_only(upstream: &Upstream, entry: &Entry) -> bool {
     let plan = upstream.dialect().lookup(&entry.lookup);
-    plan == LookupPlan::InList && !entry.adopted
+    plan == LookupPlan::InList && !entry.adopted && entry.upstream_id().is_none()
 }
 
 /// Kills a late job, or binds it.

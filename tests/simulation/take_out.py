@@ -137,6 +137,10 @@ FIXES = {
         "a refusal is believed without a look",
         [Edit("src/submit/look.rs", "    if dialect.lookup(&entry.lookup) == LookupPlan::NewInList {\n        return Behind::Nothing;", "    if true {\n        return Behind::Nothing;")],
     ),
+    "m13": (
+        "showing an id is not noted",
+        [Edit("src/registry/entry.rs", "            known.shown |= visible;\n            known.told |= news;\n", "")],
+    ),
     "m10": (
         "each start begins the silence anew",
         [

@@ -200,8 +200,8 @@ pub fn is_late(row: &Row, seen: &Observed, asked: Moment) -> bool {
 /// given up.
 pub const BY_NAME_FOR: Duration = Duration::from_secs(900);
 
-/// Tells whether a job under a client's own name may still be taken for a submission of a moment. By
-/// both clocks: uptime stands still while no gateway runs, and somebody else may do the same job
+/// Tells whether a job under a client's own name may still be taken for a submission of a moment.
+/// By both clocks: uptime stands still while no gateway runs, and somebody else may do the same job
 /// meanwhile.
 pub fn is_lately(moment: Moment, asked: Moment) -> bool {
     let until = moment.after(BY_NAME_FOR);

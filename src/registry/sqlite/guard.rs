@@ -120,8 +120,8 @@ impl Guard {
         }
     }
 
-    /// Tells whether the log beside the database is still the one that is written: what goes to a file
-    /// without a name is lost with this process.
+    /// Tells whether the log beside the database is still the one that is written: what goes to a
+    /// file without a name is lost with this process.
     fn check_log(&mut self) -> Result<(), String> {
         let mut path = self.path.as_os_str().to_owned();
         path.push("-wal");
@@ -188,8 +188,8 @@ impl Guard {
 /// How many links may lead to a file: as many as Linux follows.
 const MOST_LINKS: usize = 40;
 
-/// Returns the file itself, whatever links lead to it, also while it is not there: SQLite would make
-/// it there, and what was noted beside it is looked for there.
+/// Returns the file itself, whatever links lead to it, also while it is not there: SQLite would
+/// make it there, and what was noted beside it is looked for there.
 fn real_path(path: &Path) -> Result<PathBuf, String> {
     let mut file = path.to_owned();
     for _ in 0..MOST_LINKS {
