@@ -27,6 +27,7 @@ use livy_dialect::{
     FaultKind, Flavor, Operation, UpstreamFault, UpstreamRequest, UpstreamResponse, proof, wire,
 };
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::checked::{Cluster, MaxInFlight};
@@ -46,6 +47,10 @@ use verdict::Verdict;
 
 const UNKNOWN: i64 = i64::MIN;
 
+/// How many batches that a cluster does not know are asked for over and over at the same time: after
+/// one that lost thousands has come back, asking for them must not be all that it does.
+const MISSING_AT_ONCE: usize = 100;
+
 /// A cluster, ready to be asked.
 #[derive(Debug)]
 pub struct Upstream {
@@ -63,6 +68,8 @@ pub struct Upstream {
     pub listed: Mutex<Option<Instant>>,
     /// Up to which id those were asked for that may still show up; 0 to begin anew.
     pub watched_up_to: AtomicI32,
+    /// Places for batches that it does not know and that are asked for over and over.
+    pub missing: Semaphore,
     transport: Box<dyn Transport>,
     tls: Option<ClientTls>,
     /// The highest id that the cluster was seen to have given, -1 before its first one; [`UNKNOWN`]
@@ -232,6 +239,7 @@ impl Upstream {
             refuses_login: AtomicBool::new(false),
             listed: Mutex::default(),
             watched_up_to: AtomicI32::new(0),
+            missing: Semaphore::new(MISSING_AT_ONCE),
             credential: Box::new(credentials::Open),
             lacks_login: AtomicBool::new(false),
             open,

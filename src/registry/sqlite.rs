@@ -17,7 +17,7 @@ use rusqlite::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::decide::{self, Adopt, Claim};
+use super::decide::{self, Adopt, Circumstances, Claim};
 use super::entry::{Identity, Known, Phase};
 use super::guard::Guard;
 use super::store::{
@@ -524,6 +524,19 @@ const RELATED: &str = "cluster = ?1 AND id < ?4 AND (lookup_key = ?2 AND adopted
     ORDER BY id DESC LIMIT 20";
 const RELATED_PAGE: usize = 20;
 
+/// Tells whether a live batch of another cluster goes under a name that its client chose.
+fn lives_elsewhere(
+    tx: &Transaction<'_>,
+    cluster: &str,
+    name: Option<&str>,
+) -> rusqlite::Result<bool> {
+    let query =
+        "SELECT EXISTS (SELECT 1 FROM batches WHERE name = ?2 AND cluster <> ?1 AND adopted = 0
+        AND phase IN ('sending', 'bound') AND ended_ms IS NULL)";
+    tx.prepare_cached(query)?
+        .query_row(params![cluster, name], |row| row.get(0))
+}
+
 fn adopt(
     tx: &Transaction<'_>,
     cluster: &str,
@@ -547,8 +560,15 @@ fn adopt(
                 RELATED,
                 params![cluster, observed.upstream_id, observed.name, before],
             )?;
-            let decision =
-                decide::adopt(&observed, holder.as_ref(), &page, unnamed_on_its_way, asked);
+            // Asked for only where it matters.
+            let by_name = |row: &Row| row.known.may_arrive && !row.identity.lookup.is_certain();
+            let around = Circumstances {
+                unnamed_on_its_way,
+                lives_elsewhere: page.iter().any(by_name)
+                    && lives_elsewhere(tx, cluster, observed.name.as_deref())?,
+                asked,
+            };
+            let decision = decide::adopt(&observed, holder.as_ref(), &page, around);
             let undecided = matches!(decision, Adopt::New | Adopt::Contradicts);
             match page.last() {
                 Some(last) if undecided && page.len() == RELATED_PAGE => {

@@ -35,11 +35,11 @@ QUIET = "let waited = self.waited_before + asked.saturating_duration_since(self.
 QUIET_BY_THE_WALL = """let wall = self.gateway.registry.clock().now().wall_ms;
             let since = *self.wall.get_or_insert(wall - crate::clock::millis(asked.saturating_duration_since(self.last_byte)));
             let waited = self.waited_before + Duration::from_millis(u64::try_from(wall - since).unwrap_or(0));"""
-MISSING = "        entry.is_missing() >= upstream.config.lost_after &&"
+MISSING = "        entry.missing_for() >= upstream.config.lost_after &&"
 MISSING_BY_THE_WALL = """        static SINCE: std::sync::Mutex<std::collections::BTreeMap<(usize, i32), i64>> =
             std::sync::Mutex::new(std::collections::BTreeMap::new());
         let wall = self.gateway.registry.clock().now().wall_ms;
-        let fresh = entry.is_missing().is_zero();
+        let fresh = entry.missing_for().is_zero();
         let key = (std::sync::Arc::as_ptr(&self.gateway) as usize, entry.id.0);
         let missing = {
             let mut since = SINCE.lock().unwrap();
@@ -113,7 +113,7 @@ FIXES = {
             ),
         ],
     ),
-    "m7b": ("a lost batch is told by the wall clock", [Edit("src/batches/mod.rs", MISSING, MISSING_BY_THE_WALL)]),
+    "m7b": ("a lost batch is told by the wall clock", [Edit("src/batches/missing.rs", MISSING, MISSING_BY_THE_WALL)]),
     "m7c": (
         "keys and rows are forgotten by the wall clock",
         [Edit("src/clock.rs", "self.wall_ms < now.wall_ms && self.up_ms < now.up_ms", "self.wall_ms < now.wall_ms")],

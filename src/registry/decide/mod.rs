@@ -3,7 +3,7 @@
 //!
 //! - [`same`]: is what a cluster shows the batch that we mean? [`ours`]: is what a look-up found
 //!   the submission that was looked for? [`believable`]: is what the answer to a submission names?
-//! - [`observe`], [`bind`], [`presume`], [`give_up`], [`forward`]: how what is known goes on, and
+//! - [`observe`], [`bind`], [`rebind`], [`presume`], [`give_up`], [`forward`]: how what is known goes on, and
 //!   only ever forward.
 //! - [`claim`]: may a submission begin, or is it one that is here already?
 //! - [`adopt`]: what does a row of a cluster's list mean? [`readable`]: which rows mean
@@ -19,8 +19,8 @@ mod known;
 mod same;
 
 pub use absence::{Absence, Silence, Terms, absence};
-pub use adopt::{Adopt, adopt, is_late, readable};
+pub use adopt::{Adopt, Circumstances, adopt, is_late, readable};
 pub use claim::{Claim, claim};
-pub use hint::{Hint, counts_anew, hint};
-pub use known::{Change, bind, forward, give_up, observe, observe_state, presume};
-pub use same::{Same, believable, ours, same, same_if};
+pub use hint::{Before, Hint, counts_anew, hint};
+pub use known::{Change, bind, forward, give_up, observe, observe_state, presume, rebind};
+pub use same::{Same, before, believable, may_be_older, ours, same, same_if};
