@@ -17,8 +17,9 @@ use crate::observe::exchange::Exchange;
 use crate::registry::{Entry, Phase};
 
 /// How soon a batch that its cluster does not know is asked for again: often enough for no restart
-/// of a cluster to fit in between.
+/// of a cluster to fit in between. A shorter `lost_after` asks some times more often.
 const ASKS_EVERY: Duration = Duration::from_secs(2);
+const ASKS_AT_MOST_EVERY: Duration = Duration::from_millis(100);
 
 impl Reader {
     /// The cluster has no such batch. If it had ended, that is all right; if not, it is lost, once
@@ -109,10 +110,11 @@ impl Reader {
                 live && known.missing.is_some()
             })
         };
+        let pause = (upstream.config.lost_after / 4).clamp(ASKS_AT_MOST_EVERY, ASKS_EVERY);
         while is_missing() && !upstream.health.is_ejected() {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(ASKS_EVERY) => {}
+                () = tokio::time::sleep(pause) => {}
             }
             if let Err(error) = self.ask_once(entry, upstream, Want::State).await {
                 tracing::debug!(batch = %entry.id, cluster = %upstream.config.name, error = %error.message, "a look at a missing batch brought nothing");

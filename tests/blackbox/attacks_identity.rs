@@ -105,12 +105,11 @@ fn two_single_404s_end_nothing() {
         assert!(told_stale(), "{flavor}");
         let away = Instant::now();
         gateway.wait_until("it is away for longer than that", |_| {
-            away.elapsed() > Duration::from_millis(1300)
+            told_stale() && away.elapsed() > Duration::from_millis(1300)
         });
         clusters.heal(flavor);
         clusters.fault(flavor, once);
         gateway.wait_until("it is heard of again", |_| !told_stale());
-        gateway.wait_until("its number is asked for and shown", |_| !told_stale());
     }
 }
 
