@@ -233,20 +233,21 @@ fn a_list_that_is_not_whole_proves_no_refusal() {
 fn a_number_below_the_highest_of_the_list_may_be_new() {
     let clusters = Clusters::start();
     let gateway = gateway(&clusters, "ibm", "");
-    for (times, rows) in [
-        (1, r#"{"id":500,"state":"running"}"#),
-        (
-            1000,
-            r#"{"id":500,"state":"running"},{"id":1,"state":"running"}"#,
-        ),
-    ] {
+    let listed = |rows: &str| {
         let body = format!(r#"{{"from":0,"total":2,"sessions":[{rows}]}}"#);
-        let fault =
-            json!({"operation": "list_batches", "times": times, "answer": answer(200, &body)});
-        clusters.fault("ibm", fault);
-    }
+        let shown = answer(200, &body);
+        clusters.fault(
+            "ibm",
+            json!({"operation": "list_batches", "times": 1000, "answer": shown}),
+        );
+    };
+    listed(r#"{"id":500,"state":"running"}"#);
+    clusters.fault("ibm", json!({"operation": "create_batch", "delay_ms": 500}));
     let body = json!({"file": "cos://b.s/x.py", "args": ["600"]});
-    let reply = gateway.post("/clusters/ibm/batches", &body);
+    let reply = meanwhile(&clusters, &gateway, "ibm", &body, || {
+        clusters.heal("ibm");
+        listed(r#"{"id":500,"state":"running"},{"id":1,"state":"running"}"#);
+    });
     assert_eq!(
         (reply.status, reply.header("x-livy-gateway-upstream-id")),
         (201, Some("1")),
