@@ -47,8 +47,8 @@ use verdict::Verdict;
 
 const UNKNOWN: i64 = i64::MIN;
 
-/// How many batches that a cluster does not know are asked for over and over at the same time: after
-/// one that lost thousands has come back, asking for them must not be all that it does.
+/// How many batches that a cluster does not know are asked for over and over at the same time:
+/// after one that lost thousands has come back, asking for them must not be all that it does.
 const MISSING_AT_ONCE: usize = 100;
 
 /// A cluster, ready to be asked.

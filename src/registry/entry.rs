@@ -152,8 +152,8 @@ pub struct Known {
     pub may_arrive: bool,
     /// Whether whoever stood in front has answered the submission, and so holds it no longer.
     pub let_go: bool,
-    /// For how long look-ups that were answered have been showing nothing, one after the other, over
-    /// all processes.
+    /// For how long look-ups that were answered have been showing nothing, one after the other,
+    /// over all processes.
     pub quiet_ms: i64,
     /// How long ago its last byte left, over all processes.
     pub waited_ms: i64,

@@ -724,8 +724,8 @@ impl Registry {
         Ok(self.store.get(id).await?.map(|row| self.remember(row)))
     }
 
-    /// Tells whether what a look-up found is the submission of an entry, and nobody else's. `list` is
-    /// the cluster's whole list, if it was read.
+    /// Tells whether what a look-up found is the submission of an entry, and nobody else's. `list`
+    /// is the cluster's whole list, if it was read.
     ///
     /// # Errors
     /// The database failed.
@@ -744,8 +744,8 @@ impl Registry {
         Ok(entry.peek(|known| decide::ours(&entry.identity, known, before, seen, &had, list)))
     }
 
-    /// Returns the live batch of another entry that has an upstream id. What a list brought after the
-    /// entry had been recorded may be that submission itself, and is none.
+    /// Returns the live batch of another entry that has an upstream id. What a list brought after
+    /// the entry had been recorded may be that submission itself, and is none.
     ///
     /// # Errors
     /// The database failed.
@@ -1014,8 +1014,8 @@ impl Registry {
             .collect())
     }
 
-    /// Tells whether what a cluster shows under the number of a batch is that batch, which its client
-    /// was told to be gone, and nobody else's.
+    /// Tells whether what a cluster shows under the number of a batch is that batch, which its
+    /// client was told to be gone, and nobody else's.
     ///
     /// # Errors
     /// The database failed.

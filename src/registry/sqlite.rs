@@ -516,8 +516,8 @@ fn bind(tx: &Transaction<'_>, row: &Row, now: Moment) -> rusqlite::Result<(Saved
     Ok((save(tx, row)?, lost.into_iter().collect()))
 }
 
-/// The rows that a batch of a list may have to do with, newest first. Of what ended under a name that
-/// a client chose nothing more can come.
+/// The rows that a batch of a list may have to do with, newest first. Of what ended under a name
+/// that a client chose nothing more can come.
 const RELATED: &str = "cluster = ?1 AND id < ?4 AND (lookup_key = ?2 AND adopted = 0
     OR sent_name = ?3 AND (phase <> 'bound' OR ended_ms IS NULL OR sent_name = 'livy-gateway-' || lookup_key)
     OR upstream_id = ?2 AND phase IN ('deleted', 'detached'))

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::look::{self, Behind, Looked};
 use super::plan::{self, Plan};
 use super::resolve::{End, Open};
-use super::{Submission, registry_failed};
+use super::{Submission, registry_failed, whose};
 use crate::api::error::{ApiError, Code};
 use crate::config::checked::{Ambiguous, Route};
 use crate::fleet::{AskError, SendError};
@@ -383,7 +383,7 @@ impl Run {
                 let repeated = match &proof {
                     Proof::Created(seen) => {
                         let (gateway, exchange) = (&self.gateway, &self.exchange);
-                        !look::is_believable(upstream, gateway, &entry, &before, seen, exchange)
+                        !whose::is_believable(upstream, gateway, &entry, &before, seen, exchange)
                             .await
                     }
                     _ => false,

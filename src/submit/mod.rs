@@ -13,6 +13,7 @@ pub mod late;
 mod look;
 mod plan;
 pub mod resolve;
+mod whose;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -17,6 +17,7 @@ use livy_dialect::{
 use tokio::time::Instant;
 
 use super::look::{self, Behind, Looked};
+use super::whose;
 use crate::fleet::Upstream;
 use crate::gateway::Gateway;
 use crate::observe::exchange::Exchange;
@@ -274,7 +275,7 @@ impl Open {
             Looked::Shows(seen) => {
                 let (upstream, gateway) = (&self.upstream, &self.gateway);
                 let (entry, before) = (&self.entry, &self.before);
-                match look::whose(upstream, gateway, entry, before, &seen, &self.exchange).await {
+                match whose::whose(upstream, gateway, entry, before, &seen, &self.exchange).await {
                     Same::Yes => News::Found(seen),
                     Same::No => News::Nothing,
                     Same::CannotTell => News::Perhaps(seen),
@@ -429,7 +430,7 @@ impl Open {
             Proof::Created(seen) => {
                 let (upstream, gateway) = (&self.upstream, &self.gateway);
                 let (entry, before, exchange) = (&self.entry, &self.before, &self.exchange);
-                if !look::is_believable(upstream, gateway, entry, before, &seen, exchange).await {
+                if !whose::is_believable(upstream, gateway, entry, before, &seen, exchange).await {
                     self.before.named = seen.name.as_ref().map(|_| seen.upstream_id.clone());
                     self.gateway.registry.sent(&self.entry, true);
                     return None;

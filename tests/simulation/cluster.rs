@@ -173,8 +173,8 @@ impl Place<'_> {
         at
     }
 
-    /// Now and then a cluster says of a job for a moment that it does not know it, and again a while
-    /// later: once is no proof, and twice is no silence.
+    /// Now and then a cluster says of a job for a moment that it does not know it, and again a
+    /// while later: once is no proof, and twice is no silence.
     fn hidden(&self, whose: &str) -> Vec<(Instant, Instant)> {
         let mut chance = self
             .world

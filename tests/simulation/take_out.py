@@ -48,6 +48,19 @@ MISSING_BY_THE_WALL = """        static SINCE: std::sync::Mutex<std::collections
         };
         missing >= crate::clock::millis(upstream.config.lost_after) &&"""
 
+MISSING_SINCE_THE_FIRST = """        static SINCE: std::sync::Mutex<std::collections::BTreeMap<(usize, i32), tokio::time::Instant>> =
+            std::sync::Mutex::new(std::collections::BTreeMap::new());
+        let now = tokio::time::Instant::now();
+        let heard = entry.peek(|known| known.heard);
+        let key = (std::sync::Arc::as_ptr(&self.gateway) as usize, entry.id.0);
+        let since = {
+            let mut all = SINCE.lock().unwrap();
+            let one = all.entry(key).or_insert(now);
+            if heard.is_some_and(|heard| heard > *one) { *one = now; }
+            *one
+        };
+        since.elapsed() >= upstream.config.lost_after &&"""
+
 FIXES = {
     "m1": (
         "a missing name is the same name",
@@ -137,6 +150,25 @@ FIXES = {
     "m12": (
         "a refusal is believed without a look",
         [Edit("src/submit/look.rs", "    if dialect.lookup(&entry.lookup) == LookupPlan::NewInList {\n        return Behind::Nothing;", "    if true {\n        return Behind::Nothing;")],
+    ),
+    "m13": (
+        "two single 404s are a silence",
+        [
+            Edit("src/batches/missing.rs", MISSING, MISSING_SINCE_THE_FIRST),
+            Edit("src/batches/missing.rs", "                self.go_on_asking(entry, upstream);\n", ""),
+        ],
+    ),
+    "m14": (
+        "one answer takes a number from what lives",
+        [Edit("src/submit/whose.rs", "    let holder = match gateway.registry.live_holder(", "    if true {\n        return true;\n    }\n    let holder = match gateway.registry.live_holder(")],
+    ),
+    "m15": (
+        "what may be another's is silence",
+        [Edit("src/submit/resolve.rs", "Same::CannotTell => News::Perhaps(seen),", "Same::CannotTell => News::Nothing,")],
+    ),
+    "m16": (
+        "a wrong number stays",
+        [Edit("src/batches/mod.rs", "Same::No if has_another_number(entry, &seen) => {", "Same::No if false && has_another_number(entry, &seen) => {")],
     ),
     "m10": (
         "each start begins the silence anew",

@@ -77,8 +77,8 @@ impl Silence {
         (self.before, self.span, self.away) = (Duration::ZERO, None, true);
     }
 
-    /// Notes a look-up that the cluster answered with what may be the submission: no silence, but no
-    /// time either in which it could have come and gone unseen.
+    /// Notes a look-up that the cluster answered with what may be the submission: no silence, but
+    /// no time either in which it could have come and gone unseen.
     pub fn is_broken(&mut self, answered: Instant) {
         (self.before, self.span) = (Duration::ZERO, None);
         self.heard = self.heard.max(answered);

@@ -12,8 +12,8 @@ use crate::registry::Row;
 pub struct Before {
     /// The highest id that it was known to have given.
     pub above: Option<i64>,
-    /// The ids of its whole list, where that was read for this submission, and this process knows it
-    /// still.
+    /// The ids of its whole list, where that was read for this submission, and this process knows
+    /// it still.
     pub ids: Option<HashSet<String>>,
     /// The id that the answer to the submission named, beside its name: what a look-up then shows
     /// under both was not there before.
@@ -50,9 +50,9 @@ pub fn counts_anew(above: i64, list: &[Observed]) -> bool {
     above >= 0 && list.iter().filter_map(id).all(|id| id < above) && !list.is_empty()
 }
 
-/// Judges a row of a list that showed those of `before` when the submission was not sent yet. `had` are the
-/// entries of others that have, or ever had, its id: what was once somebody's is nobody else's.
-/// Where the service counts anew the id alone says nothing of them.
+/// Judges a row of a list that showed those of `before` when the submission was not sent yet. `had`
+/// are the entries of others that have, or ever had, its id: what was once somebody's is nobody
+/// else's. Where the service counts anew the id alone says nothing of them.
 pub fn hint(before: &Before, seen: &Observed, counts_anew: bool, had: &[Row]) -> Hint {
     let counts = seen.upstream_id.parse::<i64>().is_ok();
     let is_new = counts && (counts_anew || !before.had(&seen.upstream_id));

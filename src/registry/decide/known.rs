@@ -35,7 +35,8 @@ pub fn bind(known: &mut Known, seen: &Observed, now: Moment) -> Change {
     change
 }
 
-/// Notes that a batch has another id than the answer to its submission named: its own name shows it.
+/// Notes that a batch has another id than the answer to its submission named: its own name shows
+/// it.
 pub fn rebind(known: &mut Known, seen: &Observed, now: Moment) {
     if matches!(known.phase, Phase::Bound { .. }) {
         observe(known, seen, now);

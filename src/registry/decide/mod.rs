@@ -3,8 +3,8 @@
 //!
 //! - [`same`]: is what a cluster shows the batch that we mean? [`ours`]: is what a look-up found
 //!   the submission that was looked for? [`believable`]: is what the answer to a submission names?
-//! - [`observe`], [`bind`], [`rebind`], [`presume`], [`give_up`], [`forward`]: how what is known goes on, and
-//!   only ever forward.
+//! - [`observe`], [`bind`], [`rebind`], [`presume`], [`give_up`], [`forward`]: how what is known
+//!   goes on, and only ever forward.
 //! - [`claim`]: may a submission begin, or is it one that is here already?
 //! - [`adopt`]: what does a row of a cluster's list mean? [`readable`]: which rows mean
 //!   anything? [`is_late`]: is it what should be gone?

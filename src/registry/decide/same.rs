@@ -80,9 +80,10 @@ pub fn same_if(identity: &Identity, known: &Known, seen: &Observed, followed: bo
 
 /// Decides whether what a look-up found under the key of a submission is that submission. A
 /// client's own name may be anybody's: it is not ours while it is the batch of one of the other
-/// entries that `had` its upstream id, and have it still or may come late, nor if it was there before
-/// the submission was sent (`before`). What runs as another user than was asked for may be ours all the same: a
-/// cluster may put in its own. `list` is the cluster's whole list, if it was read.
+/// entries that `had` its upstream id, and have it still or may come late, nor if it was there
+/// before the submission was sent (`before`). What runs as another user than was asked for may be
+/// ours all the same: a cluster may put in its own. `list` is the cluster's whole list, if it was
+/// read.
 pub fn ours(
     identity: &Identity,
     known: &Known,
@@ -158,9 +159,9 @@ fn was_there_before(
     counts_on.then_some(true)
 }
 
-/// Decides whether the answer to a submission may name its batch. One that somebody in front repeats
-/// speaks of a batch that was there before, unless its cluster counts anew, which the list tells; or
-/// it names nothing, though the cluster `shows_names`. A made-up name is given once.
+/// Decides whether the answer to a submission may name its batch. One that somebody in front
+/// repeats speaks of a batch that was there before, unless its cluster counts anew, which the list
+/// tells; or it names nothing, though the cluster `shows_names`. A made-up name is given once.
 pub fn believable(
     identity: &Identity,
     before: &Before,
