@@ -192,7 +192,7 @@ impl Reader {
     async fn look_before(
         &self,
         entry: &Arc<Entry>,
-        upstream: &Upstream,
+        upstream: &Arc<Upstream>,
     ) -> Result<Option<Dead>, ApiError> {
         match self.fetch_item(entry, upstream, OPERATION).await {
             Ok(_) => Ok(None),
@@ -215,7 +215,7 @@ impl Reader {
     async fn how_dead(
         &self,
         entry: &Arc<Entry>,
-        upstream: &Upstream,
+        upstream: &Arc<Upstream>,
     ) -> Result<Option<Dead>, ApiError> {
         match self.fetch_item(entry, upstream, OPERATION).await {
             Err(Nothing::Gone | Nothing::Another) => {
@@ -235,7 +235,7 @@ impl Reader {
     async fn nothing_there(
         &self,
         entry: &Arc<Entry>,
-        upstream: &Upstream,
+        upstream: &Arc<Upstream>,
     ) -> Result<Dead, ApiError> {
         if entry.peek(|known| known.state.is_terminal()) {
             return Ok(Dead::Said);
@@ -243,6 +243,7 @@ impl Reader {
         if self.is_lost(entry, upstream).await {
             return Ok(Dead::Silent);
         }
+        self.go_on_asking(entry, upstream);
         Err(unconfirmed(
             entry,
             "its cluster does not know it at the moment; the kill is remembered",

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::HeaderValue;
 use livy_dialect::{Operation, UpstreamFault};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::allowance::Repeats;
@@ -20,6 +21,10 @@ use crate::net::tls::ClientTls;
 use crate::observe::metrics::{ClusterMetrics, Metrics};
 
 const UNKNOWN: i64 = i64::MIN;
+
+/// How many batches that a cluster does not know are asked for over and over at the same time:
+/// after one that lost thousands has come back, asking for them must not be all that it does.
+const MISSING_AT_ONCE: usize = 100;
 
 /// A cluster, ready to be asked.
 #[derive(Debug)]
@@ -54,6 +59,8 @@ pub struct Upstream {
     pub(super) active: Arc<AtomicI64>,
     pub(super) host: HeaderValue,
     pub(super) metrics: Arc<Metrics>,
+    /// Places for batches that it does not know and that are asked for over and over.
+    pub missing: Semaphore,
 }
 
 impl Upstream {
@@ -97,6 +104,7 @@ impl Upstream {
             refuses_login: AtomicBool::new(false),
             listed: Mutex::default(),
             watched_up_to: AtomicI32::new(0),
+            missing: Semaphore::new(MISSING_AT_ONCE),
             credential: Box::new(credentials::Open),
             lacks_login: AtomicBool::new(false),
             open,

@@ -7,7 +7,7 @@ use livy_dialect::{Batch, BatchRef, Observed};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::decide::{Same, same_if};
+use super::decide::{Same, Silence, same_if};
 use super::row::{Identity, Known, Phase, Row};
 
 /// How long a cluster may be silent about a batch that is followed: a few rounds of `watch`.
@@ -144,12 +144,33 @@ impl Entry {
         })
     }
 
-    /// Notes that its cluster says that there is no such batch; returns for how long it has been
-    /// saying so.
-    pub fn is_missing(&self) -> Duration {
+    /// Notes that its cluster, asked at this moment, said that there is no such batch. What was
+    /// asked before it last spoke of the batch is out of date.
+    pub fn note_missing(&self, asked: Instant) {
         self.change(|known| {
+            if known.heard.is_some_and(|heard| asked < heard) {
+                return;
+            }
             known.doubted = true;
-            known.missing.get_or_insert_with(Instant::now).elapsed()
+            known
+                .missing
+                .get_or_insert_with(|| Silence::since_asking(asked))
+                .goes_on(asked, Instant::now());
+        });
+    }
+
+    /// Notes that its cluster gave another answer than that there is no such batch, or none: from
+    /// now on it may be another process, which says so for reasons of its own.
+    pub fn note_not_missing(&self) {
+        self.change(|known| known.missing = None);
+    }
+
+    /// Returns for how long its cluster has been saying that there is no such batch.
+    pub fn missing_for(&self) -> Duration {
+        self.peek(|known| {
+            known
+                .missing
+                .map_or(Duration::ZERO, |silence| silence.lasts())
         })
     }
 
@@ -255,16 +276,57 @@ pub(crate) mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_batch_is_missing_from_the_first_time_on() {
-        let entry = Entry::from_row(Row {
+    /// Asks at these seconds; `true`: its cluster says that there is no such batch.
+    async fn asked(entry: &Entry, from: u64, said: impl IntoIterator<Item = (u64, bool)>) {
+        let mut now = from;
+        for (at, missing) in said {
+            tokio::time::advance(Duration::from_secs(at - now)).await;
+            now = at;
+            if missing {
+                entry.note_missing(Instant::now());
+            } else {
+                entry.note_not_missing();
+            }
+        }
+    }
+
+    fn entry() -> Entry {
+        Entry::from_row(Row {
             identity: identity(None),
             known: known("3"),
             version: 1,
             key_until: None,
-        });
-        assert_eq!(entry.is_missing(), Duration::ZERO);
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(entry.is_missing(), Duration::from_secs(60));
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_is_missing_while_its_cluster_goes_on_saying_so() {
+        let missing = |said: Vec<(u64, bool)>| async {
+            let entry = entry();
+            asked(&entry, 0, said).await;
+            entry.missing_for().as_secs()
+        };
+        let every =
+            |seconds: std::ops::RangeInclusive<u64>| seconds.step_by(5).map(|at| (at, true));
+        assert_eq!(missing(vec![(0, true)]).await, 0);
+        assert_eq!(missing(every(0..=60).collect()).await, 60);
+        assert_eq!(
+            missing(vec![(0, true), (60, true)]).await,
+            0,
+            "nobody asked in between: its cluster may have recovered twice"
+        );
+        let unanswered = every(0..=30).chain([(33, false)]).chain(every(35..=45));
+        assert_eq!(missing(unanswered.collect()).await, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_was_overtaken_begins_no_silence() {
+        let entry = entry();
+        let asked = Instant::now();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        entry.change(|known| known.heard = Some(Instant::now()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        entry.note_missing(asked);
+        assert!(entry.peek(|known| known.missing.is_none() && !known.doubted));
     }
 }

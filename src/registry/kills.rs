@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use livy_dialect::BatchState;
-
+use super::decide;
 use super::entry::Entry;
 use super::error::RegistryError;
 use super::memory::Registry;

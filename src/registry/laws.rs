@@ -638,6 +638,41 @@ async fn what_lost_its_id_on_anothers_word_is_bound_again() {
     }
 }
 
+/// The answer to its submission named a wrong number, and its own name shows the right one.
+#[tokio::test]
+async fn a_made_up_name_tells_the_number() {
+    let registry = registry().await;
+    let (wrong, other) = (
+        new(&registry, intent(None)).await,
+        new(&registry, intent(None)).await,
+    );
+    for (entry, id) in [(&wrong, "0"), (&other, "1")] {
+        registry
+            .bind(entry, &shown(entry, id, BatchState::Running))
+            .await
+            .expect("is stored");
+    }
+    let rebind = async |id: &str| {
+        let seen = shown(&wrong, id, BatchState::Running);
+        registry.rebind(&wrong, &seen).await.expect("is stored")
+    };
+    assert!(!rebind("1").await, "another batch lives under it");
+    assert!(rebind("7").await);
+    for (entry, id) in [(&wrong, "7"), (&other, "1")] {
+        let phase = Phase::Bound {
+            upstream_id: id.into(),
+        };
+        let row = registry.store.get(entry.id).await.expect("is read");
+        assert_eq!(row.expect("is there").known.phase, phase);
+        assert_eq!(entry.phase(), phase);
+        let holder = async |of: &Arc<Entry>| registry.live_holder(of, id).await;
+        assert!(holder(entry).await.expect("is read").is_none(), "its own");
+        let others = if entry.id == wrong.id { &other } else { &wrong };
+        let found = holder(others).await.expect("is read");
+        assert_eq!(found.map(|found| found.id), Some(entry.id));
+    }
+}
+
 #[tokio::test]
 async fn what_could_not_be_bound_is_bound_later() {
     let registry = registry().await;

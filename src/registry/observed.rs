@@ -145,38 +145,89 @@ impl Registry {
         self.bind(entry, seen).await
     }
 
-    /// Tells whether what a look-up found is the submission of an entry, and nobody else's.
+    /// Tells whether what a look-up found is the submission of an entry, and nobody else's. `list`
+    /// is the cluster's whole list, if it was read.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn is_ours(&self, entry: &Entry, seen: &Observed) -> Result<bool, RegistryError> {
+    pub async fn is_ours(
+        &self,
+        entry: &Entry,
+        before: &decide::Before,
+        seen: &Observed,
+        list: Option<&[Observed]>,
+    ) -> Result<Same, RegistryError> {
         // Read for a client's own name only: nothing else is ever given twice.
-        let holder = match entry.lookup.is_certain() {
-            true => None,
-            false => {
-                self.store
-                    .holder(entry.cluster.clone(), seen.upstream_id.clone())
-                    .await?
-            }
+        let had = match entry.lookup.is_certain() {
+            true => Vec::new(),
+            false => self.had_id(entry, &seen.upstream_id).await?,
         };
-        Ok(entry.peek(|known| decide::ours(&entry.identity, known, seen, holder.as_ref())))
+        Ok(entry.peek(|known| decide::ours(&entry.identity, known, before, seen, &had, list)))
     }
 
-    /// Tells whether the answer to a submission may name its batch.
+    /// Returns the live batch of another entry that has an upstream id. What a list brought after
+    /// the entry had been recorded may be that submission itself, and is none.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn live_holder(
+        &self,
+        entry: &Entry,
+        upstream_id: &str,
+    ) -> Result<Option<Arc<Entry>>, RegistryError> {
+        let (cluster, upstream_id) = (entry.cluster.clone(), upstream_id.to_owned());
+        let holder = self.store.holder(cluster, upstream_id).await?;
+        let is_another = |row: &Row| {
+            let came_later = row.identity.adopted && row.identity.id > entry.id;
+            row.identity.id != entry.id && !came_later
+        };
+        let holder = holder.filter(is_another).map(|row| self.remember(row));
+        Ok(holder.filter(|holder| {
+            holder.peek(|known| {
+                matches!(known.phase, Phase::Bound { .. }) && !known.state.is_terminal()
+            })
+        }))
+    }
+
+    /// Gives a batch another upstream id, under which its own name shows it: the answer to its
+    /// submission named a wrong one. False while a live batch of another entry has that id.
+    ///
+    /// # Errors
+    /// As [`Registry::bind`].
+    pub async fn rebind(&self, entry: &Entry, seen: &Observed) -> Result<bool, RegistryError> {
+        if self.live_holder(entry, &seen.upstream_id).await?.is_some() {
+            return Ok(false);
+        }
+        let before = entry.upstream_id();
+        tracing::warn!(batch = %entry.id, cluster = %entry.cluster, ?before, upstream_id = %seen.upstream_id, "a batch has another id than the answer to its submission said");
+        let now = self.clock.now();
+        self.bind_by(entry, |known| decide::rebind(known, seen, now))
+            .await?;
+        Ok(true)
+    }
+
+    /// Tells whether the answer to a submission may name its batch; `before` is what its cluster
+    /// showed when it was not sent yet.
     ///
     /// # Errors
     /// The database failed.
     pub async fn is_believable(
         &self,
         entry: &Entry,
+        before: &decide::Before,
         seen: &Observed,
-    ) -> Result<bool, RegistryError> {
+    ) -> Result<Same, RegistryError> {
         // Read only where the answer does not name anybody.
         let shows_names = match (&entry.lookup.sent_name, &seen.name) {
             (Some(_), None) => self.store.shows_names(entry.cluster.clone()).await?,
             _ => false,
         };
-        Ok(decide::believable(&entry.identity, seen, shows_names))
+        Ok(decide::believable(
+            &entry.identity,
+            before,
+            seen,
+            shows_names,
+        ))
     }
 
     /// Tells whether what a cluster shows under the number of a batch is that batch, which its

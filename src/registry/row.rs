@@ -3,6 +3,7 @@
 use livy_dialect::{AppInfo, BatchState, Lookup};
 use tokio::time::Instant;
 
+use super::decide::absence::Silence;
 use crate::clock::Moment;
 
 /// The gateway's id of a batch: positive, 32 bit, never reused.
@@ -166,7 +167,7 @@ pub struct Known {
     pub quiet_ms: i64,
     /// How long ago its last byte left, over all processes.
     pub waited_ms: i64,
-    /// Whether its cluster said that it has it, and not under which id.
+    /// Whether its cluster said that it has it, and not under which id, or showed what may be it.
     pub arrived: bool,
     /// Whether it is proven that nothing runs: it did not arrive, or was refused. Its key is free.
     pub absent: bool,
@@ -180,8 +181,9 @@ pub struct Known {
     pub recalled: Option<Instant>,
     /// When, in the time of this process, the cluster last showed the whole item.
     pub item: Option<Instant>,
-    /// Since when, in the time of this process, its cluster says that there is no such batch.
-    pub missing: Option<Instant>,
+    /// For how long, in the time of this process, its cluster has been saying that there is no such
+    /// batch, each time that it was asked.
+    pub missing: Option<Silence>,
 }
 
 impl Known {

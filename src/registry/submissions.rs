@@ -178,7 +178,11 @@ impl Registry {
             .await
     }
 
-    async fn bind_by(&self, entry: &Entry, bind: impl Fn(&mut Known)) -> Result<(), RegistryError> {
+    pub(super) async fn bind_by(
+        &self,
+        entry: &Entry,
+        bind: impl Fn(&mut Known),
+    ) -> Result<(), RegistryError> {
         if !entry.lookup.is_certain()
             && let Some(entry) = self.in_memory(entry.id)
         {
@@ -387,8 +391,8 @@ impl Registry {
         self.save_soon(entry);
     }
 
-    /// Notes that its cluster has it, though nobody knows under which id: from now on it is never
-    /// absent.
+    /// Notes that its cluster has it, or showed what may be it, though nobody knows under which id:
+    /// from now on it is never absent.
     pub fn arrived(&self, entry: &Arc<Entry>) {
         entry.change(|known| known.arrived = true);
         self.save_soon(entry);

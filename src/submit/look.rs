@@ -4,10 +4,12 @@ use livy_dialect::{
     BatchRef, FaultKind, Lookup, LookupPlan, Observed, Operation, UpstreamFault, proof,
 };
 
+use super::whose::whose;
 use crate::fleet::{AskError, Upstream};
 use crate::gateway::Gateway;
 use crate::observe::exchange::Exchange;
-use crate::registry::Entry;
+use crate::registry::decide::Before;
+use crate::registry::{Entry, Same};
 
 /// Batches asked for at once.
 const PAGE: usize = 200;
@@ -36,8 +38,9 @@ pub(super) enum Behind {
     Nothing,
     /// The submission: somebody in between sent it twice, and the refusal is the second one's.
     Shows(Box<Observed>),
-    /// No answer of the cluster's own.
-    Unanswered,
+    /// Nobody knows: no answer of the cluster's own, a list that could not be read whole, or a
+    /// batch that may be the submission.
+    Unknown,
 }
 
 /// Looks behind a refusal of a submission. Whoever repeats a POST on the way hands on what the
@@ -47,6 +50,7 @@ pub(super) async fn behind_refusal(
     upstream: &Upstream,
     gateway: &Gateway,
     entry: &Entry,
+    before: &Before,
     fault: &UpstreamFault,
     exchange: &Exchange,
 ) -> Behind {
@@ -56,21 +60,21 @@ pub(super) async fn behind_refusal(
     }
     let seen = match look(upstream, &entry.lookup, exchange).await {
         Looked::Shows(seen) => seen,
-        Looked::Nothing | Looked::NotAll => return Behind::Nothing,
+        Looked::Nothing => return Behind::Nothing,
         // A Livy without names (0.5) can't be asked for one.
         Looked::Unanswered(AskError::Fault(fault)) if fault.kind == FaultKind::Refused => {
             return Behind::Nothing;
         }
-        Looked::Unanswered(_) => return Behind::Unanswered,
+        Looked::NotAll | Looked::Unanswered(_) => return Behind::Unknown,
     };
-    match gateway.registry.is_ours(entry, &seen).await {
-        Ok(false) => Behind::Nothing,
-        Ok(true) if fault.kind == FaultKind::Refused && dialect.is_leftover(&seen) => {
+    match whose(upstream, gateway, entry, before, &seen, exchange).await {
+        Same::No => Behind::Nothing,
+        Same::Yes if fault.kind == FaultKind::Refused && dialect.is_leftover(&seen) => {
             remove_leftover(upstream, &seen, exchange).await;
             Behind::Nothing
         }
-        Ok(true) => Behind::Shows(seen),
-        Err(_) => Behind::Unanswered,
+        Same::Yes => Behind::Shows(seen),
+        Same::CannotTell => Behind::Unknown,
     }
 }
 

@@ -15,6 +15,7 @@ mod look;
 mod plan;
 pub mod resolve;
 mod submission;
+mod whose;
 
 use std::sync::Arc;
 use std::time::Duration;

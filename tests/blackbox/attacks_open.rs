@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::*;
+use testkit::*;
 
 const JSON: &str = "application/json";
 const QUICK: &str = "settle: 300ms, lost_after: 1s, freshness: 0s, timeouts: {create_batch: 5s, response: 2s}, \

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::harness::*;
+use testkit::*;
 
 const QUICK: &str =
     "settle: 300ms, lost_after: 1s, freshness: 0s, timeouts: {create_batch: 2s, response: 2s}";

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::chance::Chance;
 use crate::house::{House, Unheard};
+use testkit::chance::Chance;
 
 /// What a hunt has come to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,10 +107,10 @@ impl Hunter {
                 Ok(heard)
                     if ["kill_unconfirmed", "cluster_unavailable"].contains(&heard.code()) =>
                 {
-                    self.hunt.note(|end| drop(end.asked.get_or_insert(now)));
+                    self.hunt.note(|end| _ = end.asked.get_or_insert(now));
                 }
                 // It may have been stored.
-                Err(Unheard::Cut) => self.hunt.note(|end| drop(end.asked.get_or_insert(now))),
+                Err(Unheard::Cut) => self.hunt.note(|end| _ = end.asked.get_or_insert(now)),
                 Ok(_) | Err(Unheard::Away) => {}
             }
             self.pause(1000, 10_000).await;

@@ -375,6 +375,11 @@ impl Case<'_> {
                     .world
                     .count("error though another cluster has it, under failover");
             }
+            if reason.contains("may have been this one or another") {
+                return self
+                    .world
+                    .count("error told of what could not be told apart");
+            }
             let what = format!(
                 "error was told ({reason}), and {}/{} ran",
                 job.cluster, job.id

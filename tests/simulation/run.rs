@@ -173,6 +173,7 @@ fn settle(world: &World, scene: &Scene, chance: &mut Chance) -> House {
                 3 * 24 * 3600
             }),
             applications: chance.percent(30),
+            own_account: world.chance(&format!("account/{name}")).percent(10),
             late_fronts: scene.restless,
             weather: if scene.hasty {
                 Vec::new()
@@ -240,7 +241,8 @@ async fn restarts(world: World, name: &'static str, flavor: Flavor, blind: bool)
 }
 
 /// Names that clients and strangers share.
-const SHARED: [&str; 2] = ["nightly", "etl"];
+/// One of them can be asked for by the list alone.
+const SHARED: [&str; 2] = ["nightly", "the etl"];
 
 /// Jobs that are created directly on the cluster.
 async fn strangers(world: World, name: &'static str) {

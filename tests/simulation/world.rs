@@ -53,6 +53,8 @@ pub(crate) struct Job {
     pub(crate) forgotten: Option<Instant>,
     /// Whether that was because the cluster restarted and did not recover.
     pub(crate) lost_in_restart: bool,
+    /// From when to when its cluster says of it, and of nothing else, that there is no such batch.
+    pub(crate) hidden: Vec<(Instant, Instant)>,
     pub(crate) app_id: String,
 }
 
@@ -108,6 +110,13 @@ impl Job {
         (has_one && now >= self.born + self.starts).then_some(self.app_id.as_str())
     }
 
+    /// Tells whether its cluster does not show it at the moment, though it knows it.
+    pub(crate) fn is_hidden(&self, now: Instant) -> bool {
+        self.hidden
+            .iter()
+            .any(|(from, to)| (*from..*to).contains(&now))
+    }
+
     fn stop(&mut self, now: Instant, how: Stop) {
         if self.stopped.is_none() && !self.ghost {
             self.stopped = Some((now, how));
@@ -133,6 +142,8 @@ pub(crate) struct Cluster {
     pub(crate) retain: Duration,
     /// Whether the API of applications is there (IBM).
     pub(crate) applications: bool,
+    /// Whether it runs jobs as its own account, and shows that, whoever they were submitted for.
+    pub(crate) own_account: bool,
     /// Whether a front often answers a submission first and passes it on later.
     pub(crate) late_fronts: bool,
     /// From when on which weather.

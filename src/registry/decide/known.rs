@@ -36,6 +36,17 @@ pub fn bind(known: &mut Known, seen: &Observed, now: Moment) -> Change {
     change
 }
 
+/// Notes that a batch has another id than the answer to its submission named: its own name shows
+/// it.
+pub fn rebind(known: &mut Known, seen: &Observed, now: Moment) {
+    if matches!(known.phase, Phase::Bound { .. }) {
+        observe(known, seen, now);
+        known.phase = Phase::Bound {
+            upstream_id: seen.upstream_id.clone(),
+        };
+    }
+}
+
 /// Notes that what nothing but its time of arrival ties to the submission is presumed to be it, and
 /// why. Whoever asked for the end before that did not mean a batch that may be another's.
 pub fn presume(known: &mut Known, seen: &Observed, sentence: &str, now: Moment) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::claim::holds_key;
 use crate::clock::Moment;
-use crate::registry::{Phase, Row};
+use crate::registry::row::{Phase, Row};
 
 /// For how long a submission that was given up is looked for without anybody asking. A list shows
 /// what came of it at any time after that.

@@ -1,10 +1,12 @@
 //! The statements, and rows to and from columns. Each function is a part of one transaction.
 
+use std::time::Duration;
+
 use livy_dialect::{BatchState, Lookup, Observed};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, named_params, params};
 
 use crate::clock::Moment;
-use crate::registry::decide::{self, Adopt, Claim};
+use crate::registry::decide::{self, Adopt, Circumstances, Claim};
 use crate::registry::row::{GatewayId, Identity, Known, Phase, Row};
 use crate::registry::store::{Adoption, NewRow, Order, RangeOf, Recorded, Saved, Visible, Wish};
 
@@ -287,6 +289,19 @@ const RELATED: &str = "cluster = ?1 AND id < ?4 AND (lookup_key = ?2 AND adopted
 
 const RELATED_PAGE: usize = 20;
 
+/// Tells whether a live batch of another cluster goes under a name that its client chose.
+fn lives_elsewhere(
+    tx: &Transaction<'_>,
+    cluster: &str,
+    name: Option<&str>,
+) -> rusqlite::Result<bool> {
+    let query =
+        "SELECT EXISTS (SELECT 1 FROM batches WHERE name = ?2 AND cluster <> ?1 AND adopted = 0
+        AND phase IN ('sending', 'bound') AND ended_ms IS NULL)";
+    tx.prepare_cached(query)?
+        .query_row(params![cluster, name], |row| row.get(0))
+}
+
 pub(super) fn adopt(
     tx: &Transaction<'_>,
     cluster: &str,
@@ -310,8 +325,15 @@ pub(super) fn adopt(
                 RELATED,
                 params![cluster, observed.upstream_id, observed.name, before],
             )?;
-            let decision =
-                decide::adopt(&observed, holder.as_ref(), &page, unnamed_on_its_way, asked);
+            // Asked for only where it matters.
+            let by_name = |row: &Row| row.known.may_arrive && !row.identity.lookup.is_certain();
+            let around = Circumstances {
+                unnamed_on_its_way,
+                lives_elsewhere: page.iter().any(by_name)
+                    && lives_elsewhere(tx, cluster, observed.name.as_deref())?,
+                asked,
+            };
+            let decision = decide::adopt(&observed, holder.as_ref(), &page, around);
             let undecided = matches!(decision, Adopt::New | Adopt::Contradicts);
             match page.last() {
                 Some(last) if undecided && page.len() == RELATED_PAGE => {
@@ -427,7 +449,11 @@ pub(super) fn list(
 /// How many rows are looked at at once to be swept out.
 const SWEPT_AT_ONCE: usize = 500;
 
-pub(super) fn sweep(tx: &Transaction<'_>, retain: Duration, now: Moment) -> rusqlite::Result<usize> {
+pub(super) fn sweep(
+    tx: &Transaction<'_>,
+    retain: Duration,
+    now: Moment,
+) -> rusqlite::Result<usize> {
     let before = now.before(retain);
     let (mut swept, mut after) = (0, 0);
     loop {
