@@ -37,7 +37,7 @@ use crate::net::tls::ClientTls;
 use crate::observe::exchange::Exchange;
 use crate::observe::metrics::{ClusterMetrics, Metrics};
 use credentials::scrub::scrub;
-use credentials::{Credential, Stamp, Unsigned};
+use credentials::{Common, Credential, Opened, Stamp, Unsigned};
 use health::{Health, State};
 use repeat::Repeats;
 use slots::{Slot, Slots};
@@ -71,6 +71,8 @@ pub struct Upstream {
     /// Whether the last read was refused because of our login.
     refuses_login: AtomicBool,
     credential: Box<dyn Credential>,
+    /// What of it other clusters may have as well.
+    common_login: Option<Arc<Common>>,
     /// The last request could not be signed: there is no login.
     lacks_login: AtomicBool,
     /// Open connections.
@@ -196,16 +198,17 @@ impl Upstream {
     pub fn new(
         config: Cluster,
         tls: Option<ClientTls>,
-        credential: Box<dyn Credential>,
+        login: Opened,
         metrics: Arc<Metrics>,
     ) -> Self {
         let open = Arc::new(AtomicI64::new(0));
         let connector = Connector::new(tls.clone(), config.timeouts.connect, open.clone());
         let transport = Box::new(Http::new(connector));
-        credential.create_series(&metrics);
+        login.credential.enter();
         Upstream {
             tls,
-            credential,
+            credential: login.credential,
+            common_login: login.common,
             ..Upstream::over(transport, open, config, metrics)
         }
     }
@@ -233,6 +236,7 @@ impl Upstream {
             listed: Mutex::default(),
             watched_up_to: AtomicI32::new(0),
             credential: Box::new(credentials::Open),
+            common_login: None,
             lacks_login: AtomicBool::new(false),
             open,
             active: Arc::default(),
@@ -248,6 +252,21 @@ impl Upstream {
     pub fn living(&self) -> Vec<Arc<dyn Living>> {
         let tls = self.tls.as_ref().and_then(ClientTls::living);
         tls.into_iter().chain(self.credential.living()).collect()
+    }
+
+    /// Returns the login that it has, or may have, in common with others.
+    pub fn common_login(&self) -> Option<Arc<Common>> {
+        self.common_login.clone()
+    }
+
+    /// Leaves the metrics to whoever takes its place.
+    pub fn leave(&self, next: Option<&Upstream>) {
+        self.health.leave();
+        self.credential.leave();
+        if let Some(common) = &self.common_login {
+            let next = next.and_then(|next| next.common_login.as_deref());
+            common.forget(&self.config.name, next);
+        }
     }
 
     /// Notes that the cluster just gave an id, if it counts: the newest is the highest, also when

@@ -338,6 +338,8 @@ pub(crate) struct Scene {
     pub(crate) authenticators: String,
     /// More lines of the password file.
     pub(crate) passwords: String,
+    /// More of the gateway's environment.
+    pub(crate) environment: Vec<(&'static str, String)>,
 }
 
 /// bcrypt at its least cost: the tests are about logins, not about slowness.
@@ -365,6 +367,7 @@ impl Scene {
             top: String::new(),
             authenticators: String::new(),
             passwords: String::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -507,7 +510,8 @@ impl Gateway {
         command
             .args(["serve", "-c"])
             .arg(config)
-            .env("LIVY_GATEWAY_LOG", "debug");
+            .env("LIVY_GATEWAY_LOG", "debug")
+            .envs(scene.environment.iter().cloned());
         let process = Process::start(command, false);
         let (address, admin) = process.wait_for("the listening addresses", addresses);
         Gateway {
@@ -537,6 +541,7 @@ impl Gateway {
             top: String::new(),
             authenticators: String::new(),
             passwords: String::new(),
+            environment: Vec::new(),
         };
         let scene = std::mem::replace(&mut self.scene, nothing);
         drop(self);

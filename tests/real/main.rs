@@ -23,6 +23,8 @@ mod servers;
 
 mod alike;
 mod forgetting;
+#[cfg(feature = "kerberos")]
+mod kerberos;
 
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 //! stopped with everything that it started.
 
 pub(crate) mod front;
+pub(crate) mod kerberos;
 pub(crate) mod livy;
 pub(crate) mod yarn;
 
