@@ -1,6 +1,6 @@
 //! `kerberos`: SPNEGO (RFC 4559) with tickets that a keytab gets from a KDC.
 //!
-//! What is kept for a while is a [`Session`]: a process that holds tickets, its own and the
+//! What is kept for a while is a `Session`: a process that holds tickets, its own and the
 //! service's. It is replaced ahead of their end like any token. Each request gets a token of its
 //! own from it, because a service takes none twice.
 
