@@ -3,6 +3,8 @@
 mod certify;
 mod check;
 mod demo;
+#[cfg(feature = "kerberos")]
+mod kerberos;
 mod sandbox;
 mod schema;
 mod serve;
@@ -73,6 +75,10 @@ enum Command {
         #[arg(long = "flavor", value_enum)]
         flavors: Vec<FlavorArg>,
     },
+    /// Holds tickets of Kerberos; started by `serve`.
+    #[cfg(feature = "kerberos")]
+    #[command(hide = true)]
+    KerberosSession(kerberos::Session),
 }
 
 #[derive(Debug, Args)]
@@ -132,6 +138,8 @@ pub fn run() -> ExitCode {
         Command::Sandbox { listen, flavors } => {
             sandbox::run(listen, flavors.into_iter().map(Flavor::from).collect())
         }
+        #[cfg(feature = "kerberos")]
+        Command::KerberosSession(session) => kerberos::run(&session),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 use livy_dialect::{Flavor, Settings};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::glob::Glob;
 
@@ -212,8 +212,8 @@ impl std::fmt::Display for BaseUrl {
     }
 }
 
-/// `credentials`.
-#[derive(Clone, Debug)]
+/// `credentials`. Two that are equal are one login.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Credentials {
     /// None are sent.
     None,
@@ -235,6 +235,8 @@ pub enum Credentials {
     },
     /// Tokens by OAuth 2.0 client credentials.
     OAuth2(Box<OAuth2>),
+    /// SPNEGO with tickets of Kerberos.
+    Kerberos(Box<Kerberos>),
     /// The caller's own token.
     Passthrough,
 }
@@ -248,8 +250,18 @@ pub struct Secret {
     pub file: Option<PathBuf>,
 }
 
+/// The same secret: of one in a file, the same file, whatever was in it.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.file, &other.file) {
+            (None, None) => self.text.expose_secret() == other.text.expose_secret(),
+            (ours, theirs) => ours == theirs,
+        }
+    }
+}
+
 /// Where tokens are given.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenEndpoint {
     /// https, or http at a loopback address.
     pub url: http::Uri,
@@ -257,8 +269,17 @@ pub struct TokenEndpoint {
     pub ca_file: Option<PathBuf>,
 }
 
+/// `credentials.kerberos`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct Kerberos {
+    pub principal: String,
+    pub keytab: PathBuf,
+    pub spn: String,
+}
+
 /// `credentials.oauth2`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "documented at the keys of `raw`")]
 pub struct OAuth2 {
     pub endpoint: TokenEndpoint,

@@ -159,13 +159,13 @@ impl Engine {
     fn look_at_files(&self) {
         let snapshot = self.gateway.snapshot.load_full();
         for living in living(&snapshot) {
-            let (kind, name) = living.label();
-            let reads = &self.gateway.metrics.file_reads_total;
-            match living.look() {
+            let (kind, names) = (living.kind(), living.names());
+            let name = names.join(", ");
+            let outcome = match living.look() {
                 Seen::Same => continue,
                 Seen::Changed => {
                     tracing::info!(kind, name, "a file has changed and is in use");
-                    reads.with_label_values(&[kind, name, "ok"]).inc();
+                    "ok"
                 }
                 Seen::Broken(why) => {
                     tracing::error!(
@@ -174,15 +174,18 @@ impl Engine {
                         why,
                         "a file has changed and can't be used; what was read before stays in use"
                     );
-                    reads.with_label_values(&[kind, name, "error"]).inc();
+                    "error"
                 }
+            };
+            let metrics = &self.gateway.metrics;
+            for name in &names {
+                let reads = metrics
+                    .file_reads_total
+                    .with_label_values(&[kind, name, outcome]);
+                reads.inc();
+                let current = metrics.file_current.with_label_values(&[kind, name]);
+                current.set(living.is_current().into());
             }
-            let current = self
-                .gateway
-                .metrics
-                .file_current
-                .with_label_values(&[kind, name]);
-            current.set(living.is_current().into());
             for certificate in [&snapshot.certificate, &snapshot.admin_certificate] {
                 certificate
                     .iter()

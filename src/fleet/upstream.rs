@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::allowance::Repeats;
 use super::answer::Answer;
-use super::credentials::{self, Credential};
+use super::credentials::{self, Common, Credential, Opened};
 use super::health::Health;
 use super::slots::{Slot, Slots};
 use super::transport::{Http, Transport};
@@ -51,6 +51,8 @@ pub struct Upstream {
     /// Whether the last read was refused because of our login.
     pub(super) refuses_login: AtomicBool,
     pub(super) credential: Box<dyn Credential>,
+    /// What of it other clusters may have as well.
+    common_login: Option<Arc<Common>>,
     /// The last request could not be signed: there is no login.
     pub(super) lacks_login: AtomicBool,
     /// Open connections.
@@ -68,16 +70,17 @@ impl Upstream {
     pub fn new(
         config: Cluster,
         tls: Option<ClientTls>,
-        credential: Box<dyn Credential>,
+        login: Opened,
         metrics: Arc<Metrics>,
     ) -> Self {
         let open = Arc::new(AtomicI64::new(0));
         let connector = Connector::new(tls.clone(), config.timeouts.connect, open.clone());
         let transport = Box::new(Http::new(connector));
-        credential.create_series(&metrics);
+        login.credential.enter();
         Upstream {
             tls,
-            credential,
+            credential: login.credential,
+            common_login: login.common,
             ..Upstream::over(transport, open, config, metrics)
         }
     }
@@ -106,6 +109,7 @@ impl Upstream {
             watched_up_to: AtomicI32::new(0),
             missing: Semaphore::new(MISSING_AT_ONCE),
             credential: Box::new(credentials::Open),
+            common_login: None,
             lacks_login: AtomicBool::new(false),
             open,
             active: Arc::default(),
@@ -121,6 +125,21 @@ impl Upstream {
     pub fn living(&self) -> Vec<Arc<dyn Living>> {
         let tls = self.tls.as_ref().and_then(ClientTls::living);
         tls.into_iter().chain(self.credential.living()).collect()
+    }
+
+    /// Returns the login that it has, or may have, in common with others.
+    pub fn common_login(&self) -> Option<Arc<Common>> {
+        self.common_login.clone()
+    }
+
+    /// Leaves the metrics to whoever takes its place.
+    pub fn leave(&self, next: Option<&Upstream>) {
+        self.health.leave();
+        self.credential.leave();
+        if let Some(common) = &self.common_login {
+            let next = next.and_then(|next| next.common_login.as_deref());
+            common.forget(&self.config.name, next);
+        }
     }
 
     /// Notes that the cluster just gave an id, if it counts: the newest is the highest, also when

@@ -102,7 +102,7 @@ impl ServerCertificate {
     pub fn show(&self, metrics: &Metrics) {
         metrics
             .tls_certificate_expiry
-            .with_label_values(&["server", self.pair.label().1])
+            .with_label_values(&["server", self.pair.name()])
             .set(self.pair.get().expires);
     }
 }

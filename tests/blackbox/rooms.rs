@@ -17,10 +17,6 @@ type Files = BTreeMap<Module, String>;
 /// Which files import which, by their modules.
 type Graph = BTreeMap<Module, BTreeSet<Module>>;
 
-/// Circles may be inside these.
-// Goes when it has none.
-const EXEMPT: [&str; 1] = ["fleet::credentials"];
-
 #[test]
 fn a_room_imports_only_rooms_below_it() {
     let files = source();
@@ -375,9 +371,4 @@ fn way_back(graph: &Graph, from: &Module) -> Option<Vec<Module>> {
         }
     }
     None
-}
-
-fn is_exempt(from: &Module, to: &Module) -> bool {
-    let mut exempt = EXEMPT.into_iter().map(parts);
-    exempt.any(|room| from.starts_with(&room) && to.starts_with(&room))
 }

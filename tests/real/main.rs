@@ -8,6 +8,8 @@
 
 mod alike;
 mod forgetting;
+#[cfg(feature = "kerberos")]
+mod kerberos;
 
 use std::time::Duration;
 

@@ -94,7 +94,8 @@ impl Gateway {
         command
             .args(["serve", "-c"])
             .arg(config)
-            .env("LIVY_GATEWAY_LOG", "debug");
+            .env("LIVY_GATEWAY_LOG", "debug")
+            .envs(scene.environment.iter().cloned());
         let process = Process::start(command, false);
         let (address, admin) = process.wait_for("the listening addresses", addresses);
         Gateway {
@@ -124,6 +125,7 @@ impl Gateway {
             top: String::new(),
             authenticators: String::new(),
             passwords: String::new(),
+            environment: Vec::new(),
         };
         let scene = std::mem::replace(&mut self.scene, nothing);
         drop(self);

@@ -22,6 +22,8 @@ pub struct Scene {
     pub authenticators: String,
     /// More lines of the password file.
     pub passwords: String,
+    /// More of the gateway's environment.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// bcrypt at its least cost: the tests are about logins, not about slowness.
@@ -50,6 +52,7 @@ impl Scene {
             top: String::new(),
             authenticators: String::new(),
             passwords: String::new(),
+            environment: Vec::new(),
         }
     }
 

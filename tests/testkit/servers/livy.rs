@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::kerberos::{REALM, Realm};
 use super::yarn::Yarn;
 use super::{Group, START, free_address, packages};
 use crate::wire::{Request, exchange};
@@ -60,7 +61,17 @@ pub struct LivySetup<'a> {
     pub yarn: Option<&'a Yarn>,
     /// How long ended batches are kept; looked at once a minute. Livy's own default is ten minutes.
     pub keeps_ended: Option<Duration>,
+    /// Whoever asks must prove to be somebody of a realm, to the service of this name.
+    pub kerberos: Option<(&'a Realm, &'a str)>,
 }
+
+/// What Hadoop reaches for in a JDK's Kerberos, which is closed since Java 17.
+const KERBEROS_OPENS: [&str; 4] = [
+    "--add-opens",
+    "java.security.jgss/sun.security.jgss=ALL-UNNAMED",
+    "--add-opens",
+    "java.security.jgss/sun.security.krb5=ALL-UNNAMED",
+];
 
 /// A Livy in a process group of its own, for it starts a spark-submit for every batch.
 pub struct Livy {
@@ -69,6 +80,8 @@ pub struct Livy {
     hadoop_conf: Option<PathBuf>,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where Java reads of the realm.
+    krb5_conf: Option<String>,
 }
 
 impl Livy {
@@ -113,6 +126,13 @@ impl Livy {
                 keeps.as_secs()
             );
         }
+        if let Some((realm, service)) = setup.kerberos {
+            conf += &format!(
+                "livy.server.auth.type = kerberos\nlivy.server.auth.kerberos.principal = {service}@{REALM}\n\
+                 livy.server.auth.kerberos.keytab = {}\nlivy.superusers = gateway\n",
+                realm.keytab(service, "service.keytab").display()
+            );
+        }
         write("conf/livy.conf", &conf);
         let jars = packages().spark_home.join("jars");
         let spark = format!(
@@ -123,24 +143,31 @@ impl Livy {
         );
         write("spark-conf/spark-defaults.conf", &spark);
         let hadoop_conf = setup.yarn.map(|yarn| yarn.conf());
-        let process = Livy::spawn(folder.path(), hadoop_conf.as_deref());
+        let krb5_conf = setup.kerberos.map(|(realm, _)| realm.krb5_conf());
+        let process = Livy::spawn(folder.path(), hadoop_conf.as_deref(), krb5_conf.as_deref());
         let livy = Livy {
             process,
             folder,
             hadoop_conf,
+            krb5_conf,
             address,
         };
         livy.wait_until_ready();
         livy
     }
 
-    fn spawn(folder: &Path, hadoop_conf: Option<&Path>) -> Group {
+    fn spawn(folder: &Path, hadoop_conf: Option<&Path>, krb5_conf: Option<&str>) -> Group {
         let packages = packages();
         let mut class_path = folder.join("conf").display().to_string();
         let mut command = Command::new("java");
         if let Some(conf) = hadoop_conf {
             class_path += &format!(":{}", conf.display());
             command.env("HADOOP_CONF_DIR", conf);
+        }
+        if let Some(conf) = krb5_conf {
+            command
+                .args(KERBEROS_OPENS)
+                .arg(format!("-Djava.security.krb5.conf={conf}"));
         }
         command
             .arg("-cp")
@@ -159,15 +186,20 @@ impl Livy {
     /// again.
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = Livy::spawn(self.folder.path(), self.hadoop_conf.as_deref());
+        self.process = Livy::spawn(
+            self.folder.path(),
+            self.hadoop_conf.as_deref(),
+            self.krb5_conf.as_deref(),
+        );
         self.wait_until_ready();
     }
 
     fn wait_until_ready(&self) {
         let until = Instant::now() + START;
+        let ready = if self.krb5_conf.is_some() { 401 } else { 200 };
         loop {
             if let Ok(stream) = TcpStream::connect(self.address)
-                && exchange(stream, &Request::get("/batches").to_bytes()).status == 200
+                && exchange(stream, &Request::get("/batches").to_bytes()).status == ready
             {
                 return;
             }

@@ -2,6 +2,7 @@
 //! stopped with everything that it started.
 
 pub mod front;
+pub mod kerberos;
 pub mod livy;
 pub mod yarn;
 
