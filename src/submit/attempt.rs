@@ -7,8 +7,9 @@ use livy_dialect::proof::{self, Holder, Proof};
 use livy_dialect::{BatchSpec, FaultKind, LookupPlan, Operation, UpstreamFault};
 use tokio::time::Instant;
 
+use super::behind::{Behind, behind_refusal};
 use super::failure::{registry_failed, unknown, unreachable};
-use super::look::{self, Behind, Looked};
+use super::look::{self, Looked};
 use super::plan::{self, Plan};
 use super::resolve::{End, Open};
 use super::submission::Submission;
@@ -408,7 +409,7 @@ impl Run {
                         return Attempt::Settled(Ok(self.created(&plan, entry)));
                     }
                     Proof::NotCreated(fault) => {
-                        let behind = look::behind_refusal(
+                        let behind = behind_refusal(
                             upstream,
                             &self.gateway,
                             &entry,

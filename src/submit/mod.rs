@@ -9,6 +9,7 @@
 //! stop it between two of these steps; who waits for it waits on its ticket (`ticket`).
 
 mod attempt;
+mod behind;
 mod failure;
 pub mod late;
 mod look;

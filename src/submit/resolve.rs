@@ -16,7 +16,8 @@ use livy_dialect::{
 };
 use tokio::time::Instant;
 
-use super::look::{self, Behind, Looked};
+use super::behind::{Behind, behind_refusal};
+use super::look::{self, Looked};
 use super::whose;
 use crate::fleet::Upstream;
 use crate::gateway::Gateway;
@@ -441,7 +442,7 @@ impl Open {
             Proof::NotCreated(fault)
                 if matches!(fault.kind, FaultKind::Refused | FaultKind::Forbidden) =>
             {
-                match look::behind_refusal(
+                match behind_refusal(
                     &self.upstream,
                     &self.gateway,
                     &self.entry,

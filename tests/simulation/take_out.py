@@ -148,7 +148,7 @@ FIXES = {
     ),
     "m12": (
         "a refusal is believed without a look",
-        [Edit("src/submit/look.rs", "    if dialect.lookup(&entry.lookup) == LookupPlan::NewInList {\n        return Behind::Nothing;", "    if true {\n        return Behind::Nothing;")],
+        [Edit("src/submit/behind.rs", "    if dialect.lookup(&entry.lookup) == LookupPlan::NewInList {\n        return Behind::Nothing;", "    if true {\n        return Behind::Nothing;")],
     ),
     "m13": (
         "showing an id is not noted",
