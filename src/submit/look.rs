@@ -1,7 +1,7 @@
 //! Looking for a submission on its cluster.
 
 use livy_dialect::{
-    BatchRef, FaultKind, Lookup, LookupPlan, Observed, Operation, UpstreamFault, proof,
+    BatchRef, FaultKind, Lookup, LookupPlan, Observed, Operation, proof,
 };
 
 use crate::fleet::{AskError, Upstream};
