@@ -75,10 +75,10 @@ impl Withdrawn {
 
 /// What a cluster shows under a client's own name before anything is sent.
 enum Name {
-    IsFree,
-    IsTaken,
+    Free,
+    Taken,
     /// Its list, which alone could show it, can't be read whole.
-    IsUnknown,
+    Unknown,
 }
 
 /// What is known of a submission whose outcome is unclear.
@@ -212,10 +212,10 @@ impl Run {
             Err(error) => return Attempt::Next(error, None),
         };
         let name_in_use = match self.look_for_the_name(&plan).await {
-            Ok(Name::IsFree) => false,
-            Ok(Name::IsTaken) => true,
+            Ok(Name::Free) => false,
+            Ok(Name::Taken) => true,
             // What is found under it later may have been there before, whatever its number.
-            Ok(Name::IsUnknown) => {
+            Ok(Name::Unknown) => {
                 listed = Before {
                     above: Some(i64::MAX),
                     ..Before::default()
@@ -342,15 +342,15 @@ impl Run {
             || plan.upstream.refuses_login()
             || plan.upstream.needs_a_caller();
         if !needed || dialect.lookup(lookup) == LookupPlan::NewInList {
-            return Ok(Name::IsFree);
+            return Ok(Name::Free);
         }
         match look::look(&plan.upstream, lookup, &self.exchange).await {
-            Looked::Nothing => Ok(Name::IsFree),
-            Looked::NotAll => Ok(Name::IsUnknown),
-            Looked::Shows(_) => Ok(Name::IsTaken),
+            Looked::Nothing => Ok(Name::Free),
+            Looked::NotAll => Ok(Name::Unknown),
+            Looked::Shows(_) => Ok(Name::Taken),
             // A Livy without names (0.5) can't be asked for one.
             Looked::Unanswered(AskError::Fault(fault)) if fault.kind == FaultKind::Refused => {
-                Ok(Name::IsFree)
+                Ok(Name::Free)
             }
             Looked::Unanswered(error) => {
                 self.count(plan, "failed");

@@ -1,8 +1,6 @@
 //! Looking for a submission on its cluster.
 
-use livy_dialect::{
-    BatchRef, FaultKind, Lookup, LookupPlan, Observed, Operation, proof,
-};
+use livy_dialect::{BatchRef, FaultKind, Lookup, LookupPlan, Observed, Operation, proof};
 
 use crate::fleet::{AskError, Upstream};
 use crate::observe::exchange::Exchange;
