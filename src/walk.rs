@@ -358,9 +358,16 @@ impl Walk<'_> {
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get("idempotency-key") else {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else {
         return Ok(None);
     };
+    if values.next().is_some() {
+        return Err(ApiError::new(
+            Code::BadRequest,
+            "there is more than one Idempotency-Key; send one",
+        ));
+    }
     let sane = value
         .to_str()
         .ok()

@@ -15,7 +15,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::with_type;
+use super::answer::with_type;
 use crate::api::error::{ApiError, Code};
 use crate::config::checked::ClusterState;
 use crate::fleet::Upstream;

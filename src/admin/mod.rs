@@ -4,13 +4,14 @@
 //! No answer here holds a secret; `/config` is the file, every secret masked, with the values of
 //! what it leaves out.
 
+mod answer;
 mod clusters;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
+use http::header::{ALLOW, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
@@ -21,6 +22,7 @@ use crate::gateway::Gateway;
 use crate::gateway::reload::Verdict;
 use crate::listen::{Listener, serve_plain};
 use crate::net::certificate::ServerCertificate;
+use answer::with_type;
 
 /// Serves until the gateway stops.
 pub async fn serve(gateway: Arc<Gateway>, listener: Listener, end: CancellationToken) {
@@ -208,17 +210,4 @@ fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
         "text/plain; charset=utf-8",
         body.as_bytes().to_vec(),
     )
-}
-
-fn with_type(
-    status: StatusCode,
-    content_type: &'static str,
-    body: Vec<u8>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
 }

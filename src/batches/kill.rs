@@ -114,7 +114,9 @@ impl Reader {
                     "it is still being submitted; the kill is remembered",
                 ));
             }
-            Phase::Refused | Phase::Deleted { .. } => return Ok(()),
+            Phase::Deleted { .. } => return Ok(()),
+            // Nobody who was shown it meets this: what was shown does not vanish.
+            Phase::Refused => return Err(ApiError::no_such_batch(&entry.id.to_string())),
             Phase::Detached { .. } => {}
             // It was presumed while this waited: the wish is void.
             Phase::Bound { .. } if entry.peek(|known| known.presumed && !known.kill_asked) => {
@@ -190,7 +192,7 @@ impl Reader {
     async fn look_before(
         &self,
         entry: &Arc<Entry>,
-        upstream: &Upstream,
+        upstream: &Arc<Upstream>,
     ) -> Result<Option<Dead>, ApiError> {
         match self.fetch_item(entry, upstream, OPERATION).await {
             Ok(_) => Ok(None),
@@ -213,7 +215,7 @@ impl Reader {
     async fn how_dead(
         &self,
         entry: &Arc<Entry>,
-        upstream: &Upstream,
+        upstream: &Arc<Upstream>,
     ) -> Result<Option<Dead>, ApiError> {
         match self.fetch_item(entry, upstream, OPERATION).await {
             Err(Nothing::Gone | Nothing::Another) => {
@@ -233,7 +235,7 @@ impl Reader {
     async fn nothing_there(
         &self,
         entry: &Arc<Entry>,
-        upstream: &Upstream,
+        upstream: &Arc<Upstream>,
     ) -> Result<Dead, ApiError> {
         if entry.peek(|known| known.state.is_terminal()) {
             return Ok(Dead::Said);
@@ -241,6 +243,7 @@ impl Reader {
         if self.is_lost(entry, upstream).await {
             return Ok(Dead::Silent);
         }
+        self.go_on_asking(entry, upstream);
         Err(unconfirmed(
             entry,
             "its cluster does not know it at the moment; the kill is remembered",

@@ -27,15 +27,21 @@ impl Call {
         let visible = self.snapshot.access.visible(&self.principal);
         let listed = self
             .registry()
-            .list(visible, self.pinned.clone(), move |total| {
-                window.range(total)
-            })
+            .list(
+                visible,
+                self.pinned.clone(),
+                self.gateway.board.unsettled(),
+                move |total| window.range(total),
+            )
             .await;
         let (total, entries) = listed.map_err(|error| read_failed(&error))?;
-        let sessions: Vec<Batch> = entries.iter().map(|entry| entry.batch()).collect();
+        let read = entries.len();
+        let shown = entries.iter().filter(|entry| self.shows(entry));
+        let sessions: Vec<Batch> = shown.map(|entry| entry.batch()).collect();
         let reply = Reply::ok(&ListBody {
             from: window.from,
-            total,
+            // What vanished since it was read was never there.
+            total: total - (read - sessions.len()),
             sessions,
         });
         Ok(if all_answered { reply } else { reply.stale() })
@@ -72,7 +78,7 @@ impl Call {
 
 impl Reader {
     /// Reads a cluster's list, or joins whoever is reading it. Returns whether it answered.
-    async fn refresh_list(&self, upstream: &Arc<Upstream>) -> bool {
+    pub(super) async fn refresh_list(&self, upstream: &Arc<Upstream>) -> bool {
         if self.check_token(upstream).is_err() {
             return false;
         }

@@ -8,6 +8,7 @@
 pub mod kill;
 pub mod list;
 pub mod log;
+mod missing;
 pub mod watch;
 
 use std::sync::Arc;
@@ -102,12 +103,19 @@ impl Call {
                     .as_ref()
                     .is_none_or(|cluster| *cluster == entry.cluster)
             })
+            .filter(|entry| self.shows(entry))
             .inspect(|entry| self.exchange.is_about(entry.id.0))
             .inspect(|entry| {
                 self.exchange
                     .goes_to(self.route_label(entry), &entry.cluster)
             })
             .ok_or_else(|| ApiError::no_such_batch(&key.to_string()))
+    }
+
+    /// Notes that the caller is shown a batch; false if it vanished meanwhile.
+    fn shows(&self, entry: &Arc<Entry>) -> bool {
+        let to_owner = entry.owner.as_deref() == Some(self.principal.user.as_str());
+        self.registry().show(entry, to_owner)
     }
 
     /// Returns the route by which a batch came, if there still is one of that name: labels are
@@ -330,7 +338,10 @@ impl Reader {
                 Ok(_) => {}
                 Err(AskError::Fault(fault))
                     if matches!(fault.kind, FaultKind::NotFound | FaultKind::Refused) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    entry.note_not_missing();
+                    return Err(error.into());
+                }
             }
         }
         let operation = if want == Want::State {
@@ -365,8 +376,24 @@ impl Reader {
         }
     }
 
-    /// Asks for the item and makes sure that it is this batch and no other.
+    /// Asks for the item and makes sure that it is this batch and no other; notes whether its
+    /// cluster says that there is no such batch.
     async fn fetch_item(
+        &self,
+        entry: &Entry,
+        upstream: &Upstream,
+        operation: Operation,
+    ) -> Result<Observed, Nothing> {
+        let asked = Instant::now();
+        let read = self.read_item(entry, upstream, operation).await;
+        match &read {
+            Err(Nothing::Gone | Nothing::Another) => entry.note_missing(asked),
+            Ok(_) | Err(Nothing::NoAnswer(_) | Nothing::CannotTell) => entry.note_not_missing(),
+        }
+        read
+    }
+
+    async fn read_item(
         &self,
         entry: &Entry,
         upstream: &Upstream,
@@ -384,6 +411,13 @@ impl Reader {
         upstream.showed_id(&seen.upstream_id);
         match entry.same(&seen) {
             Same::Yes => Ok(seen),
+            // Its own name tells its number, whatever the answer to its submission said.
+            Same::No if has_another_number(entry, &seen) => {
+                match self.registry().rebind(entry, &seen).await {
+                    Ok(true) => Ok(seen),
+                    Ok(false) | Err(_) => Err(Nothing::CannotTell),
+                }
+            }
             // Whoever answers with another id than was asked for has answered somebody else: that
             // says nothing of this batch. Under its own name it can have another id: then this one
             // is gone.
@@ -417,52 +451,6 @@ impl Reader {
         }
     }
 
-    /// The cluster has no such batch. If it had ended, that is all right; if not, it is lost, once
-    /// that has held for a while.
-    async fn gone(&self, entry: &Arc<Entry>, upstream: &Upstream) -> Result<Origin, ApiError> {
-        let has_ended = entry.peek(|known| known.state.is_terminal());
-        match self.is_lost(entry, upstream).await {
-            true => {}
-            false if has_ended => {}
-            false => {
-                return self.stale(
-                    entry,
-                    upstream.config.stale_reads,
-                    "its cluster does not know it at the moment",
-                );
-            }
-        }
-        if entry.peek(|known| known.kill_asked) {
-            // That is what its owner wanted; should it show up again, it is killed as a late one.
-            if let Err(error) = self.registry().delete(entry, true).await {
-                tracing::error!(batch = %entry.id, %error, "a confirmed kill could not be stored yet");
-            }
-            return Ok(Origin::Terminal);
-        }
-        let reason = "its cluster no longer knows this batch; it was restarted, or the batch was deleted there";
-        if !has_ended {
-            self.gateway
-                .metrics
-                .lost_batches_total
-                .with_label_values(&[upstream.config.name.as_str()])
-                .inc();
-            upstream.handles.entered(BatchState::Error);
-            tracing::warn!(batch = %entry.id, cluster = %entry.cluster, "a live batch is lost: its cluster no longer knows it");
-        }
-        // What had ended before in its cluster's own words is not looked for any more.
-        if let Err(error) = self.registry().give_up(entry, reason, !has_ended).await {
-            tracing::error!(batch = %entry.id, %error, "the end of a batch could not be stored");
-        }
-        Ok(Origin::Terminal)
-    }
-
-    /// Tells whether a cluster that says that it has no such batch is to be believed: it has been
-    /// saying so for long enough, and works otherwise. An instance that was moved or deleted
-    /// answers 404 to everything, and a Livy that recovers does for a while.
-    async fn is_lost(&self, entry: &Entry, upstream: &Upstream) -> bool {
-        entry.is_missing() >= upstream.config.lost_after && upstream.probe().await.is_ok()
-    }
-
     fn stale(&self, entry: &Entry, limit: Duration, why: &str) -> Result<Origin, ApiError> {
         let (heard, has_ended) = entry.peek(|known| (known.heard, known.state.is_terminal()));
         // A gateway that has just started can't have heard anything: the clock runs from its start.
@@ -485,6 +473,16 @@ fn answers(entry: &Entry, seen: &Observed) -> bool {
         || entry
             .own_name()
             .is_some_and(|name| seen.name.as_deref() == Some(name))
+}
+
+/// Tells whether an item shows a batch under the name that was made up for it, and another number
+/// than it is known by.
+fn has_another_number(entry: &Entry, seen: &Observed) -> bool {
+    entry.lookup.is_made_up()
+        && entry.lookup.sent_name == seen.name
+        && entry
+            .upstream_id()
+            .is_some_and(|known| known != seen.upstream_id)
 }
 
 /// Says in an answer how old it is.

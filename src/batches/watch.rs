@@ -1,13 +1,15 @@
 //! Looking after batches that nobody asks about: a cluster forgets what has ended, and a scheduler
 //! that was away must still learn how its job did; a kill that could not be carried out goes on.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::Reader;
 use crate::fleet::Upstream;
 use crate::gateway::Gateway;
 use crate::gateway::reads::Want;
+use crate::registry::{Entry, GatewayId, RegistryError, decide};
+use crate::submit::late;
 
 fn reader(gateway: &Arc<Gateway>) -> Reader {
     Reader {
@@ -66,6 +68,50 @@ pub async fn learn(gateway: &Arc<Gateway>, upstream: &Upstream) {
         let due = entry.peek(|known| known.item.is_none_or(|at| at.elapsed() >= pause));
         if due && let Err(error) = Box::pin(reader.ask_once(&entry, upstream, Want::Item)).await {
             tracing::debug!(batch = %entry.id, cluster = %upstream.config.name, error = %error.message, "a look for an application brought nothing");
+        }
+    }
+}
+
+/// How often a list is read for what nothing else can show.
+const LISTED_EVERY: Duration = Duration::from_secs(10);
+/// How many submissions are looked at at a time for that.
+const LOST: usize = 100;
+
+/// Reads a cluster's list while a submission that was given up may show up in it, and nowhere else:
+/// whoever reads a list deals with what comes late.
+pub async fn list_for_late(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>) {
+    let listed = *upstream
+        .listed
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let is_new = listed.is_some_and(|at| at.elapsed() < LISTED_EVERY);
+    if upstream.needs_a_caller() || is_new || upstream.health.is_ejected() {
+        return;
+    }
+    match is_one_hidden(gateway, upstream).await {
+        Ok(true) => drop(reader(gateway).refresh_list(upstream).await),
+        Ok(false) => {}
+        Err(error) => {
+            tracing::error!(cluster = %upstream.config.name, %error, "submissions that may still arrive can't be read");
+        }
+    }
+}
+
+/// Tells whether a list alone can show what came of some submission that was given up.
+async fn is_one_hidden(gateway: &Gateway, upstream: &Upstream) -> Result<bool, RegistryError> {
+    let (registry, name) = (&gateway.registry, &upstream.config.name);
+    let mut after = GatewayId(0);
+    loop {
+        let lost = registry
+            .may_arrive(name, decide::BY_NAME_FOR, after, LOST)
+            .await?;
+        let hidden = |entry: &Arc<Entry>| late::is_shown_by_lists_only(upstream, entry);
+        if lost.iter().any(hidden) {
+            return Ok(true);
+        }
+        match lost.last() {
+            Some(last) => after = last.id,
+            None => return Ok(false),
         }
     }
 }

@@ -16,7 +16,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
-use super::expect::{Miss, shorten};
+use super::miss::{Miss, shorten};
 use crate::config::checked::ClusterTls;
 use crate::net::connect::Connector;
 use crate::net::{chain, tls};

@@ -233,7 +233,7 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::CHECKS;
+    use super::super::catalogue::CHECKS;
     use super::*;
 
     fn report() -> Report {

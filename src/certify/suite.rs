@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::catalogue::{Check, Profile};
+use super::catalogue::{CHECKS, Check, Profile};
 use super::endpoint::{Answer, Ask, Endpoint, TIME_IS_OVER};
-use super::expect::{Miss, Outcome, ensure};
+use super::job::{Job, Jobs};
+use super::miss::{Miss, Outcome, ensure};
 use super::report::{Line, Verdict};
-use super::{Job, Jobs};
 
 /// How long cleaning up may take, whatever happened before.
 const CLEANING: Duration = Duration::from_secs(60);
@@ -118,11 +118,7 @@ impl Suite {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let place = |line: &Line| {
-            super::CHECKS
-                .iter()
-                .position(|check| check.id == line.check.id)
-        };
+        let place = |line: &Line| CHECKS.iter().position(|check| check.id == line.check.id);
         lines.sort_by_key(place);
         lines
     }

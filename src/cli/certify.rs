@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, ValueEnum};
+use clap::{Args, ValueEnum};
 use http::Uri;
 use secrecy::SecretString;
 
@@ -94,7 +94,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 impl Certify {
-    pub(super) fn run(self) -> Result<(), String> {
+    /// Runs it; `usage` is the command line that it was read from.
+    pub(super) fn run(self, usage: clap::Command) -> Result<(), String> {
         let Some(url) = self.url.clone() else {
             return shared::say(JOB_PROGRAM);
         };
@@ -109,7 +110,7 @@ impl Certify {
                 ProfileArg::ApacheLivy => Profile::ApacheLivy,
                 ProfileArg::Gateway => Profile::Gateway,
             }),
-            jobs: self.jobs(),
+            jobs: self.jobs(usage),
             job_limit: self.job_timeout,
             limit: self.timeout,
             progress: std::io::stderr().is_terminal(),
@@ -128,12 +129,9 @@ impl Certify {
     }
 
     /// Reads `--job`; what can't be understood is wrong usage.
-    fn jobs(&self) -> Jobs {
-        Jobs::parse(&self.jobs).unwrap_or_else(|why| {
-            super::Cli::command()
-                .error(ErrorKind::ValueValidation, why)
-                .exit()
-        })
+    fn jobs(&self, mut usage: clap::Command) -> Jobs {
+        Jobs::parse(&self.jobs)
+            .unwrap_or_else(|why| usage.error(ErrorKind::ValueValidation, why).exit())
     }
 
     fn login(&self) -> Result<Option<Login>, String> {

@@ -3,6 +3,8 @@
 mod certify;
 mod check;
 mod demo;
+#[cfg(feature = "kerberos")]
+mod kerberos;
 mod sandbox;
 mod schema;
 mod serve;
@@ -12,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use livy_dialect::Flavor;
 
 use crate::observe::log::Log;
@@ -73,6 +75,10 @@ enum Command {
         #[arg(long = "flavor", value_enum)]
         flavors: Vec<FlavorArg>,
     },
+    /// Holds tickets of Kerberos; started by `serve`.
+    #[cfg(feature = "kerberos")]
+    #[command(hide = true)]
+    KerberosSession(kerberos::Session),
 }
 
 #[derive(Debug, Args)]
@@ -126,12 +132,14 @@ pub fn run() -> ExitCode {
             probe,
             format,
         } => check::run(&config.path, probe, format),
-        Command::Certify(certify) => certify.run(),
+        Command::Certify(certify) => certify.run(Cli::command()),
         Command::Schema => schema::run(),
         Command::Demo { listen } => demo::run(listen),
         Command::Sandbox { listen, flavors } => {
             sandbox::run(listen, flavors.into_iter().map(Flavor::from).collect())
         }
+        #[cfg(feature = "kerberos")]
+        Command::KerberosSession(session) => kerberos::run(&session),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

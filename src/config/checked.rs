@@ -180,6 +180,15 @@ pub struct Cluster {
     pub drop_unsupported: bool,
 }
 
+impl Cluster {
+    /// Tells whether two definitions mean the same server, which knows the same batches.
+    pub fn is_same_server(&self, other: &Cluster) -> bool {
+        self.flavor == other.flavor
+            && self.base == other.base
+            && self.settings.instance_id == other.settings.instance_id
+    }
+}
+
 /// A base URL in its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl {
@@ -203,8 +212,8 @@ impl std::fmt::Display for BaseUrl {
     }
 }
 
-/// `credentials`.
-#[derive(Clone, Debug)]
+/// `credentials`. Two that are equal are one login.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Credentials {
     /// None are sent.
     None,
@@ -226,6 +235,8 @@ pub enum Credentials {
     },
     /// Tokens by OAuth 2.0 client credentials.
     OAuth2(Box<OAuth2>),
+    /// SPNEGO with tickets of Kerberos.
+    Kerberos(Box<Kerberos>),
     /// The caller's own token.
     Passthrough,
 }
@@ -239,8 +250,18 @@ pub struct Secret {
     pub file: Option<PathBuf>,
 }
 
+/// The same secret: of one in a file, the same file, whatever was in it.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.file, &other.file) {
+            (None, None) => self.text.expose_secret() == other.text.expose_secret(),
+            (ours, theirs) => ours == theirs,
+        }
+    }
+}
+
 /// Where tokens are given.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenEndpoint {
     /// https, or http at a loopback address.
     pub url: http::Uri,
@@ -248,8 +269,17 @@ pub struct TokenEndpoint {
     pub ca_file: Option<PathBuf>,
 }
 
+/// `credentials.kerberos`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented at the keys of `raw`")]
+pub struct Kerberos {
+    pub principal: String,
+    pub keytab: PathBuf,
+    pub spn: String,
+}
+
 /// `credentials.oauth2`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "documented at the keys of `raw`")]
 pub struct OAuth2 {
     pub endpoint: TokenEndpoint,

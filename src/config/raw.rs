@@ -327,6 +327,8 @@ pub struct RawCredentials {
     pub ibm_iam: Option<RawIbmIam>,
     /// Tokens of any OAuth 2.0 token endpoint, by client credentials.
     pub oauth2: Option<RawOAuth2>,
+    /// SPNEGO with tickets of Kerberos, by a keytab.
+    pub kerberos: Option<RawKerberos>,
     /// `{}`: the caller's own bearer token goes to the cluster.
     pub passthrough: Option<RawEmpty>,
 }
@@ -394,6 +396,21 @@ pub enum RawClientAuth {
     Post,
     /// `client_secret_basic`: HTTP Basic.
     Basic,
+}
+
+/// `credentials.kerberos`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawKerberos {
+    /// Whom the gateway logs in as, such as `livy-gateway@EXAMPLE.COM`.
+    #[schemars(required)]
+    pub principal: Option<String>,
+    /// The keytab with its keys; read again when it changes.
+    #[schemars(required)]
+    pub keytab: Option<String>,
+    /// The service's principal, `HTTP/host@REALM`, or `HTTP@host` for krb5.conf to complete
+    /// (`HTTP@` and the host of the cluster's URL).
+    pub spn: Option<String>,
 }
 
 /// `clusters.NAME.tls`.

@@ -288,6 +288,9 @@ impl LivyDialect {
             // A login page: Knox with a federation provider redirects browsers, or shows the page
             // at once.
             200..=399 | 401 => FaultKind::Unauthorized,
+            // Hadoop's filter says so to a ticket that it can't read, such as one for the keys that
+            // the service had before (hadoop-auth, `AuthenticationFilter.doFilter`).
+            403 if message.contains("GSSException") => FaultKind::Unauthorized,
             403 => FaultKind::Forbidden,
             // Only Livy's own sentence says that a batch is gone; a topology or an instance may be
             // away for a while.
@@ -410,4 +413,28 @@ pub(crate) fn app_info(value: Option<&Value>) -> AppInfo {
         }
     }
     info
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{FaultKind, Flavor, UpstreamResponse};
+
+    #[test]
+    fn a_ticket_that_hadoop_can_not_read_is_a_login() {
+        let read = |reason: &str| {
+            let page =
+                format!("<html><title>Error 403 </title><p>Reason:\n<pre>    {reason}</pre>");
+            let response = UpstreamResponse {
+                status: 403,
+                content_type: Some("text/html; charset=ISO-8859-1"),
+                body: page.as_bytes(),
+            };
+            let read = Flavor::Livy.dialect().decode_list(&response);
+            read.map(|_| ()).expect_err("is a refusal").kind
+        };
+        let reason =
+            "GSSException: Failure unspecified at GSS-API level (Mechanism level: Checksum failed)";
+        assert_eq!(read(reason), FaultKind::Unauthorized);
+        assert_eq!(read("User alice may not"), FaultKind::Forbidden);
+    }
 }

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | a success that decodes, under our key where the flavor echoes it | *created* |
 //! | a refusal in a body that this flavor's own software writes for a submission that it does not take | *not created* |
+//! | a success under another name than was sent, of a cluster that shows names | *created*, perhaps: the cluster may change names |
 //! | any other answer, whatever its status | nothing; whoever stands in front has let go of the request |
 //! | 408, 500, 502, 504 of whoever stands in front; a break; a timeout; a crash of ours | nothing; something in between may still hold it |
 //! | "the name is taken", of a name that was made up for it | *created*, under an id that is not told |
@@ -27,7 +28,7 @@ pub enum Proof {
     Created(Box<Observed>),
     /// The cluster's own software did not take it. At most a ghost is left.
     NotCreated(UpstreamFault),
-    /// It exists, and its id was not told.
+    /// It exists, or may: its id was not told, or the answer shows another name.
     Exists(UpstreamFault),
     /// Nothing.
     Unclear(UpstreamFault, Holder),
@@ -52,7 +53,11 @@ pub fn of_create(dialect: &dyn Dialect, lookup: &Lookup, response: &UpstreamResp
                 response,
                 "the answer to the submission speaks of another batch",
             );
-            Proof::Unclear(fault, Holder::Nobody)
+            match lookup.sent_name {
+                // A cluster may trim names or change them; look-ups under ours don't find it then.
+                Some(_) => Proof::Exists(fault),
+                None => Proof::Unclear(fault, Holder::Nobody),
+            }
         }
         Ok(observed) => Proof::Created(Box::new(observed)),
         // A made-up name is given once: who has it is this submission, which something in between
@@ -299,11 +304,12 @@ mod tests {
         );
         assert_eq!(
             proof(Flavor::Livy, Some("n"), 201, json, &named("\"m\"")),
-            "unclear, let go"
+            "exists",
+            "the cluster may have changed it"
         );
         assert_eq!(
             proof(Flavor::Livy, Some("n"), 201, json, &named("null")),
-            "unclear, let go"
+            "exists"
         );
         assert_eq!(
             proof(Flavor::Livy, Some("null"), 201, json, &named("\"null\"")),

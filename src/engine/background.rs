@@ -112,6 +112,7 @@ pub fn look_after(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>, gone: &Cance
             }
             batches::watch::finish_kills(&gateway, &upstream).await;
             submit::late::watch(&gateway, &upstream).await;
+            batches::watch::list_for_late(&gateway, &upstream).await;
         })
     });
 }

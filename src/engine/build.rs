@@ -2,8 +2,8 @@
 //! visible yet, and putting it in force, which can't fail.
 //!
 //! What an earlier configuration defined in the same words is the same thing, and goes on: a
-//! cluster with its connections and its health, a chain of authenticators with what it has
-//! verified.
+//! cluster with its connections and its health, a login with its token, a chain of authenticators
+//! with what it has verified.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::auth::{Authenticator, Authenticators, Check};
 use crate::config::checked::{self, AuthenticatorKind, Jwt, JwtKeys};
 use crate::config::{BuildProblem, Config, long_enough};
 use crate::fleet::Upstream;
-use crate::fleet::credentials::{self, Credential};
+use crate::fleet::credentials::{self, Opened};
 use crate::gateway::Snapshot;
 use crate::live::Source;
 use crate::net::certificate::ServerCertificate;
@@ -43,7 +43,7 @@ pub struct Built {
 enum Cluster {
     /// As it was.
     Kept(Arc<Upstream>),
-    New(Option<ClientTls>, Box<dyn Credential>),
+    New(Option<ClientTls>, Opened),
 }
 
 /// Opens certificates, key sets and password files. `before` is what is in force.
@@ -73,6 +73,8 @@ pub fn build(
             None => chain.extend(authenticator(one, metrics, &mut problems).map(Arc::new)),
         }
     }
+    let in_force = before.into_iter().flat_map(|one| one.upstreams.values());
+    let mut logins = in_force.filter_map(|one| one.common_login()).collect();
     let clusters = config.clusters.iter().map(|cluster| {
         let kept = before.and_then(|before| before.upstreams.get(&cluster.name));
         let kept = kept.filter(|kept| kept.config.definition == cluster.definition);
@@ -84,7 +86,8 @@ pub fn build(
                     true => tls::client(&cluster.tls, &path, &mut problems),
                     false => None,
                 };
-                Cluster::New(tls, credentials::build(cluster, metrics, &mut problems))
+                let login = credentials::build(cluster, &mut logins, metrics, &mut problems);
+                Cluster::New(tls, login)
             }
         };
         (cluster.name.clone(), cluster_now)
@@ -118,9 +121,9 @@ impl Built {
             // Each has been built: there is one for each of the configuration.
             let upstream = match built.remove(&cluster.name)? {
                 Cluster::Kept(upstream) => upstream,
-                Cluster::New(tls, credential) => {
+                Cluster::New(tls, login) => {
                     let metrics = metrics.clone();
-                    Arc::new(Upstream::new(cluster.clone(), tls, credential, metrics))
+                    Arc::new(Upstream::new(cluster.clone(), tls, login, metrics))
                 }
             };
             Some((cluster.name.clone(), upstream))

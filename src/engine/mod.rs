@@ -195,7 +195,7 @@ impl Engine {
             let stays = now.is_some_and(|now| Arc::ptr_eq(now, upstream));
             if !stays {
                 gone.cancel();
-                upstream.health.leave();
+                upstream.leave(now.map(Arc::as_ref));
                 let before = upstream.health.state();
                 now.into_iter()
                     .for_each(|now| now.health.was_defined_anew(before));
@@ -348,7 +348,9 @@ async fn open_registry(config: &checked::Registry) -> Result<Registry, String> {
 #[cfg(feature = "postgres")]
 async fn open_postgres(config: &checked::Postgres) -> Result<Arc<dyn Store>, String> {
     let store = PostgresStore::open(config).await;
-    Ok(Arc::new(store.map_err(|why| format!("registry.postgres: {why}"))?))
+    Ok(Arc::new(
+        store.map_err(|why| format!("registry.postgres: {why}"))?,
+    ))
 }
 
 #[cfg(not(feature = "postgres"))]

@@ -124,7 +124,8 @@ impl Engine {
             .map_err(|problems| loaded.locate(problems))
     }
 
-    /// Tells what can't change while the gateway runs, and which clusters can't go away.
+    /// Tells what can't change while the gateway runs, and which clusters can't go away, or become
+    /// other servers, that know nothing of the batches of these.
     async fn objections(&self, before: &Snapshot, built: &Built, force: bool) -> Vec<BuildProblem> {
         let mut problems = Vec::new();
         if !built.config().registry.is_same(&before.config.registry) {
@@ -132,12 +133,15 @@ impl Engine {
             let remedy = "restart the gateway to use another one";
             problems.push(BuildProblem::new(&["registry"], what, remedy));
         }
-        let stays = |name: &str| built.config().clusters.iter().any(|one| one.name == name);
-        for name in before
-            .upstreams
-            .keys()
-            .filter(|name| !stays(name) && !force)
-        {
+        let clusters = &built.config().clusters;
+        for one in before.upstreams.values().map(|upstream| &upstream.config) {
+            let name = &one.name;
+            let path: &[&str] = match clusters.iter().find(|other| other.name == *name) {
+                _ if force => continue,
+                Some(same) if same.is_same_server(one) => continue,
+                Some(_) => &["clusters", name],
+                None => &["clusters"],
+            };
             let what = match self.gateway.registry.live(name).await {
                 Ok(0) => continue,
                 Ok(live) => format!("cluster '{name}' still has {live} live batches"),
@@ -146,7 +150,7 @@ impl Engine {
                 }
             };
             let remedy = "drain it first (`state: draining`), or reload with `POST /reload?force`";
-            problems.push(BuildProblem::new(&["clusters"], what, remedy));
+            problems.push(BuildProblem::new(path, what, remedy));
         }
         problems
     }
@@ -155,13 +159,13 @@ impl Engine {
     fn look_at_files(&self) {
         let snapshot = self.gateway.snapshot.load_full();
         for living in living(&snapshot) {
-            let (kind, name) = living.label();
-            let reads = &self.gateway.metrics.file_reads_total;
-            match living.look() {
+            let (kind, names) = (living.kind(), living.names());
+            let name = names.join(", ");
+            let outcome = match living.look() {
                 Seen::Same => continue,
                 Seen::Changed => {
                     tracing::info!(kind, name, "a file has changed and is in use");
-                    reads.with_label_values(&[kind, name, "ok"]).inc();
+                    "ok"
                 }
                 Seen::Broken(why) => {
                     tracing::error!(
@@ -170,15 +174,18 @@ impl Engine {
                         why,
                         "a file has changed and can't be used; what was read before stays in use"
                     );
-                    reads.with_label_values(&[kind, name, "error"]).inc();
+                    "error"
                 }
+            };
+            let metrics = &self.gateway.metrics;
+            for name in &names {
+                let reads = metrics
+                    .file_reads_total
+                    .with_label_values(&[kind, name, outcome]);
+                reads.inc();
+                let current = metrics.file_current.with_label_values(&[kind, name]);
+                current.set(living.is_current().into());
             }
-            let current = self
-                .gateway
-                .metrics
-                .file_current
-                .with_label_values(&[kind, name]);
-            current.set(living.is_current().into());
             for certificate in [&snapshot.certificate, &snapshot.admin_certificate] {
                 certificate
                     .iter()

@@ -15,9 +15,10 @@ use hyper_util::client::legacy::connect::Connection as _;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::Service as _;
 
-use super::{Answer, SendError};
-use crate::net::connect::{ConnectError, Connector, Link};
-use crate::net::{cause, chain};
+use super::answer::{Answer, SendError};
+use crate::net::cause::{self, ConnectError};
+use crate::net::chain;
+use crate::net::connect::{Connector, Link};
 
 /// Largest answer that is read: a log of 200,000 lines fits, a runaway list does not fill the
 /// memory.

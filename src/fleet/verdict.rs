@@ -3,7 +3,7 @@
 
 use livy_dialect::{Dialect, Operation};
 
-use super::{Answer, SendError};
+use super::answer::{Answer, SendError};
 
 /// What an exchange says of its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

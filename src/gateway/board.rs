@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::api::error::ApiError;
-use crate::registry::{Entry, GatewayId};
+use crate::registry::{Entry, GatewayId, Known};
 
 /// How a submission ended.
 #[derive(Clone, Debug)]
@@ -103,6 +103,18 @@ impl Ticket {
         })
     }
 
+    /// Returns the id that its client waits for, if that may still be exchanged for another one:
+    /// nobody was shown it, and the next cluster may have the submission.
+    fn unsettled(&self) -> Option<GatewayId> {
+        let progress = self.progress.borrow();
+        let entry = progress
+            .entry
+            .as_ref()
+            .filter(|_| progress.answer.is_none())?;
+        let awaited = self.progress.receiver_count() > 0;
+        (awaited && entry.peek(Known::may_vanish)).then_some(entry.id)
+    }
+
     fn decide(&self, decide: impl FnOnce(&mut Progress) -> bool) -> bool {
         let mut decision = false;
         self.progress.send_if_modified(|progress| {
@@ -172,6 +184,13 @@ impl Board {
 
     pub(crate) fn request(&self, id: GatewayId) -> Option<UpstreamRequest> {
         lock(&self.open).get(&id).cloned().flatten()
+    }
+
+    /// Returns the ids of submissions whose clients wait, and may get another id yet: no list
+    /// shows them, as a Livy lists no batch before it has answered its POST.
+    pub(crate) fn unsettled(&self) -> Vec<GatewayId> {
+        let tickets = lock(&self.tickets);
+        tickets.values().filter_map(|one| one.unsettled()).collect()
     }
 
     pub(crate) fn is_under_way(&self, id: GatewayId) -> bool {

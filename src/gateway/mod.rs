@@ -95,6 +95,8 @@ pub struct Gateway {
     pub board: Arc<Board>,
     /// Reads under way.
     pub reads: Flights<(GatewayId, Want), Result<Origin, ApiError>>,
+    /// Questions, over and over, for batches that their cluster does not know.
+    pub missing: Flights<GatewayId, ()>,
     /// Lists under way, by cluster.
     pub lists: Flights<String, bool>,
     /// Kills under way.
@@ -121,6 +123,7 @@ impl Gateway {
             started: Instant::now(),
             board: Arc::default(),
             reads: Flights::default(),
+            missing: Flights::default(),
             lists: Flights::default(),
             kills: Flights::default(),
             reloads: Reloads::default(),

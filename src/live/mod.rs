@@ -32,8 +32,10 @@ pub enum Seen {
 
 /// Something that is looked at now and then.
 pub trait Living: Send + Sync + Debug {
-    /// Returns what it is: a word of the metric, and the configured name that it belongs to.
-    fn label(&self) -> (&'static str, &str);
+    /// Returns what it is: a word of the metric.
+    fn kind(&self) -> &'static str;
+    /// Returns the configured names that it belongs to.
+    fn names(&self) -> Vec<String>;
     /// Reads it again if it has changed. Blocks on the disk.
     fn look(&self) -> Seen;
     /// Tells whether the newest content is in use.
@@ -134,6 +136,11 @@ impl<T: Send + Sync + 'static> Source<T> {
         self.value.load_full()
     }
 
+    /// Returns the configured name that it was opened for.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Returns how often the value has changed.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
@@ -141,8 +148,12 @@ impl<T: Send + Sync + 'static> Source<T> {
 }
 
 impl<T: Send + Sync + 'static> Living for Source<T> {
-    fn label(&self) -> (&'static str, &str) {
-        (self.kind, &self.name)
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec![self.name.clone()]
     }
 
     fn look(&self) -> Seen {

@@ -5,9 +5,19 @@ use std::error::Error;
 use std::io::ErrorKind;
 
 use rustls::CertificateError;
+use thiserror::Error as ThisError;
 
-use super::chain;
-use super::connect::ConnectError;
+use super::chain::chain;
+
+/// Why there is no connection.
+#[derive(Debug, ThisError)]
+#[error("{reason}: {detail}")]
+pub struct ConnectError {
+    /// `dns`, `connect`, `tls` or `timeout_connect`.
+    pub reason: &'static str,
+    /// The cause in words.
+    pub detail: String,
+}
 
 /// Says in words what an error comes down to; the error's own text where there are none.
 pub fn in_words(error: &(dyn Error + 'static)) -> String {

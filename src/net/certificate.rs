@@ -9,7 +9,8 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls_pki_types::CertificateDer;
 
-use super::tls::{certificates, private_key, provider};
+use super::provider::provider;
+use super::tls::{certificates, private_key};
 use crate::config::BuildProblem;
 use crate::config::checked::ServerTls;
 use crate::live::{Living, Source};
@@ -101,7 +102,7 @@ impl ServerCertificate {
     pub fn show(&self, metrics: &Metrics) {
         metrics
             .tls_certificate_expiry
-            .with_label_values(&["server", self.pair.label().1])
+            .with_label_values(&["server", self.pair.name()])
             .set(self.pair.get().expires);
     }
 }

@@ -13,23 +13,13 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tower::Service;
 
+use super::cause::{self, ConnectError};
+use super::held::Held;
 use super::tls::ClientTls;
-use super::{Held, cause};
-
-/// Why there is no connection.
-#[derive(Debug, Error)]
-#[error("{reason}: {detail}")]
-pub struct ConnectError {
-    /// `dns`, `connect`, `tls` or `timeout_connect`.
-    pub reason: &'static str,
-    /// The cause in words.
-    pub detail: String,
-}
 
 /// Opens connections.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
-use super::tls::provider;
+use super::provider::provider;
 
 #[derive(Debug)]
 pub(super) struct ListedOrSigned {

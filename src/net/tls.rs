@@ -11,6 +11,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::TlsConnector;
 
 use super::listed::ListedOrSigned;
+use super::provider::provider;
 use crate::config::BuildProblem;
 use crate::config::checked::ClusterTls;
 use crate::live::{Living, Source};
@@ -55,14 +56,6 @@ impl std::fmt::Debug for ClientTls {
             .field("server_name", &self.server_name)
             .finish_non_exhaustive()
     }
-}
-
-/// Returns the one crypto provider of the process.
-pub fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    PROVIDER
-        .get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .clone()
 }
 
 /// The system's roots, read once; Mozilla's where the system has none (a container without a

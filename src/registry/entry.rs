@@ -1,221 +1,14 @@
-//! One batch in memory: the identity that never changes, and what is known.
+//! One batch in memory.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use livy_dialect::{AppInfo, Batch, BatchRef, BatchState, Lookup, Observed};
+use livy_dialect::{Batch, BatchRef, Observed};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::GatewayId;
-use super::decide::{Same, same_if};
-use super::store::Row;
-use crate::clock::Moment;
-
-/// Where a batch is in its life. Goes forward only.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Recorded; whether it was created is not known (yet).
-    Sending,
-    /// It exists.
-    Bound {
-        /// Its id at the cluster.
-        upstream_id: String,
-    },
-    /// It never came to be. Nobody sees it.
-    Refused,
-    /// It has ended as far as anybody can tell: its cluster forgot it, or gave its id to another
-    /// batch, or never knew.
-    Detached {
-        /// The id that it had.
-        upstream_id: Option<String>,
-    },
-    /// Its owner deleted it. 404 from then on.
-    Deleted {
-        /// The id that it had.
-        upstream_id: Option<String>,
-    },
-}
-
-impl Phase {
-    /// Returns the word in the database.
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Phase::Sending => "sending",
-            Phase::Bound { .. } => "bound",
-            Phase::Refused => "refused",
-            Phase::Detached { .. } => "detached",
-            Phase::Deleted { .. } => "deleted",
-        }
-    }
-
-    /// Reads the word of the database; what is half there is treated as gone.
-    pub fn from_columns(word: &str, upstream_id: Option<String>) -> Phase {
-        match (word, upstream_id) {
-            ("sending", _) => Phase::Sending,
-            ("bound", Some(upstream_id)) => Phase::Bound { upstream_id },
-            ("refused", _) => Phase::Refused,
-            ("deleted", upstream_id) => Phase::Deleted { upstream_id },
-            (_, upstream_id) => Phase::Detached { upstream_id },
-        }
-    }
-
-    /// Returns the id at the cluster.
-    pub fn upstream_id(&self) -> Option<&str> {
-        match self {
-            Phase::Bound { upstream_id } => Some(upstream_id),
-            Phase::Detached { upstream_id } | Phase::Deleted { upstream_id } => {
-                upstream_id.as_deref()
-            }
-            Phase::Sending | Phase::Refused => None,
-        }
-    }
-
-    /// Orders phases: what is higher came later.
-    pub const fn rank(&self) -> u8 {
-        match self {
-            Phase::Sending => 0,
-            Phase::Bound { .. } => 1,
-            Phase::Refused => 2,
-            Phase::Detached { .. } => 3,
-            Phase::Deleted { .. } => 4,
-        }
-    }
-
-    /// Tells whether clients may know of it.
-    pub const fn is_visible(&self) -> bool {
-        match self {
-            Phase::Sending | Phase::Bound { .. } | Phase::Detached { .. } => true,
-            Phase::Refused | Phase::Deleted { .. } => false,
-        }
-    }
-}
-
-/// What never changes about a batch.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Identity {
-    /// Its id for clients.
-    pub id: GatewayId,
-    /// Its cluster.
-    pub cluster: String,
-    /// The route by which it came.
-    pub route: String,
-    /// How it was sent, and can be found again.
-    pub lookup: Lookup,
-    /// Who submitted it; for a batch that was created outside the gateway, the user that its
-    /// cluster names.
-    pub owner: Option<String>,
-    /// The name that the client gave.
-    pub name: Option<String>,
-    /// Whether it was created outside the gateway.
-    pub adopted: bool,
-    /// When it was recorded.
-    pub created: Moment,
-    /// For how long after its end it keeps its name.
-    pub name_hold_ms: i64,
-    /// A hash of the submission.
-    pub body_hash: Option<String>,
-    /// The highest id that its cluster was known to have given when it was sent.
-    pub above: Option<i64>,
-}
-
-/// What is known of a batch.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Known {
-    /// Where it is in its life.
-    pub phase: Phase,
-    /// The state to show.
-    pub state: BatchState,
-    /// Application id.
-    pub app_id: Option<String>,
-    /// `appInfo`.
-    pub app_info: AppInfo,
-    /// Last log lines.
-    pub log: Vec<String>,
-    /// Whether the whole item was read after the batch ended: then nothing new can be learnt.
-    pub complete: bool,
-    /// When the cluster last said something about it, wall time; 0 if never. For people to read.
-    pub seen_ms: i64,
-    /// When its end was first seen.
-    pub ended: Option<Moment>,
-    /// The user that the cluster runs it as.
-    pub proxy_user: Option<String>,
-    /// Whether a client may have been given this id: from then on it stays answerable.
-    pub told: bool,
-    /// Whether the cluster showed the name under which it was submitted.
-    pub echoed: bool,
-    /// Whether it is not proven to be this submission, only presumed.
-    pub presumed: bool,
-    /// Whether its owner asked for its end.
-    pub kill_asked: bool,
-    /// Whether it was given up without the cluster's own word, so that the job may still show up.
-    pub may_arrive: bool,
-    /// Whether whoever stood in front has answered the submission, and so holds it no longer.
-    pub let_go: bool,
-    /// For how long look-ups that were answered have been showing nothing, one after the other, over
-    /// all processes.
-    pub quiet_ms: i64,
-    /// How long ago its last byte left, over all processes.
-    pub waited_ms: i64,
-    /// Whether its cluster said that it has it, and not under which id.
-    pub arrived: bool,
-    /// Whether it is proven that nothing runs: it did not arrive, or was refused. Its key is free.
-    pub absent: bool,
-    /// When a look-up was last answered, wall time; 0 if never.
-    pub looked_ms: i64,
-    /// Whether its cluster, in the time of this process, once said that there is no such batch.
-    pub doubted: bool,
-    /// When, in the time of this process, the cluster last said something about it.
-    pub heard: Option<Instant>,
-    /// When it was read from the store, if its cluster had spoken of it shortly before.
-    pub recalled: Option<Instant>,
-    /// When, in the time of this process, the cluster last showed the whole item.
-    pub item: Option<Instant>,
-    /// Since when, in the time of this process, its cluster says that there is no such batch.
-    pub missing: Option<Instant>,
-}
-
-impl Known {
-    /// What is known of a submission that was just recorded.
-    pub fn new() -> Known {
-        Known {
-            phase: Phase::Sending,
-            state: BatchState::Starting,
-            app_id: None,
-            app_info: AppInfo::from([
-                ("driverLogUrl".to_owned(), None),
-                ("sparkUiUrl".to_owned(), None),
-            ]),
-            log: Vec::new(),
-            complete: false,
-            seen_ms: 0,
-            ended: None,
-            proxy_user: None,
-            told: false,
-            echoed: false,
-            presumed: false,
-            kill_asked: false,
-            may_arrive: false,
-            let_go: false,
-            quiet_ms: 0,
-            waited_ms: 0,
-            arrived: false,
-            absent: false,
-            looked_ms: 0,
-            doubted: false,
-            heard: None,
-            recalled: None,
-            item: None,
-            missing: None,
-        }
-    }
-}
-
-impl Default for Known {
-    fn default() -> Self {
-        Known::new()
-    }
-}
+use super::decide::{Same, Silence, same_if};
+use super::row::{Identity, Known, Phase, Row};
 
 /// How long a cluster may be silent about a batch that is followed: a few rounds of `watch`.
 pub(super) const FOLLOWED: Duration = Duration::from_secs(180);
@@ -342,16 +135,55 @@ impl Entry {
         self.change(|known| {
             let open = known.phase == Phase::Sending;
             known.told |= open;
+            known.shown |= open;
             open
         })
     }
 
-    /// Notes that its cluster says that there is no such batch; returns for how long it has been
-    /// saying so.
-    pub fn is_missing(&self) -> Duration {
+    /// Notes that somebody is about to be shown this batch, its owner or another; false if it
+    /// vanished before. One step, as above. The second value tells whether the store should hear
+    /// of it.
+    pub(super) fn show(&self, to_owner: bool) -> (bool, bool) {
+        let seen = |known: &Known| known.shown && (known.told || !to_owner);
+        if let Some(visible) = self.peek(|known| seen(known).then(|| known.phase.is_visible())) {
+            return (visible, false);
+        }
         self.change(|known| {
+            let visible = known.phase.is_visible();
+            let news = visible && to_owner && !known.told;
+            known.shown |= visible;
+            known.told |= news;
+            (visible, news)
+        })
+    }
+
+    /// Notes that its cluster, asked at this moment, said that there is no such batch. What was
+    /// asked before it last spoke of the batch is out of date.
+    pub fn note_missing(&self, asked: Instant) {
+        self.change(|known| {
+            if known.heard.is_some_and(|heard| asked < heard) {
+                return;
+            }
             known.doubted = true;
-            known.missing.get_or_insert_with(Instant::now).elapsed()
+            known
+                .missing
+                .get_or_insert_with(|| Silence::since_asking(asked))
+                .goes_on(asked, Instant::now());
+        });
+    }
+
+    /// Notes that its cluster gave another answer than that there is no such batch, or none: from
+    /// now on it may be another process, which says so for reasons of its own.
+    pub fn note_not_missing(&self) {
+        self.change(|known| known.missing = None);
+    }
+
+    /// Returns for how long its cluster has been saying that there is no such batch.
+    pub fn missing_for(&self) -> Duration {
+        self.peek(|known| {
+            known
+                .missing
+                .map_or(Duration::ZERO, |silence| silence.lasts())
         })
     }
 
@@ -401,7 +233,9 @@ impl Entry {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use livy_dialect::StateReading;
+    use crate::clock::Moment;
+    use crate::registry::row::GatewayId;
+    use livy_dialect::{BatchState, Lookup, StateReading};
 
     pub(crate) fn identity(name: Option<&str>) -> Identity {
         let key = "0e0b6f5e-0000-4000-8000-000000000001".to_owned();
@@ -455,16 +289,57 @@ pub(crate) mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_batch_is_missing_from_the_first_time_on() {
-        let entry = Entry::from_row(Row {
+    /// Asks at these seconds; `true`: its cluster says that there is no such batch.
+    async fn asked(entry: &Entry, from: u64, said: impl IntoIterator<Item = (u64, bool)>) {
+        let mut now = from;
+        for (at, missing) in said {
+            tokio::time::advance(Duration::from_secs(at - now)).await;
+            now = at;
+            if missing {
+                entry.note_missing(Instant::now());
+            } else {
+                entry.note_not_missing();
+            }
+        }
+    }
+
+    fn entry() -> Entry {
+        Entry::from_row(Row {
             identity: identity(None),
             known: known("3"),
             version: 1,
             key_until: None,
-        });
-        assert_eq!(entry.is_missing(), Duration::ZERO);
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(entry.is_missing(), Duration::from_secs(60));
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_is_missing_while_its_cluster_goes_on_saying_so() {
+        let missing = |said: Vec<(u64, bool)>| async {
+            let entry = entry();
+            asked(&entry, 0, said).await;
+            entry.missing_for().as_secs()
+        };
+        let every =
+            |seconds: std::ops::RangeInclusive<u64>| seconds.step_by(5).map(|at| (at, true));
+        assert_eq!(missing(vec![(0, true)]).await, 0);
+        assert_eq!(missing(every(0..=60).collect()).await, 60);
+        assert_eq!(
+            missing(vec![(0, true), (60, true)]).await,
+            0,
+            "nobody asked in between: its cluster may have recovered twice"
+        );
+        let unanswered = every(0..=30).chain([(33, false)]).chain(every(35..=45));
+        assert_eq!(missing(unanswered.collect()).await, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_was_overtaken_begins_no_silence() {
+        let entry = entry();
+        let asked = Instant::now();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        entry.change(|known| known.heard = Some(Instant::now()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        entry.note_missing(asked);
+        assert!(entry.peek(|known| known.missing.is_none() && !known.doubted));
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use livy_dialect::{BatchState, Lookup, Observed};
 
 use super::entry::tests::seen;
+use super::memory::lock;
 use super::*;
 
 async fn registry() -> Registry {
@@ -57,7 +58,7 @@ fn shown(entry: &Entry, id: &str, state: BatchState) -> Observed {
 
 async fn total(registry: &Registry) -> usize {
     registry
-        .list(Visible::All, None, |total| 0..total)
+        .list(Visible::All, None, Vec::new(), |total| 0..total)
         .await
         .expect("is read")
         .0
@@ -74,7 +75,8 @@ async fn ids_are_never_used_again() {
             .expect("is stored")
     );
     let later = registry.clock().now().after(Duration::from_secs(1));
-    registry.store.sweep(later).await.expect("sweeps");
+    let sweeps = registry.store.sweep(Duration::ZERO, later);
+    sweeps.await.expect("sweeps");
     assert!(
         registry
             .store
@@ -90,7 +92,7 @@ async fn ids_are_never_used_again() {
 async fn names_are_held_by_the_living_and_a_while_longer() {
     let registry = registry().await;
     let entry = new(&registry, intent(Some("nightly"))).await;
-    registry.told(&entry);
+    assert!(registry.show(&entry, true));
     registry.flush().await;
     let again = registry
         .record(intent(Some("nightly")))
@@ -273,7 +275,9 @@ async fn a_batch_that_gets_its_name_later_is_still_the_same() {
         .await
         .expect("is stored");
     let (total, entries) = registry
-        .list(Visible::OwnedBy("ann".into()), None, |total| 0..total)
+        .list(Visible::OwnedBy("ann".into()), None, Vec::new(), |total| {
+            0..total
+        })
         .await
         .expect("is read");
     assert_eq!((total, entries[0].known().state), (1, BatchState::Running));
@@ -292,7 +296,7 @@ async fn the_internal_name_is_shown_to_nobody() {
         .await
         .expect("is stored");
     let (_, entries) = registry
-        .list(Visible::All, None, |total| 0..total)
+        .list(Visible::All, None, Vec::new(), |total| 0..total)
         .await
         .expect("is read");
     assert_eq!(entries[0].batch().name, None);
@@ -509,7 +513,7 @@ async fn one_batch_has_one_memory_however_full_the_cache_is() {
         .expect("is stored");
     registry.cache.clear();
     let (_, listed) = registry
-        .list(Visible::All, None, |total| 0..total)
+        .list(Visible::All, None, Vec::new(), |total| 0..total)
         .await
         .expect("is read");
     assert!(Arc::ptr_eq(&entry, &listed[0]));
@@ -640,6 +644,41 @@ async fn what_lost_its_id_on_anothers_word_is_bound_again() {
             )
         );
         assert!(!known.app_info.contains_key("gatewayReason"));
+    }
+}
+
+/// The answer to its submission named a wrong number, and its own name shows the right one.
+#[tokio::test]
+async fn a_made_up_name_tells_the_number() {
+    let registry = registry().await;
+    let (wrong, other) = (
+        new(&registry, intent(None)).await,
+        new(&registry, intent(None)).await,
+    );
+    for (entry, id) in [(&wrong, "0"), (&other, "1")] {
+        registry
+            .bind(entry, &shown(entry, id, BatchState::Running))
+            .await
+            .expect("is stored");
+    }
+    let rebind = async |id: &str| {
+        let seen = shown(&wrong, id, BatchState::Running);
+        registry.rebind(&wrong, &seen).await.expect("is stored")
+    };
+    assert!(!rebind("1").await, "another batch lives under it");
+    assert!(rebind("7").await);
+    for (entry, id) in [(&wrong, "7"), (&other, "1")] {
+        let phase = Phase::Bound {
+            upstream_id: id.into(),
+        };
+        let row = registry.store.get(entry.id).await.expect("is read");
+        assert_eq!(row.expect("is there").known.phase, phase);
+        assert_eq!(entry.phase(), phase);
+        let holder = async |of: &Arc<Entry>| registry.live_holder(of, id).await;
+        assert!(holder(entry).await.expect("is read").is_none(), "its own");
+        let others = if entry.id == wrong.id { &other } else { &wrong };
+        let found = holder(others).await.expect("is read");
+        assert_eq!(found.map(|found| found.id), Some(entry.id));
     }
 }
 
@@ -785,4 +824,98 @@ async fn an_order_holds_until_it_is_taken_back() {
         [(c, Wish::Disable), (d, Wish::Drain)],
         "each for itself"
     );
+}
+
+#[tokio::test]
+async fn what_was_shown_does_not_vanish() {
+    let registry = registry().await;
+    let (seen_by_another, withdrawn) = (
+        new(&registry, intent(Some("a"))).await,
+        new(&registry, intent(Some("b"))).await,
+    );
+    assert!(registry.show(&seen_by_another, false));
+    assert!(!registry.withdraw(&seen_by_another));
+    let again = registry.record(intent(Some("a"))).await.expect("is stored");
+    assert!(
+        matches!(again, Intention::Same(entry) if entry.id == seen_by_another.id),
+        "its owner has not heard of it"
+    );
+    assert!(registry.show(&seen_by_another, true));
+    registry.flush().await;
+    let again = registry.record(intent(Some("a"))).await.expect("is stored");
+    assert!(matches!(again, Intention::NameTaken(_)), "now it has");
+    let vanishes = registry.refuse(&seen_by_another, "no room", false).await;
+    assert!(!vanishes.expect("is stored"));
+    assert_eq!(seen_by_another.known().state, BatchState::Error);
+    assert!(registry.withdraw(&withdrawn) && !registry.show(&withdrawn, true));
+}
+
+#[tokio::test]
+async fn what_was_to_end_and_is_absent_is_deleted_and_keeps_its_key() {
+    let registry = registry().await;
+    let keyed = || Intent {
+        key: Some(("k".into(), Duration::from_secs(60))),
+        ..intent(None)
+    };
+    let entry = new(&registry, keyed()).await;
+    registry.ask_kill(&entry, false).await.expect("is stored");
+    assert!(!registry.withdraw(&entry));
+    registry
+        .is_absent(&entry, "absent")
+        .await
+        .expect("is stored");
+    assert_eq!(entry.phase(), Phase::Deleted { upstream_id: None });
+    assert!(
+        matches!(registry.record(keyed()).await, Ok(Intention::Same(same)) if same.id == entry.id)
+    );
+}
+
+#[tokio::test]
+async fn what_was_submitted_again_is_known() {
+    let registry = registry().await;
+    let first = new(&registry, intent(None)).await;
+    registry
+        .refuse(&first, "no answer", true)
+        .await
+        .expect("is stored");
+    let again = async || {
+        let again = registry.was_submitted_again(&first).await;
+        again.expect("is read")
+    };
+    let other = Intent {
+        body_hash: "other".into(),
+        ..intent(None)
+    };
+    new(&registry, other).await;
+    assert!(!again().await);
+    let second = new(&registry, intent(None)).await;
+    assert!(again().await, "it is open");
+    registry
+        .refuse(&second, "no room", false)
+        .await
+        .expect("is stored");
+    assert!(!again().await, "it came to nothing as well");
+}
+
+#[tokio::test]
+async fn what_may_arrive_is_not_swept() {
+    let registry = registry().await;
+    let (lost, refused) = (
+        new(&registry, intent(None)).await,
+        new(&registry, intent(None)).await,
+    );
+    registry
+        .refuse(&lost, "absent", true)
+        .await
+        .expect("is stored");
+    registry
+        .refuse(&refused, "no", false)
+        .await
+        .expect("is stored");
+    let later = registry.clock().now().after(Duration::from_secs(600));
+    let swept = registry.store.sweep(Duration::from_secs(60), later).await;
+    assert_eq!(swept.expect("sweeps"), 1);
+    let later = registry.clock().now().after(Duration::from_secs(4000));
+    let swept = registry.store.sweep(Duration::from_secs(60), later).await;
+    assert_eq!(swept.expect("sweeps"), 1);
 }

@@ -9,7 +9,10 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
-use super::{Change, Entry, LEASE, Registry, RegistryError, lock};
+use super::entry::Entry;
+use super::error::RegistryError;
+use super::memory::{Registry, lock};
+use super::store::{Change, LEASE};
 
 impl Registry {
     /// Tells whether other processes may use it at the same time.
@@ -88,7 +91,9 @@ impl Registry {
         if *alive_until < began && self.store.is_shared() {
             // Others took this process for dead, and may be working on what it was working on.
             self.lives.fetch_add(1, Ordering::AcqRel);
-            tracing::warn!("this gateway was taken for dead for a while: what it had begun may be with another one");
+            tracing::warn!(
+                "this gateway was taken for dead for a while: what it had begun may be with another one"
+            );
         }
         *alive_until = began + LEASE;
         Ok(())

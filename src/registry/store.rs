@@ -5,31 +5,22 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
+use std::time::Duration;
 
 use livy_dialect::{Lookup, Observed};
 
-use super::entry::{Identity, Known};
-use super::{GatewayId, RegistryError};
+use super::error::RegistryError;
+use super::row::{GatewayId, Row};
 use crate::clock::Moment;
+
+/// How long a process that says nothing is taken for alive, and keeps its duties.
+pub const LEASE: Duration = Duration::from_secs(6);
 
 /// What a store's method returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, RegistryError>> + Send + 'a>>;
 
 /// Turns a number of visible batches into the positions to return.
 pub type RangeOf = Box<dyn FnOnce(usize) -> Range<usize> + Send>;
-
-/// One batch as it is stored.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    /// What never changes.
-    pub identity: Identity,
-    /// What is known.
-    pub known: Known,
-    /// Counts the writes.
-    pub version: i64,
-    /// Until when its `Idempotency-Key` is remembered.
-    pub key_until: Option<Moment>,
-}
 
 /// A submission about to be stored.
 #[derive(Clone, Debug)]
@@ -197,11 +188,12 @@ pub trait Store: Send + Sync + Debug {
     fn shows_names(&self, cluster: String) -> StoreFuture<'_, bool>;
     /// Reads the newest row of a name.
     fn by_name(&self, name: String, visible: Visible) -> StoreFuture<'_, Option<Row>>;
-    /// Reads a window, ordered by id, and counts.
+    /// Reads a window, ordered by id, and counts; without some ids.
     fn list(
         &self,
         visible: Visible,
         cluster: Option<String>,
+        without: Vec<GatewayId>,
         range: RangeOf,
     ) -> StoreFuture<'_, (usize, Vec<Row>)>;
     /// Reads the submissions that are neither bound nor given up.
@@ -213,8 +205,8 @@ pub trait Store: Send + Sync + Debug {
     fn live_ids(&self, cluster: String) -> StoreFuture<'_, Vec<GatewayId>>;
     /// Reads the rows of a cluster whose end was asked for and is not confirmed.
     fn to_kill(&self, cluster: String) -> StoreFuture<'_, Vec<Row>>;
-    /// Reads the first rows of a cluster after an id, at most so many, that were given up, or told to
-    /// be gone, since a moment and may still show up.
+    /// Reads the first rows of a cluster after an id, at most so many, that were given up, or told
+    /// to be gone, since a moment and may still show up.
     fn may_arrive(
         &self,
         cluster: String,
@@ -229,11 +221,19 @@ pub trait Store: Send + Sync + Debug {
         upstream_id: String,
         but: GatewayId,
     ) -> StoreFuture<'_, Vec<Row>>;
+    /// Tells whether a later submission of an owner, with the same hash, came to anything or is
+    /// open.
+    fn was_submitted_again(
+        &self,
+        owner: Option<String>,
+        body_hash: Option<String>,
+        after: GatewayId,
+    ) -> StoreFuture<'_, bool>;
     /// Tells whether no other submission without a name is open at a cluster, or ended since a
     /// moment without anybody knowing how.
     fn was_alone(&self, cluster: String, but: GatewayId, since: Moment) -> StoreFuture<'_, bool>;
-    /// Deletes what ended, or was refused or deleted, before a moment by both clocks.
-    fn sweep(&self, before: Moment) -> StoreFuture<'_, usize>;
+    /// Deletes what is over (`decide::is_over`).
+    fn sweep(&self, retain: Duration, now: Moment) -> StoreFuture<'_, usize>;
     /// Reads every order.
     fn orders(&self) -> StoreFuture<'_, Vec<Order>>;
     /// Stores an order; returns the one that holds, which is the first of its kind.

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::Double;
+use super::double::Double;
 use super::job::Job;
 
 /// Returns the books, oldest job first.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use livy_dialect::{BatchState, Flavor};
 use serde_json::{Map, Value};
 
-use super::Asked;
-use super::control::Restart;
+use super::asked::Asked;
+use super::knobs::Restart;
 
 /// How long a job is starting.
 const STARTING: Duration = Duration::from_millis(300);

@@ -4,8 +4,11 @@
 use livy_dialect::BatchState;
 use serde_json::{Map, Value, json};
 
+use super::accounts::{PASSWORD, basic};
+use super::asked::{Asked, says_json};
+use super::double::Double;
 use super::job::{Job, Taken};
-use super::{Asked, Double, PASSWORD, Told, basic, says_json};
+use super::told::Told;
 
 pub(super) fn answer(double: &Double, asked: &Asked) -> Told {
     let user = match basic(&asked.headers) {

@@ -7,17 +7,20 @@ use livy_dialect::proof::{self, Holder, Proof};
 use livy_dialect::{BatchSpec, FaultKind, LookupPlan, Operation, UpstreamFault};
 use tokio::time::Instant;
 
-use super::look::{self, Behind, Looked};
+use super::behind::{Behind, behind_refusal};
+use super::failure::{registry_failed, unknown, unreachable};
+use super::look::{self, Looked};
 use super::plan::{self, Plan};
 use super::resolve::{End, Open};
-use super::{Submission, registry_failed};
+use super::submission::Submission;
+use super::whose;
 use crate::api::error::{ApiError, Code};
 use crate::config::checked::{Ambiguous, Route};
 use crate::fleet::{AskError, SendError};
 use crate::gateway::Gateway;
 use crate::gateway::board::{Listed, Outcome, Ticket};
 use crate::observe::exchange::Exchange;
-use crate::registry::decide::{self, Hint, Silence};
+use crate::registry::decide::{Before, Silence};
 use crate::registry::{Entry, GatewayId, Intent, Intention, Replaced};
 
 pub(super) struct Run {
@@ -60,6 +63,22 @@ struct Withdrawn {
     may_arrive: bool,
     /// Not proven: its cluster does not answer, and another one may have it.
     is_open: bool,
+}
+
+impl Withdrawn {
+    /// Tells whether its job, if it comes late, is told from that of the attempt that goes on: by a
+    /// name that was made up for it, not by one that both have.
+    fn is_told_apart(&self) -> bool {
+        self.may_arrive && self.entry.lookup.is_certain()
+    }
+}
+
+/// What a cluster shows under a client's own name before anything is sent.
+enum Name {
+    Free,
+    Taken,
+    /// Its list, which alone could show it, can't be read whole.
+    Unknown,
 }
 
 /// What is known of a submission whose outcome is unclear.
@@ -161,7 +180,8 @@ impl Run {
         let registry = &self.gateway.registry;
         let reopened = registry.reopen(&first, other).await;
         if let Some(other) = other {
-            self.refuse(other, &error.message, before.may_arrive).await;
+            self.refuse(other, &error.message, before.is_told_apart())
+                .await;
         }
         let told = match reopened {
             Ok(()) => registry.tell_if_open(&first).await,
@@ -174,7 +194,7 @@ impl Run {
             }),
             Err(error) => {
                 tracing::error!(batch = %first.id, %error, "an open submission could not be stored as such");
-                Err(super::unknown(&first))
+                Err(unknown(&first))
             }
         }
     }
@@ -187,12 +207,21 @@ impl Run {
             let shed = SendError::shed();
             return Attempt::Next(not_sent(&plan, &shed), None);
         }
-        let above = match self.look_before_recording(&plan).await {
-            Ok(above) => above,
+        let mut listed = match self.look_before_recording(&plan).await {
+            Ok(listed) => listed,
             Err(error) => return Attempt::Next(error, None),
         };
         let name_in_use = match self.look_for_the_name(&plan).await {
-            Ok(name_in_use) => name_in_use,
+            Ok(Name::Free) => false,
+            Ok(Name::Taken) => true,
+            // What is found under it later may have been there before, whatever its number.
+            Ok(Name::Unknown) => {
+                listed = Before {
+                    above: Some(i64::MAX),
+                    ..Before::default()
+                };
+                false
+            }
             Err(error) => return Attempt::Next(error, None),
         };
         if !self.ticket.begin_recording() {
@@ -201,7 +230,7 @@ impl Run {
                 "nothing was submitted: nobody waited any more",
             )));
         }
-        let entry = match self.record(&plan, before, above, name_in_use).await {
+        let entry = match self.record(&plan, before, listed.above, name_in_use).await {
             Ok(Intention::New(entry)) => entry,
             Ok(Intention::NameTaken(id)) => {
                 return Attempt::Settled(Err(self.duplicate_name(&plan, id).await));
@@ -213,45 +242,48 @@ impl Run {
             }
             Err(error) => return Attempt::Settled(Err(registry_failed(&error))),
         };
-        let listed = self.gateway.board.put_up(entry.id, &self.ticket);
+        let place = self.gateway.board.put_up(entry.id, &self.ticket);
         self.listed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(listed);
+            .push(place);
         self.ticket.recorded(&entry);
-        self.send(plan, entry, others).await
+        self.send(plan, entry, listed, others).await
     }
 
-    /// Where only what is new in a list can hint at a submission, what was there before must be
-    /// known.
-    async fn look_before_recording(&self, plan: &Plan) -> Result<Option<i64>, ApiError> {
+    /// Reads what was there before: where only what is new in a list can hint at a submission, and
+    /// once for each process where a client's own name is told by its number if it comes late.
+    async fn look_before_recording(&self, plan: &Plan) -> Result<Before, ApiError> {
         let (upstream, lookup) = (&plan.upstream, &plan.encoded.lookup);
         let dialect = upstream.dialect();
-        if dialect.lookup(lookup) != LookupPlan::NewInList || !dialect.asks_first(lookup) {
-            // Once for each process: which ids a client's own name can be told by if it comes late.
-            if dialect.asks_first(lookup)
-                && upstream.highest_id().is_none()
-                && let Ok(list) = look::read_list(upstream, &self.exchange).await
-            {
-                upstream.listed_up_to(
-                    list.iter()
-                        .filter_map(|seen| seen.upstream_id.parse().ok())
-                        .max()
-                        .unwrap_or(-1),
-                );
-            }
-            return Ok(upstream.highest_id());
+        let only_a_list_tells = dialect.lookup(lookup) == LookupPlan::NewInList;
+        let reads =
+            dialect.asks_first(lookup) && (only_a_list_tells || upstream.highest_id().is_none());
+        let known = || Before {
+            above: upstream.highest_id(),
+            ..Before::default()
+        };
+        if !reads {
+            return Ok(known());
         }
-        match look::read_list(upstream, &self.exchange).await {
+        match look::read_whole_list(upstream, &self.exchange).await {
             // What the list shows now, and nothing that is remembered: the service may have begun
             // to count again.
-            Ok(list) => Ok(Some(
-                list.iter()
-                    .filter_map(|seen| seen.upstream_id.parse().ok())
-                    .max()
-                    .unwrap_or(-1),
-            )),
-            Err(error) => Err(turned_away(plan, &error)),
+            Ok((list, whole)) => {
+                let ids = || list.iter().map(|seen| seen.upstream_id.clone()).collect();
+                let highest = list.iter().filter_map(|seen| seen.upstream_id.parse().ok());
+                let highest = highest.max().unwrap_or(-1);
+                if !only_a_list_tells {
+                    upstream.listed_up_to(highest);
+                }
+                Ok(Before {
+                    above: Some(highest),
+                    ids: (whole && only_a_list_tells).then(ids),
+                    named: None,
+                })
+            }
+            Err(error) if only_a_list_tells => Err(turned_away(plan, &error)),
+            Err(_) => Ok(known()),
         }
     }
 
@@ -286,7 +318,7 @@ impl Run {
             name_in_use,
             replaces: before.map(|before| Replaced {
                 id: before.entry.id,
-                may_arrive: before.may_arrive,
+                may_arrive: before.is_told_apart(),
             }),
         };
         let result = self.gateway.registry.record(intent).await;
@@ -304,20 +336,21 @@ impl Run {
     /// this submission. A cluster that does not answer this gets nothing sent. So is one asked that
     /// has just refused our login, or is asked with a token that it may not take: what it says to a
     /// submission would prove nothing.
-    async fn look_for_the_name(&self, plan: &Plan) -> Result<bool, ApiError> {
+    async fn look_for_the_name(&self, plan: &Plan) -> Result<Name, ApiError> {
         let (dialect, lookup) = (plan.upstream.dialect(), &plan.encoded.lookup);
         let needed = dialect.asks_first(lookup)
             || plan.upstream.refuses_login()
             || plan.upstream.needs_a_caller();
         if !needed || dialect.lookup(lookup) == LookupPlan::NewInList {
-            return Ok(false);
+            return Ok(Name::Free);
         }
         match look::look(&plan.upstream, lookup, &self.exchange).await {
-            Looked::Nothing | Looked::NotAll => Ok(false),
-            Looked::Shows(_) => Ok(true),
+            Looked::Nothing => Ok(Name::Free),
+            Looked::NotAll => Ok(Name::Unknown),
+            Looked::Shows(_) => Ok(Name::Taken),
             // A Livy without names (0.5) can't be asked for one.
             Looked::Unanswered(AskError::Fault(fault)) if fault.kind == FaultKind::Refused => {
-                Ok(false)
+                Ok(Name::Free)
             }
             Looked::Unanswered(error) => {
                 self.count(plan, "failed");
@@ -327,7 +360,13 @@ impl Run {
     }
 
     /// Sends once, and reads what the answer proves.
-    async fn send(&self, mut plan: Plan, entry: Arc<Entry>, others: bool) -> Attempt {
+    async fn send(
+        &self,
+        mut plan: Plan,
+        entry: Arc<Entry>,
+        mut before: Before,
+        others: bool,
+    ) -> Attempt {
         let slot = plan.slot.take();
         let upstream = &plan.upstream;
         let began = Instant::now();
@@ -346,15 +385,17 @@ impl Run {
                     proof::of_create(upstream.dialect(), &entry.lookup, &answer.as_response());
                 let repeated = match &proof {
                     Proof::Created(seen) => {
-                        self.is_older(&plan, &entry, seen).await
-                            || !self.is_believable(&entry, seen).await
+                        let (gateway, exchange) = (&self.gateway, &self.exchange);
+                        !whose::is_believable(upstream, gateway, &entry, &before, seen, exchange)
+                            .await
                     }
                     _ => false,
                 };
                 match proof {
-                    Proof::Created(_) if repeated => {
+                    Proof::Created(seen) if repeated => {
+                        before.named = seen.name.as_ref().map(|_| seen.upstream_id.clone());
                         let message =
-                            "the answer to the submission speaks of a batch that was there before"
+                            "the answer to the submission speaks of a batch that may be another's"
                                 .to_owned();
                         let fault = UpstreamFault {
                             kind: FaultKind::Unreadable,
@@ -368,10 +409,11 @@ impl Run {
                         return Attempt::Settled(Ok(self.created(&plan, entry)));
                     }
                     Proof::NotCreated(fault) => {
-                        let behind = look::behind_refusal(
+                        let behind = behind_refusal(
                             upstream,
                             &self.gateway,
                             &entry,
+                            &before,
                             &fault,
                             &self.exchange,
                         )
@@ -384,7 +426,7 @@ impl Run {
                                 self.bind(&plan, &entry, &seen).await;
                                 return Attempt::Settled(Ok(self.created(&plan, entry)));
                             }
-                            Behind::Unanswered => Unclear {
+                            Behind::Unknown => Unclear {
                                 leftovers: fault.kind == FaultKind::Refused,
                                 refused: true,
                                 ..Unclear::new(fault, Holder::Nobody)
@@ -424,18 +466,8 @@ impl Run {
         self.gateway.registry.sent(&entry, let_go);
         self.ticket.is_unclear();
         tracing::warn!(cluster = %upstream.config.name, batch = %entry.id, fault = %unclear.fault, "the outcome of a submission is unclear; asking the cluster");
-        self.resolve(plan, entry, unclear, (began, last_byte), others)
+        self.resolve(plan, entry, unclear, before, (began, last_byte), others)
             .await
-    }
-
-    async fn is_believable(&self, entry: &Entry, seen: &livy_dialect::Observed) -> bool {
-        match self.gateway.registry.is_believable(entry, seen).await {
-            Ok(believable) => believable,
-            Err(error) => {
-                tracing::error!(batch = %entry.id, %error, "it can't be told whose batch an answer names");
-                false
-            }
-        }
     }
 
     async fn resolve(
@@ -443,6 +475,7 @@ impl Run {
         plan: Plan,
         entry: Arc<Entry>,
         unclear: Unclear,
+        before: Before,
         (began, last_byte): (Instant, Instant),
         others: bool,
     ) -> Attempt {
@@ -450,6 +483,7 @@ impl Run {
             gateway: self.gateway.clone(),
             upstream: plan.upstream.clone(),
             entry: entry.clone(),
+            before,
             exchange: self.exchange.clone(),
             last_byte,
             waited_before: std::time::Duration::ZERO,
@@ -598,35 +632,6 @@ impl Run {
         }
     }
 
-    /// Tells whether a batch may have stood in the list before the submission was sent: where nothing
-    /// but the id names it, an answer that somebody in front repeats would bind another's. A service
-    /// that began to count again meanwhile doesn't list what it had.
-    async fn is_older(&self, plan: &Plan, entry: &Entry, seen: &livy_dialect::Observed) -> bool {
-        let unnamed = plan.upstream.dialect().lookup(&entry.lookup) == LookupPlan::NewInList;
-        let (Ok(id), Some(above)) = (seen.upstream_id.parse::<i64>(), entry.above) else {
-            return false;
-        };
-        if !unnamed || id > above {
-            return false;
-        }
-        let Ok(list) = look::read_list(&plan.upstream, &self.exchange).await else {
-            return true;
-        };
-        let anew = decide::counts_anew(above, &list);
-        let item = list
-            .iter()
-            .find(|item| item.upstream_id == seen.upstream_id);
-        match (item, anew) {
-            (Some(item), true) => {
-                match self.gateway.registry.had_id(entry, &item.upstream_id).await {
-                    Ok(had) => decide::hint(above, item, anew, &had) != Hint::Likely,
-                    Err(_) => true,
-                }
-            }
-            _ => true,
-        }
-    }
-
     async fn duplicate_name(&self, plan: &Plan, holder: Option<GatewayId>) -> ApiError {
         self.count(plan, "rejected_request");
         let holder = match holder {
@@ -637,6 +642,7 @@ impl Run {
         let visible = holder.filter(|entry| {
             entry.owner.as_deref() == Some(self.submission.principal.user.as_str())
         });
+        let visible = visible.filter(|entry| self.gateway.registry.show(entry, true));
         let of = visible.map_or_else(String::new, |entry| format!(" for session {}", entry.id));
         ApiError::new(
             Code::DuplicateName,
@@ -709,7 +715,7 @@ fn refused(plan: &Plan, fault: &UpstreamFault) -> ApiError {
 /// Says why a cluster could not be asked, or nothing was sent to it.
 fn not_sent(plan: &Plan, error: &SendError) -> ApiError {
     let name = &plan.upstream.config.name;
-    super::unreachable(name, error, "nothing was submitted")
+    unreachable(name, error, "nothing was submitted")
 }
 
 fn credentials_refused(plan: &Plan, status: u16) -> ApiError {

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use livy_dialect::{BatchRef, LookupPlan, Observed, Operation, StateReading, proof};
 
@@ -12,11 +11,8 @@ use super::look::{self, Looked};
 use crate::fleet::Upstream;
 use crate::gateway::Gateway;
 use crate::observe::exchange::Exchange;
+use crate::registry::decide::{self, WATCHED_FOR};
 use crate::registry::{Entry, GatewayId, Phase};
-
-/// For how long a submission that was given up is still looked for without anybody asking. A list
-/// shows it at any time after that.
-const WATCHED_FOR: Duration = Duration::from_secs(3600);
 
 /// How many are asked for at a time. The next ones follow; after a cluster that lost hundreds has
 /// come back, looking for them must not be all that it does.
@@ -69,19 +65,12 @@ async fn look_for(
             Looked::Nothing | Looked::NotAll | Looked::Unanswered(_) => None,
         };
     }
-    // A client's own name may be anybody's; what ties it to a submission that never had a number is
-    // decided by the list.
-    let upstream_id = entry.upstream_id()?;
-    let request = dialect.get(BatchRef {
-        upstream_id: &upstream_id,
-        sent_name: None,
-    });
-    let seen = upstream
-        .ask(Operation::GetBatch, &request, exchange, |response| {
-            dialect.decode_get(response)
-        })
-        .await
-        .ok()?;
+    // A client's own name, or a number, may be anybody's by now.
+    let seen = match entry.upstream_id() {
+        Some(upstream_id) => by_number(upstream, &upstream_id, exchange).await?,
+        None if keyed => by_name(gateway, upstream, entry, exchange).await?,
+        None => return None,
+    };
     match gateway.registry.is_late(entry, &seen).await {
         Ok(late) => late.then_some(seen),
         Err(error) => {
@@ -89,6 +78,46 @@ async fn look_for(
             None
         }
     }
+}
+
+async fn by_number(
+    upstream: &Upstream,
+    upstream_id: &str,
+    exchange: &Exchange,
+) -> Option<Observed> {
+    let dialect = upstream.dialect();
+    let request = dialect.get(BatchRef {
+        upstream_id,
+        sent_name: None,
+    });
+    let answer = upstream.ask(Operation::GetBatch, &request, exchange, |response| {
+        dialect.decode_get(response)
+    });
+    answer.await.ok()
+}
+
+/// Asks for a client's own name, as long as a job under it may be taken for the submission. One
+/// that no path can carry is shown by a list only, which is read for it (`batches::watch`).
+async fn by_name(
+    gateway: &Gateway,
+    upstream: &Upstream,
+    entry: &Entry,
+    exchange: &Exchange,
+) -> Option<Observed> {
+    let now = gateway.registry.clock().now();
+    if !decide::is_lately(entry.created, now) || is_shown_by_lists_only(upstream, entry) {
+        return None;
+    }
+    match look::look(upstream, &entry.lookup, exchange).await {
+        Looked::Shows(seen) => Some(*seen),
+        Looked::Nothing | Looked::NotAll | Looked::Unanswered(_) => None,
+    }
+}
+
+/// Tells whether nothing but its cluster's list can show what came of a submission.
+pub fn is_shown_by_lists_only(upstream: &Upstream, entry: &Entry) -> bool {
+    let plan = upstream.dialect().lookup(&entry.lookup);
+    plan == LookupPlan::InList && !entry.adopted && entry.upstream_id().is_none()
 }
 
 /// Kills a late job, or binds it.
@@ -115,18 +144,17 @@ pub async fn deal_with(
         .routes
         .iter()
         .any(|route| route.name == entry.route && route.adopts_late_jobs);
-    let action =
-        if adopts && entry.phase() == Phase::Refused && entry.peek(|known| known.may_arrive) {
-            match gateway.registry.adopt_late(entry, seen).await {
-                Ok(()) => "adopted",
-                Err(error) => {
-                    tracing::error!(batch = %entry.id, %error, "a late job could not be bound");
-                    "failed"
-                }
+    let action = if adopts && may_be_adopted(gateway, entry).await {
+        match gateway.registry.adopt_late(entry, seen).await {
+            Ok(()) => "adopted",
+            Err(error) => {
+                tracing::error!(batch = %entry.id, %error, "a late job could not be bound");
+                "failed"
             }
-        } else {
-            kill(upstream, entry, seen).await
-        };
+        }
+    } else {
+        kill(upstream, entry, seen).await
+    };
     tracing::warn!(
         batch = %entry.id, cluster = %entry.cluster, upstream_id = %seen.upstream_id, action,
         "a job showed up after its submission had been given up"
@@ -136,6 +164,22 @@ pub async fn deal_with(
         .late_jobs_total
         .with_label_values(&[entry.cluster.as_str(), action])
         .inc();
+}
+
+/// Tells whether a late job may be bound again: nobody was told anything of its submission, and
+/// nothing else came of it. The next attempt at another cluster, or its client, may have sent it
+/// again.
+async fn may_be_adopted(gateway: &Gateway, entry: &Entry) -> bool {
+    if entry.phase() != Phase::Refused || !entry.peek(|known| known.may_arrive) {
+        return false;
+    }
+    match gateway.registry.was_submitted_again(entry).await {
+        Ok(again) => !again,
+        Err(error) => {
+            tracing::error!(batch = %entry.id, %error, "it can't be told whether a late job was submitted again");
+            false
+        }
+    }
 }
 
 /// Returns the name that it alone has, if it is shown under one.

@@ -1,13 +1,9 @@
 //! Looking for a submission on its cluster.
 
-use livy_dialect::{
-    BatchRef, FaultKind, Lookup, LookupPlan, Observed, Operation, UpstreamFault, proof,
-};
+use livy_dialect::{BatchRef, FaultKind, Lookup, LookupPlan, Observed, Operation, proof};
 
 use crate::fleet::{AskError, Upstream};
-use crate::gateway::Gateway;
 use crate::observe::exchange::Exchange;
-use crate::registry::Entry;
 
 /// Batches asked for at once.
 const PAGE: usize = 200;
@@ -27,51 +23,6 @@ pub(super) enum Looked {
     NotAll,
     /// No answer of the cluster's own.
     Unanswered(AskError),
-}
-
-/// What stands behind a refusal.
-#[derive(Debug)]
-pub(super) enum Behind {
-    /// Nothing: nothing was created.
-    Nothing,
-    /// The submission: somebody in between sent it twice, and the refusal is the second one's.
-    Shows(Box<Observed>),
-    /// No answer of the cluster's own.
-    Unanswered,
-}
-
-/// Looks behind a refusal of a submission. Whoever repeats a POST on the way hands on what the
-/// second one was told, so "not created" is believed only once the cluster shows nothing under our
-/// key, where it can be asked. What Livy keeps of a submission that it refused is removed.
-pub(super) async fn behind_refusal(
-    upstream: &Upstream,
-    gateway: &Gateway,
-    entry: &Entry,
-    fault: &UpstreamFault,
-    exchange: &Exchange,
-) -> Behind {
-    let dialect = upstream.dialect();
-    if dialect.lookup(&entry.lookup) == LookupPlan::NewInList {
-        return Behind::Nothing;
-    }
-    let seen = match look(upstream, &entry.lookup, exchange).await {
-        Looked::Shows(seen) => seen,
-        Looked::Nothing | Looked::NotAll => return Behind::Nothing,
-        // A Livy without names (0.5) can't be asked for one.
-        Looked::Unanswered(AskError::Fault(fault)) if fault.kind == FaultKind::Refused => {
-            return Behind::Nothing;
-        }
-        Looked::Unanswered(_) => return Behind::Unanswered,
-    };
-    match gateway.registry.is_ours(entry, &seen).await {
-        Ok(false) => Behind::Nothing,
-        Ok(true) if fault.kind == FaultKind::Refused && dialect.is_leftover(&seen) => {
-            remove_leftover(upstream, &seen, exchange).await;
-            Behind::Nothing
-        }
-        Ok(true) => Behind::Shows(seen),
-        Err(_) => Behind::Unanswered,
-    }
 }
 
 /// Looks a submission up under its key.

@@ -9,29 +9,33 @@
 //! stop it between two of these steps; who waits for it waits on its ticket (`ticket`).
 
 mod attempt;
+mod behind;
+mod failure;
 pub mod late;
 mod look;
 mod plan;
 pub mod resolve;
+mod submission;
+mod whose;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use livy_dialect::BatchSpec;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::api::error::{ApiError, Code};
 use crate::api::respond::Reply;
-use crate::auth::Principal;
 use crate::config::checked::Ambiguous;
-use crate::fleet::SendError;
-use crate::fleet::credentials::Unsigned;
 use crate::gateway::board::{Outcome, Ticket};
 use crate::gateway::{Gateway, Snapshot};
 use crate::observe::exchange::Exchange;
-use crate::registry::{Entry, Intention, Phase, RegistryError};
+use crate::registry::{Entry, Intention, Phase};
+pub use failure::registry_failed;
+use failure::unknown;
+pub(crate) use failure::unreachable;
 pub(crate) use look::read_list;
+pub use submission::Submission;
 
 /// How long a client waits, after an answer was lost, for the matter to become clear, before it
 /// gets its 201 with `starting`.
@@ -43,25 +47,6 @@ const CLIENT_LIMIT: Duration = Duration::from_secs(110);
 
 /// How often a submission begins anew because what it had joined came to nothing.
 const JOINS: usize = 3;
-
-/// A submission as it came out of the API.
-#[derive(Debug)]
-pub struct Submission {
-    /// Who submits.
-    pub principal: Arc<Principal>,
-    /// What.
-    pub spec: BatchSpec,
-    /// The cluster of `/clusters/{name}/batches`.
-    pub pinned: Option<String>,
-    /// `?doAs=`.
-    pub do_as: Option<String>,
-    /// The client's path prefix, for `Location`.
-    pub prefix: String,
-    /// `Idempotency-Key`.
-    pub idempotency_key: Option<String>,
-    /// Whether its exchange has a token of the caller's own to pass on.
-    pub brings_token: bool,
-}
 
 /// Serves `POST /batches`.
 ///
@@ -156,6 +141,8 @@ impl Client<'_> {
 
     /// Begins the submission, and waits for its outcome.
     async fn begin(&self, headers: &HeaderMap) -> Result<(Outcome, Arc<Ticket>), ApiError> {
+        let writable = self.gateway.registry.must_be_writable().await;
+        writable.map_err(|error| registry_failed(&error))?;
         let (route, plans) = plan::make(
             self.snapshot,
             &self.submission,
@@ -308,7 +295,7 @@ impl Client<'_> {
     }
 
     fn created(&self, entry: &Arc<Entry>, warnings: &[String]) -> Reply {
-        self.gateway.registry.told(entry);
+        self.gateway.registry.show(entry, true);
         let reply = Reply::ok(&entry.batch())
             .created(&self.submission.prefix, entry.id.0)
             .from_cluster(&entry.cluster, &entry.route, entry.upstream_id().as_deref());
@@ -332,54 +319,4 @@ impl Client<'_> {
                 .inc();
         }
     }
-}
-
-fn unknown(entry: &Entry) -> ApiError {
-    let message = format!(
-        "it is not known whether cluster '{}' created the batch; the gateway goes on asking (batch {})",
-        entry.cluster, entry.id
-    );
-    ApiError::new(Code::SubmissionUnknown, message)
-}
-
-/// Makes the answer where a cluster could not be asked: which, why in words, and what that means
-/// for the request.
-pub(crate) fn unreachable(cluster: &str, error: &SendError, consequence: &str) -> ApiError {
-    let why = error.words();
-    match error {
-        _ if error.is_shed() => ApiError::new(
-            Code::ClusterBusy,
-            format!(
-                "as many requests as may be are on their way to cluster '{cluster}'; {consequence}"
-            ),
-        ),
-        SendError::NotSent {
-            reason: reason @ ("draining" | "disabled"),
-            ..
-        } => ApiError::new(
-            Code::ClusterUnavailable,
-            format!("cluster '{cluster}' was taken out of service ({reason}); {consequence}"),
-        ),
-        SendError::NotSent { .. } | SendError::MaybeSent { .. } => ApiError::new(
-            Code::ClusterUnavailable,
-            format!("cluster '{cluster}' can't be reached ({why}); {consequence}"),
-        ),
-        SendError::Unsigned(Unsigned::NoCaller) => ApiError::no_token_to_pass_on(cluster),
-        SendError::Unsigned(Unsigned::NoToken { retry_after, .. }) => ApiError {
-            retry_after: Some(*retry_after),
-            ..ApiError::new(
-                Code::UpstreamCredentials,
-                format!("cluster '{cluster}' can't be asked: {why}; {consequence}"),
-            )
-        },
-    }
-}
-
-/// Makes the answer to a failure of the registry before anything was sent.
-pub fn registry_failed(error: &RegistryError) -> ApiError {
-    tracing::error!(%error, "the registry failed");
-    ApiError::new(
-        Code::RegistryUnavailable,
-        "the gateway's registry can't be written; nothing was submitted",
-    )
 }

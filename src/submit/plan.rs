@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use livy_dialect::{BatchSpec, Encoded, Note, NoteAction, Unsupported};
 
-use super::Submission;
+use super::submission::Submission;
 use crate::access::{self, RunAs};
 use crate::api::error::{ApiError, Code};
 use crate::config::checked::Route;

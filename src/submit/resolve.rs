@@ -16,12 +16,14 @@ use livy_dialect::{
 };
 use tokio::time::Instant;
 
-use super::look::{self, Behind, Looked};
+use super::behind::{Behind, behind_refusal};
+use super::look::{self, Looked};
+use super::whose;
 use crate::fleet::Upstream;
 use crate::gateway::Gateway;
 use crate::observe::exchange::Exchange;
-use crate::registry::decide::{self, Absence, Hint, Silence, Terms, absence};
-use crate::registry::{Entry, Phase};
+use crate::registry::decide::{self, Absence, Before, Hint, Silence, Terms, absence};
+use crate::registry::{Entry, Known, Phase, Same};
 
 /// The first pause between two look-ups; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -41,6 +43,8 @@ const SEVERAL: &str = "the answer to the submission was lost, and the service li
 const OPEN: &str = "the answer to the submission was lost, and the service lists several batches since; it does not say which is this one";
 const NOT_LISTED: &str = "the answer to the submission was lost; its application is there, but the service does not list the batch, so nobody can ask for it by its number";
 const NOT_ALL: &str = "the answer to the submission was lost, and the cluster's list, which alone could show it, can't be read whole";
+const PERHAPS: &str = "the answer to the submission was lost, and its cluster shows a batch that may be this one or another: of another user, from before, or under the number of a third";
+const WAS_PERHAPS: &str = "the answer to the submission was lost, and a batch has ended that may have been this one or another; look at the cluster";
 const ABSENT: &str = "the submission never reached the cluster; submit it again";
 
 /// An open submission.
@@ -52,6 +56,8 @@ pub struct Open {
     pub upstream: Arc<Upstream>,
     /// Its entry, in phase `sending`.
     pub entry: Arc<Entry>,
+    /// What its cluster showed when it was not sent yet.
+    pub before: Before,
     /// For the cluster's log.
     pub exchange: Arc<Exchange>,
     /// The last moment at which a byte of it can have left.
@@ -100,6 +106,8 @@ enum Marked {
 /// What a look-up of any kind brought.
 enum News {
     Found(Box<Observed>),
+    /// This may be it, or another of its name.
+    Perhaps(Box<Observed>),
     Nothing,
     /// IBM: what is new in the list, and whether nobody else is submitting.
     Hints(Vec<Observed>, bool),
@@ -116,7 +124,7 @@ impl Open {
         };
         for _ in 0..REPEATS {
             let end = self.look_until_clear().await;
-            let held = !self.entry.peek(|known| known.let_go);
+            let (held, is_wanted) = self.entry.peek(|known| (!known.let_go, !known.kill_asked));
             // Where no key would tell the first one, should it come late, it is not sent again.
             let has_key =
                 self.upstream.dialect().lookup(&self.entry.lookup) != LookupPlan::NewInList;
@@ -124,7 +132,7 @@ impl Open {
                 .gateway
                 .board
                 .request(self.entry.id)
-                .filter(|_| held && has_key && !self.upstream.health.is_ejected());
+                .filter(|_| held && is_wanted && has_key && !self.upstream.health.is_ejected());
             match (end, request) {
                 (End::Absent, Some(request)) => {
                     self.count("absent");
@@ -180,11 +188,17 @@ impl Open {
             let asked = Instant::now();
             let news = self.look(&mut inspected).await;
             let waited = self.waited_before + asked.saturating_duration_since(self.last_byte);
-            if matches!(news, News::Unanswered) {
-                self.silence.begins_anew();
-            } else {
-                answered = Instant::now();
-                self.silence.goes_on(asked, answered);
+            match news {
+                News::Unanswered => self.silence.begins_anew(),
+                News::Perhaps(_) => {
+                    answered = Instant::now();
+                    self.silence.is_broken(answered);
+                    self.gateway.registry.arrived(&self.entry);
+                }
+                News::Found(_) | News::Nothing | News::Hints(..) => {
+                    answered = Instant::now();
+                    self.silence.goes_on(asked, answered);
+                }
             }
             let verdict = absence(&self.silence, waited, self.terms());
             let silent = (waited, Some(self.silence.lasts()));
@@ -205,6 +219,14 @@ impl Open {
                     self.bind(&seen).await;
                     return End::Found;
                 }
+                // Whichever it was, it is over, and ours can't come any more.
+                News::Perhaps(seen) if has_ended(&seen) && waited >= self.terms().held_for => {
+                    return self.give_up(WAS_PERHAPS).await;
+                }
+                News::Perhaps(_) => {
+                    self.gateway.registry.explain(&self.entry, PERHAPS);
+                    self.note((waited, None));
+                }
                 News::Nothing => match verdict {
                     Absence::Proven => return End::Absent,
                     Absence::Unprovable => return self.give_up(NOBODY_KNOWS).await,
@@ -220,7 +242,7 @@ impl Open {
                 },
                 News::Unanswered
                     if self.gives_way
-                        && !self.entry.peek(|known| known.told)
+                        && self.entry.peek(Known::may_vanish)
                         && asked.saturating_duration_since(answered)
                             >= self.upstream.config.settle =>
                 {
@@ -251,14 +273,15 @@ impl Open {
             return self.look_at_what_is_new(inspected).await;
         }
         match look::look(&self.upstream, lookup, &self.exchange).await {
-            Looked::Shows(seen) => match self.gateway.registry.is_ours(&self.entry, &seen).await {
-                Ok(true) => News::Found(seen),
-                Ok(false) => News::Nothing,
-                Err(error) => {
-                    tracing::error!(batch = %self.entry.id, %error, "it can't be told whose the batch is that was found");
-                    News::Unanswered
+            Looked::Shows(seen) => {
+                let (upstream, gateway) = (&self.upstream, &self.gateway);
+                let (entry, before) = (&self.entry, &self.before);
+                match whose::whose(upstream, gateway, entry, before, &seen, &self.exchange).await {
+                    Same::Yes => News::Found(seen),
+                    Same::No => News::Nothing,
+                    Same::CannotTell => News::Perhaps(seen),
                 }
-            },
+            }
             Looked::Nothing => News::Nothing,
             Looked::NotAll => {
                 self.gateway.registry.explain(&self.entry, NOT_ALL);
@@ -305,7 +328,7 @@ impl Open {
             let Ok(had) = registry.had_id(&self.entry, &seen.upstream_id).await else {
                 return News::Unanswered;
             };
-            match decide::hint(above, &seen, anew, &had) {
+            match decide::hint(&self.before, &seen, anew, &had) {
                 Hint::No => {}
                 Hint::Perhaps => {
                     alone = false;
@@ -406,8 +429,10 @@ impl Open {
         };
         match proof::of_create(dialect, &self.entry.lookup, &answer.as_response()) {
             Proof::Created(seen) => {
-                let believable = self.gateway.registry.is_believable(&self.entry, &seen);
-                if !believable.await.unwrap_or(false) {
+                let (upstream, gateway) = (&self.upstream, &self.gateway);
+                let (entry, before, exchange) = (&self.entry, &self.before, &self.exchange);
+                if !whose::is_believable(upstream, gateway, entry, before, &seen, exchange).await {
+                    self.before.named = seen.name.as_ref().map(|_| seen.upstream_id.clone());
                     self.gateway.registry.sent(&self.entry, true);
                     return None;
                 }
@@ -417,10 +442,11 @@ impl Open {
             Proof::NotCreated(fault)
                 if matches!(fault.kind, FaultKind::Refused | FaultKind::Forbidden) =>
             {
-                match look::behind_refusal(
+                match behind_refusal(
                     &self.upstream,
                     &self.gateway,
                     &self.entry,
+                    &self.before,
                     &fault,
                     &self.exchange,
                 )
@@ -431,7 +457,7 @@ impl Open {
                         self.bind(&seen).await;
                         return Some(self.counted(End::Found));
                     }
-                    Behind::Unanswered => {
+                    Behind::Unknown => {
                         self.gateway.registry.sent(&self.entry, true);
                         self.silence.begins_anew();
                         return None;
@@ -541,6 +567,7 @@ async fn resume(gateway: Arc<Gateway>, upstream: Arc<Upstream>, entry: Arc<Entry
         gateway: gateway.clone(),
         upstream,
         entry: entry.clone(),
+        before: decide::before(&entry),
         exchange: Arc::default(),
         // When its sender ended is not known; it was not after this moment.
         last_byte: now,

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::*;
+use testkit::*;
 
 fn ask(gateway: &Gateway, request: &Request<'_>) -> Reply {
     let tcp = std::net::TcpStream::connect(gateway.admin).expect("it listens");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::*;
+use testkit::*;
 
 const KEYS: [&str; 8] = [
     "id",

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::*;
+use testkit::*;
 
 /// A cluster whose silence is proof after a second, and that is asked every time.
 const QUICK: &str =

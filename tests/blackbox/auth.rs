@@ -4,7 +4,7 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 
-use crate::harness::*;
+use testkit::*;
 
 #[test]
 fn a_401_names_every_scheme_and_reveals_nothing() {

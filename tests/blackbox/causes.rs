@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use serde_json::json;
 
-use crate::harness::*;
+use testkit::*;
 
 /// A certificate and its key.
 struct Made {
@@ -22,12 +22,13 @@ fn made(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Made {
     let key = KeyPair::generate().expect("a key");
     let cert = params.self_signed(&key).expect("signs");
     let private = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-    let config = rustls::ServerConfig::builder_with_provider(livy_gateway::net::tls::provider())
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], private)
-        .expect("they fit");
+    let config =
+        rustls::ServerConfig::builder_with_provider(livy_gateway::net::provider::provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], private)
+            .expect("they fit");
     Made {
         pem: cert.pem(),
         config: Arc::new(config),

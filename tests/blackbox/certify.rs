@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::harness::{ALICE, Clusters, FLAVORS, Gateway, assert_no_secrets, binary};
 use crate::mutants::{Mutant, of_a_gateway, of_any_endpoint};
 use crate::proxy::{Forward, serve, to_gateway, to_server};
+use testkit::{ALICE, Clusters, FLAVORS, Gateway, assert_no_secrets, binary};
 
 fn certify(url: &str, more: &[&str]) -> Output {
     let out = Command::new(binary())
@@ -62,9 +62,9 @@ fn every_double_of_livy_is_a_livy() {
         .count();
     assert_eq!(report["checks"].as_array().map(Vec::len), Some(all));
     // What was submitted is gone, ghosts included.
-    let left = crate::harness::exchange(
+    let left = testkit::exchange(
         std::net::TcpStream::connect(clusters.address).expect("the clusters listen"),
-        &crate::harness::Request::get("/batches").to_bytes(),
+        &testkit::Request::get("/batches").to_bytes(),
     );
     assert_eq!(left.json()["total"], 0);
 }
@@ -362,8 +362,7 @@ fn it_ends_in_time_and_when_told_and_cleans_up_all_the_same() {
     clusters.heal("livy");
     let none_left = || {
         let stream = std::net::TcpStream::connect(clusters.address).expect("the clusters listen");
-        crate::harness::exchange(stream, &crate::harness::Request::get("/batches").to_bytes())
-            .json()["total"]
+        testkit::exchange(stream, &testkit::Request::get("/batches").to_bytes()).json()["total"]
             == 0
     };
     assert!(none_left());

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::harness::*;
+use testkit::*;
 
 /// Rows 1, 2, 10, 11, 13, 19, 28: the answer to a submission, and the first look at it.
 #[test]

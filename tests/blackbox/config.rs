@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::harness::*;
+use testkit::*;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -38,6 +38,67 @@ fn every_problem_of_a_file_is_told_at_once() {
         status == 1 && told.contains("can't read the file"),
         "{told}"
     );
+}
+
+/// What `check` says about a cluster with this login.
+fn problems_of(credentials: &str) -> (i32, String) {
+    let folder = plain_folder("");
+    let path = folder.path().join("routes.yaml");
+    let text = std::fs::read_to_string(&path).expect("is there");
+    let url = "url: \"http://127.0.0.1:9\"";
+    let with = format!("{url}, credentials: {{{credentials}}}");
+    std::fs::write(&path, text.replace(url, &with)).expect("is writable");
+    std::fs::write(folder.path().join("none.keytab"), "no keytab").expect("is writable");
+    // MIT Kerberos' format: version 2, one entry, of somebody@R.
+    let entry = b"\0\x01\0\x01R\0\x08somebody\0\0\0\x01\0\0\0\0\x02\0\x12\0\x02kk";
+    let size = u32::try_from(entry.len()).expect("short").to_be_bytes();
+    let keytab = [&[5, 2][..], &size, entry].concat();
+    std::fs::write(folder.path().join("some.keytab"), keytab).expect("is writable");
+    let (status, _, told) = run(&["check", "-c", "routes.yaml"], folder.path());
+    (status, told)
+}
+
+#[test]
+fn kerberos_is_checked_or_the_build_that_it_needs_is_named() {
+    let kerberos = |keytab: &str| {
+        problems_of(&format!(
+            "kerberos: {{principal: gateway@R, keytab: {keytab}}}"
+        ))
+    };
+    if !cfg!(feature = "kerberos") {
+        let (status, told) = kerberos("some.keytab");
+        assert_eq!(status, 1);
+        assert!(
+            told.contains("this binary was built without Kerberos")
+                && told.contains("--features kerberos"),
+            "{told}"
+        );
+        return;
+    }
+    for (keytab, expected) in [
+        ("nosuch.keytab", "can't read"),
+        ("none.keytab", "it is no keytab"),
+        (
+            "some.keytab",
+            "it holds no key of gateway@R, but of somebody@R",
+        ),
+    ] {
+        let (status, told) = kerberos(keytab);
+        assert_eq!(status, 1);
+        assert!(
+            told.contains("clusters.a.credentials.kerberos.keytab") && told.contains(expected),
+            "{told}"
+        );
+    }
+    let (status, told) =
+        problems_of("kerberos: {principal: somebody@R, keytab: some.keytab, spn: \"HTTP h\"}");
+    assert_eq!(status, 1);
+    assert!(
+        told.contains("kerberos.spn: \"HTTP h\" is no principal"),
+        "{told}"
+    );
+    let (status, told) = problems_of("kerberos: {principal: somebody@R, keytab: some.keytab}");
+    assert_eq!(status, 0, "{told}");
 }
 
 #[test]

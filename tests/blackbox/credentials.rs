@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use livy_gateway::sandbox::{PASSWORD, USER};
 use serde_json::json;
 
-use crate::harness::*;
-use crate::issuer::{Issuer, KEY, Mood, SECRET};
+use testkit::issuer::{Issuer, KEY, Mood, SECRET};
+use testkit::*;
 
 /// A gateway in front of one cluster that wants tokens. `credentials` may name `ENDPOINT`.
 fn behind(
@@ -468,4 +468,170 @@ fn a_login_that_is_quoted_back_goes_no_further() {
     let told = reply.error(400, "upstream_rejected");
     assert!(told.contains("Basic ***"), "{told}");
     assert!(!gateway.log().contains(&pair), "the log has it");
+}
+
+/// Two clusters behind the same front, with these credentials.
+fn far_and_near(issuer: &Issuer, clusters: &Clusters, far: &str, near: &str) -> Scene {
+    let mut scene =
+        Scene::new(clusters).with_routes("  - {name: all, targets: [{cluster: near}]}\n");
+    for file in ["key", "key-too"] {
+        let path = scene.folder.path().join(file);
+        std::fs::write(path, format!("{KEY}\n")).expect("is writable");
+    }
+    let cluster = |name: &str, credentials: &str| {
+        let credentials =
+            credentials.replace("ENDPOINT", &format!("http://{}/token", issuer.endpoint));
+        format!(
+            "  {name}: {{flavor: livy, url: \"http://{}\", freshness: 0s, health: {{interval: 1h}}, credentials: {{{credentials}}}}}\n",
+            issuer.front
+        )
+    };
+    scene.clusters = format!("{}{}", cluster("far", far), cluster("near", near));
+    scene
+}
+
+const OAUTH2: &str =
+    "oauth2: {token_url: \"ENDPOINT\", client_id: gateway, client_secret: {file: key}, scope: all}";
+
+/// Tells whether a cluster answers a list itself.
+#[track_caller]
+fn answers(gateway: &Gateway, cluster: &str) -> bool {
+    let list = gateway.get(&format!("/clusters/{cluster}/batches"));
+    assert_eq!(list.status, 200, "{}", list.text());
+    list.header("x-livy-gateway-stale").is_none()
+}
+
+fn refreshed(gateway: &Gateway, cluster: &str, kind: &str) -> Option<f64> {
+    let series = format!(
+        "livy_gateway_credential_refresh_total{{cluster=\"{cluster}\",kind=\"{kind}\",outcome=\"ok\"}} "
+    );
+    let text = gateway.admin("/metrics").text();
+    text.lines()
+        .find_map(|line| line.strip_prefix(&series)?.parse().ok())
+}
+
+/// Puts a text in another's place in the configuration, and waits until it is in force.
+fn edit(gateway: &Gateway, from: &str, to: &str) {
+    let path = gateway.scene.folder.path().join("routes.yaml");
+    let text = std::fs::read_to_string(&path).expect("is there");
+    assert!(text.contains(from), "{from:?} is not in {text}");
+    let reloads = "livy_gateway_config_reloads_total{outcome=\"ok\"}";
+    let before = gateway.metric(reloads);
+    std::fs::write(&path, text.replace(from, to)).expect("is writable");
+    gateway.wait_until("it was reloaded", |gateway| {
+        gateway.metric(reloads) > before
+    });
+}
+
+#[test]
+fn clusters_with_one_login_share_one_token() {
+    let clusters = Clusters::start();
+    for (kind, credentials) in [("ibm_iam", IAM), ("oauth2", OAUTH2)] {
+        let issuer = Issuer::start(clusters.address);
+        let gateway = far_and_near(&issuer, &clusters, credentials, credentials).start();
+        assert!(answers(&gateway, "far") && answers(&gateway, "near"));
+        assert_eq!(issuer.asked(), 1, "{kind}: once for both");
+        for cluster in ["far", "near"] {
+            assert_eq!(refreshed(&gateway, cluster, kind), Some(1.0), "{cluster}");
+            let ends = format!(
+                "livy_gateway_credential_expiry_timestamp_seconds{{cluster=\"{cluster}\"}}"
+            );
+            assert!(gateway.metric(&ends) > 1.7e9, "{cluster}");
+        }
+        // One 401 renews it for both.
+        issuer.revoke();
+        assert!(answers(&gateway, "far") && answers(&gateway, "near"));
+        assert_eq!(issuer.asked(), 2, "{kind}");
+    }
+}
+
+#[test]
+fn a_reload_that_keeps_a_login_keeps_its_token() {
+    let clusters = Clusters::start();
+    let issuer = Issuer::start(clusters.address);
+    let gateway = far_and_near(&issuer, &clusters, OAUTH2, OAUTH2).start();
+    assert!(answers(&gateway, "far") && answers(&gateway, "near"));
+    // Both are defined anew, with the same login.
+    edit(&gateway, "freshness: 0s, ", "freshness: 0s, watch: 2m, ");
+    assert!(answers(&gateway, "far") && answers(&gateway, "near"));
+    assert_eq!(issuer.asked(), 1);
+    // The first one, under whose name it began, goes.
+    let config = std::fs::read_to_string(gateway.scene.folder.path().join("routes.yaml"));
+    let config = config.expect("is there");
+    let far = config.lines().find(|line| line.starts_with("  far: "));
+    let far = format!("{}\n", far.expect("it is there"));
+    edit(&gateway, &far, "");
+    assert!(answers(&gateway, "near"));
+    assert_eq!(issuer.asked(), 1);
+    issuer.revoke();
+    assert!(answers(&gateway, "near"));
+    assert_eq!(
+        (issuer.asked(), refreshed(&gateway, "near", "oauth2")),
+        (2, Some(2.0))
+    );
+    assert_eq!(
+        refreshed(&gateway, "far", "oauth2"),
+        None,
+        "its series went"
+    );
+    // What the secret's file says is told in the name of the one that is left.
+    let read = |name: &str| {
+        let series = format!(
+            "livy_gateway_file_reads_total{{kind=\"credential\",name=\"{name}\",outcome=\"ok\"}}"
+        );
+        gateway.metric(&series)
+    };
+    let key = gateway.scene.folder.path().join("key");
+    std::fs::write(key, format!("{KEY} \n")).expect("is writable");
+    gateway.wait_until("it was read", |_| read("near") == 1.0);
+    assert_eq!(read("far"), 0.0);
+}
+
+#[test]
+fn another_secret_is_another_login() {
+    let clusters = Clusters::start();
+    let issuer = Issuer::start(clusters.address);
+    let other = OAUTH2.replace("file: key", "file: key-too");
+    let gateway = far_and_near(&issuer, &clusters, OAUTH2, &other).start();
+    assert!(answers(&gateway, "far") && answers(&gateway, "near"));
+    assert_eq!(issuer.asked(), 2);
+    edit(&gateway, "client_id: gateway", "client_id: somebody");
+    assert!(answers(&gateway, "far") && answers(&gateway, "near"));
+    assert_eq!(issuer.asked(), 4);
+}
+
+#[test]
+fn a_login_that_nobody_uses_is_not_kept_fresh() {
+    let clusters = Clusters::start();
+    let issuer = Issuer::start(clusters.address);
+    issuer.life(Duration::from_secs(2));
+    let open = format!(
+        "  near: {{flavor: livy, url: \"http://{}/livy\"}}\n",
+        clusters.address
+    );
+    let gateway = far_and_near(&issuer, &clusters, OAUTH2, OAUTH2).start();
+    gateway.wait_until("it is renewed", |_| issuer.asked() >= 3);
+    let config = std::fs::read_to_string(gateway.scene.folder.path().join("routes.yaml"));
+    let config = config.expect("is there");
+    let both = config.lines().filter(|line| {
+        ["  far: ", "  near: "]
+            .iter()
+            .any(|name| line.starts_with(name))
+    });
+    let both: String = both.map(|line| format!("{line}\n")).collect();
+    edit(&gateway, &both, &open);
+    // One that was under way may end; a second one would be a task that goes on. It is given the
+    // time of three, counted by another login that is kept fresh.
+    let (watch, gone) = (Issuer::start(clusters.address), issuer.asked());
+    watch.life(Duration::from_secs(2));
+    let counting = far_and_near(&watch, &clusters, OAUTH2, OAUTH2).start();
+    counting.wait_until("time goes by", |_| watch.asked() >= 4);
+    assert!(
+        issuer.asked() <= gone + 1,
+        "{} after {gone}",
+        issuer.asked()
+    );
+    for cluster in ["far", "near"] {
+        assert_eq!(refreshed(&gateway, cluster, "oauth2"), None, "{cluster}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::harness::*;
+use testkit::*;
 
 fn page(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap_or_default()
@@ -172,59 +172,4 @@ fn every_test_that_the_promises_name_is_there() {
             "docs/reliability.md names {name}, which is not there"
         );
     }
-}
-
-/// Reads what is shipped of the source files of a room: without its tests.
-fn shipped(room: &Path) -> String {
-    let file = room.with_extension("rs");
-    let text = if file.is_file() {
-        std::fs::read_to_string(file).expect("is text")
-    } else {
-        sources(room)
-    };
-    // A file's tests are its last item.
-    text.split("//! ")
-        .map(|part| {
-            part.split("#[cfg(test)]\nmod tests {")
-                .next()
-                .unwrap_or_default()
-        })
-        .collect()
-}
-
-#[test]
-fn a_room_imports_only_rooms_below_it() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let lib = std::fs::read_to_string(root.join("lib.rs")).expect("is there");
-    let listed = lib.lines().filter_map(|line| line.strip_prefix("//! - [`"));
-    let rooms: Vec<&str> = listed.filter_map(|line| line.split('`').next()).collect();
-    let declared = lib.lines().filter_map(|line| line.strip_prefix("pub mod "));
-    let mut declared: Vec<&str> = declared.map(|line| line.trim_end_matches(';')).collect();
-    let mut sorted = rooms.clone();
-    declared.sort_unstable();
-    sorted.sort_unstable();
-    assert_eq!(sorted, declared, "lib.rs lists other rooms than it has");
-    let mut upward = Vec::new();
-    for (at, room) in rooms.iter().enumerate() {
-        let text = shipped(&root.join(room));
-        for above in &rooms[..at] {
-            if text.contains(&format!("crate::{above}::"))
-                || text.contains(&format!("crate::{above};"))
-            {
-                upward.push(format!("{room} imports {above}"));
-            }
-        }
-        let grouped = text.split("use crate::{").skip(1);
-        for group in grouped.filter_map(|rest| rest.split("};").next()) {
-            let names = group
-                .split([',', ' ', '\n'])
-                .map(|name| name.split("::").next().unwrap_or_default());
-            upward.extend(
-                names
-                    .filter(|name| rooms[..at].contains(name))
-                    .map(|name| format!("{room} imports {name}")),
-            );
-        }
-    }
-    assert!(upward.is_empty(), "{upward:#?}");
 }

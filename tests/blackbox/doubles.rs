@@ -1,7 +1,7 @@
 //! The doubles answer as the servers that they play were recorded to.
 
-use crate::harness::Clusters;
-use crate::scenario::{
+use testkit::Clusters;
+use testkit::scenario::{
     KNOX_DOUBLE, KYUUBI_DOUBLE, Known, Target, assert_alike, documented, recorded, script,
 };
 

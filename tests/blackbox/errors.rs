@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::*;
+use testkit::*;
 
 #[test]
 fn requests_that_make_no_sense_are_told_why() {

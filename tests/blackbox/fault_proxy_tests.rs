@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::fault_proxy::{Action, Door, FaultProxy, MadeUp};
-use crate::harness::*;
+use testkit::fault_proxy::{Action, Door, FaultProxy, MadeUp};
+use testkit::*;
 
 fn post(proxy: &FaultProxy, name: &str) -> Reply {
     let body = json!({"file": "hdfs:///x.py", "args": ["600"], "name": name});

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::*;
+use testkit::*;
 
 /// A cluster that is asked at every poll, is probed but rarely, and is asked once.
 const PLAIN: &str = "freshness: 0s, retries: {percent: 0, floor: 0}";

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::harness::*;
+use testkit::*;
 
 fn create(clusters: &Clusters, flavor: &str, name: Option<&str>) -> Value {
     let file = FLAVORS

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::*;
+use testkit::*;
 
 /// Reads until the other side closes, and returns how long that took.
 fn closed_after(stream: &mut impl std::io::Read) -> Duration {

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use crate::harness::*;
+use testkit::*;
 
 #[test]
 fn a_log_that_nobody_reads_stops_nobody() {

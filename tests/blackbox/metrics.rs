@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::harness::*;
+use testkit::*;
 
 #[test]
 fn the_admin_listener_answers_probes() {

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
-use crate::harness::Reply;
 use crate::proxy::{Asked, Forward};
+use testkit::Reply;
 
 type Break = Box<dyn Fn(&Asked, &Forward) -> Reply + Send + Sync>;
 

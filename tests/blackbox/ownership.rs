@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::*;
+use testkit::*;
 
 #[test]
 fn anothers_batch_is_as_good_as_none() {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::harness::{Gateway, Head, Reply, exchange, read_body, read_head};
 use crate::mutants::Mutant;
+use testkit::{Gateway, Head, Reply, exchange, read_body, read_head};
 
 /// A request on its way through.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::*;
+use testkit::*;
 
 #[test]
 fn everything_is_known_after_a_restart() {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::harness::*;
+use testkit::*;
 
 fn until(what: &str, holds: impl Fn() -> bool) {
     let began = Instant::now();
@@ -272,7 +272,7 @@ impl rustls::client::danger::ServerCertVerifier for Anybody {
     }
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        let provider = livy_gateway::net::tls::provider();
+        let provider = livy_gateway::net::provider::provider();
         provider
             .signature_verification_algorithms
             .supported_schemes()

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::harness::*;
+use testkit::*;
 
 /// A cluster whose silence is proof after a second: nothing between holds a request for longer
 /// here.

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::harness::*;
+use testkit::*;
 
 /// A gateway in front of another one; `tls` is what stands in the cluster's `tls` key, `CA` in it
 /// the other's certificate.

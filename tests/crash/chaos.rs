@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::chance::Chance;
-use crate::fault_proxy::{Action, Door, MadeUp, Seen};
 use crate::submission::{FOR_LONG, Submission, client_name};
 use crate::world::{Lane, World};
+use testkit::chance::Chance;
+use testkit::fault_proxy::{Action, Door, MadeUp, Seen};
 
 /// How long a gateway may take to end when it is asked to.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -104,7 +104,7 @@ pub(crate) fn on_cluster(world: &World, lane: &Lane) {
                 note(&format!(
                     "{bad} of 100 requests meet a fault, for {lasts} ms"
                 ));
-                let mut own = Chance::new(chance.next());
+                let mut own = Chance::new(chance.draw());
                 lane.proxy.set(move |seen| {
                     if own.percent(bad) {
                         fault(&mut own, seen)

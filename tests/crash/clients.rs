@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::chance::Chance;
-use crate::harness::{Reply, Request};
 use crate::submission::{Manners, Outcome, Submission, Wrong};
 use crate::world::{Lane, World};
+use testkit::chance::Chance;
+use testkit::{Reply, Request};
 
 /// How long a client waits for an answer. A gateway may take 20 seconds to find out what became of
 /// a submission.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{ROOT, Reply, Request};
 use crate::submission::{ENDS, Manners, Outcome, Submission, Wrong};
 use crate::world::{Lane, World};
+use testkit::{ROOT, Reply, Request};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two judgements while things come to rest.
@@ -152,7 +152,8 @@ impl Books {
     fn known(&self, upstream_id: &str) -> Option<&Value> {
         self.all.iter().find(|job| {
             job["known"] == true
-                && (job["id"].to_string() == upstream_id || job["uuid"] == upstream_id)
+                && (upstream_id.parse().is_ok_and(|id: i64| job["id"] == id)
+                    || job["uuid"] == upstream_id)
         })
     }
 }
@@ -268,7 +269,7 @@ impl Bench<'_> {
             if !jobs.iter().any(|job| job["state"] == **end) {
                 let states: Vec<_> = jobs.iter().map(|job| job["state"].to_string()).collect();
                 let found = self.violation(
-                    Wrong::WrongEnd,
+                    Wrong::OtherEnd,
                     tag,
                     format!("it was shown as {end}; its jobs are {states:?}"),
                 );
@@ -413,14 +414,14 @@ impl Bench<'_> {
             }
             (has_end || reason.is_none()).then(|| {
                 (
-                    Wrong::WrongEnd,
+                    Wrong::OtherEnd,
                     format!("shown as error ({reason:?}); its jobs are {states:?}"),
                 )
             })
         } else if ENDS.contains(&state) {
             (!states.contains(&state)).then(|| {
                 (
-                    Wrong::WrongEnd,
+                    Wrong::OtherEnd,
                     format!("shown as {state}; its jobs are {states:?}"),
                 )
             })
@@ -448,7 +449,7 @@ impl Bench<'_> {
         } else {
             (!alive).then(|| {
                 (
-                    Wrong::WrongEnd,
+                    Wrong::OtherEnd,
                     format!("shown as {state}; its jobs are {states:?}"),
                 )
             })

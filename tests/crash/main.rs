@@ -18,19 +18,6 @@
     reason = "the report is what this program is for"
 )]
 
-#[path = "../support/chance.rs"]
-mod chance;
-#[path = "../support/fault_proxy.rs"]
-mod fault_proxy;
-#[expect(
-    dead_code,
-    reason = "shared with the other suites, which use all of it"
-)]
-#[path = "../blackbox/harness.rs"]
-mod harness;
-#[path = "../support/keeper.rs"]
-mod keeper;
-
 mod chaos;
 mod clients;
 mod judge;

@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::fault_proxy::Record;
 use crate::judge::{Verdict, Violation, tag_of};
 use crate::submission::{Submission, Wrong, clock, shortened};
 use crate::world::{Lane, World};
+use testkit::fault_proxy::Record;
 
 /// Of the first column.
 const WIDTH: usize = 54;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::chance::Chance;
-use crate::harness::{ALICE, BOB, Reply};
+use testkit::chance::Chance;
+use testkit::{ALICE, BOB, Reply};
 
 /// States that a batch never leaves.
 pub(crate) const ENDS: [&str; 4] = ["success", "dead", "killed", "error"];
@@ -89,7 +89,7 @@ pub(crate) enum Wrong {
     /// It was told two ids for one submission.
     TwoIds,
     /// It is shown an end that its job never had.
-    WrongEnd,
+    OtherEnd,
     /// It is shown another's job.
     Anothers,
     /// A job was deleted whose owner did not ask for it.
@@ -115,7 +115,7 @@ impl Wrong {
         Wrong::Lost,
         Wrong::Doubled,
         Wrong::TwoIds,
-        Wrong::WrongEnd,
+        Wrong::OtherEnd,
         Wrong::Anothers,
         Wrong::Touched,
         Wrong::ErrorWhileRunning,
@@ -132,7 +132,7 @@ impl Wrong {
             Wrong::Lost => "lost",
             Wrong::Doubled => "doubled",
             Wrong::TwoIds => "two ids",
-            Wrong::WrongEnd => "wrong end",
+            Wrong::OtherEnd => "wrong end",
             Wrong::Anothers => "another's job shown",
             Wrong::Touched => "another's job touched",
             Wrong::ErrorWhileRunning => "error while it runs",
@@ -267,7 +267,7 @@ impl Client {
                 if end != state && (ends || self.ended.is_some_and(|ended| ended < asked)) =>
             {
                 self.wrongs.push((
-                    Wrong::WrongEnd,
+                    Wrong::OtherEnd,
                     format!("it was shown as {end}, then as {state}"),
                 ));
                 self.ends.push(state.to_owned());

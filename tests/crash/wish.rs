@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::harness::FLAVORS;
+use testkit::FLAVORS;
 
 pub(crate) const USAGE: &str = "[--flavor FLAVOR]... [--submissions N] [--kills N] [--seed S] [--secs N] [--calm N] [--stories N]";
 

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::chance::Chance;
-use crate::fault_proxy::FaultProxy;
-use crate::harness::Clusters;
-use crate::keeper::{Keeper, quick};
 use crate::submission::{Outcome, Submission};
 use crate::wish::Wish;
+use testkit::Clusters;
+use testkit::chance::Chance;
+use testkit::fault_proxy::FaultProxy;
+use testkit::keeper::{Keeper, quick};
 
 pub(crate) struct World {
     pub(crate) wish: Wish,

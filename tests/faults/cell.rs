@@ -1,6 +1,6 @@
 //! The cells of the matrix: an operation, a fault, and whether the cluster got the request.
 
-use crate::fault_proxy::{Action, MadeUp};
+use testkit::fault_proxy::{Action, MadeUp};
 
 /// An operation whose request to the cluster meets a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

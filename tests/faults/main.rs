@@ -18,25 +18,6 @@ mod cell;
 mod expected;
 mod run;
 
-#[expect(dead_code, reason = "shared with the other suites, which draw more")]
-#[path = "../support/chance.rs"]
-mod chance;
-#[expect(
-    dead_code,
-    reason = "shared with the other suites, which count as well"
-)]
-#[path = "../support/fault_proxy.rs"]
-mod fault_proxy;
-#[expect(
-    dead_code,
-    reason = "shared with the other suites, which use all of it"
-)]
-#[path = "../blackbox/harness.rs"]
-mod harness;
-#[expect(dead_code, reason = "shared with the other suite, which kills it")]
-#[path = "../support/keeper.rs"]
-mod keeper;
-
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,11 +26,11 @@ use std::time::Instant;
 
 use cell::{Cell, Operation};
 use expected::{Outcome, allowed};
-use fault_proxy::FaultProxy;
-use harness::{Clusters, FLAVORS};
-use keeper::{Keeper, quick};
 use run::{Place, Played, is_alive, jobs_of, play};
 use serde_json::Value;
+use testkit::fault_proxy::FaultProxy;
+use testkit::keeper::{Keeper, quick};
+use testkit::{Clusters, FLAVORS};
 
 const USAGE: &str = "[--flavor FLAVOR]... [--operation OPERATION]... [--show N]";
 

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use crate::cell::{Cell, Fault, Operation};
 use crate::expected::Outcome;
-use crate::fault_proxy::{Action, Door, FaultProxy, Seen};
-use crate::harness::{ALICE, Clusters, Reply, Request};
-use crate::keeper::Keeper;
+use testkit::fault_proxy::{Action, Door, FaultProxy, Seen};
+use testkit::keeper::Keeper;
+use testkit::{ALICE, Clusters, Reply, Request};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 /// How long a cell may take, after its answer, to come to rest.

@@ -8,10 +8,10 @@ use livy_gateway::sandbox::{PASSWORD, USER};
 use rustls::ClientConfig;
 use serde_json::json;
 
-use crate::harness::{
+use crate::token::Front;
+use testkit::{
     ALICE, BOB, Clusters, Gateway, ROOT, Request, Scene, exchange, over_tls, tls_config,
 };
-use crate::token::Front;
 
 /// How long a change is waited for at all.
 const PATIENCE: Duration = Duration::from_secs(20);

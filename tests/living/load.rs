@@ -10,7 +10,7 @@ use rustls::{ClientConnection, StreamOwned};
 use serde_json::json;
 
 use crate::changes::House;
-use crate::harness::{ALICE, PATIENCE, Request, exchange, over_tls};
+use testkit::{ALICE, PATIENCE, Request, exchange, over_tls};
 
 /// How many clients share the rate.
 const CLIENTS: u64 = 10;

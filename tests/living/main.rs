@@ -16,13 +16,6 @@ mod changes;
 mod load;
 mod token;
 
-#[expect(
-    dead_code,
-    reason = "shared with the other suites, which use all of it"
-)]
-#[path = "../blackbox/harness.rs"]
-mod harness;
-
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -74,8 +74,8 @@ impl Front {
     /// One request after the other, each passed on over a connection of its own.
     fn serve(&self, mut client: TcpStream, cluster: SocketAddr) -> Option<()> {
         loop {
-            let head = crate::harness::read_head(&mut client).ok()?;
-            let body = crate::harness::read_body(&mut client, &head.headers, head.rest, Some(0));
+            let head = testkit::read_head(&mut client).ok()?;
+            let body = testkit::read_body(&mut client, &head.headers, head.rest, Some(0));
             let token = head.headers.iter().find_map(|(name, value)| {
                 let is_it = name.eq_ignore_ascii_case("authorization");
                 is_it.then(|| value.strip_prefix("Bearer ")).flatten()

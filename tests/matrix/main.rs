@@ -12,25 +12,6 @@
 //! can't be run.
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
-#[expect(
-    dead_code,
-    reason = "shared with the other suites, which use all of it"
-)]
-#[path = "../blackbox/harness.rs"]
-mod harness;
-#[expect(
-    dead_code,
-    reason = "shared with the other suites, which use all of it"
-)]
-#[path = "../blackbox/scenario.rs"]
-mod scenario;
-#[expect(
-    dead_code,
-    reason = "shared with the other suite, which uses all of it"
-)]
-#[path = "../real/servers/mod.rs"]
-mod servers;
-
 mod serve;
 mod table;
 mod wish;
@@ -38,13 +19,13 @@ mod wish;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use harness::{ALICE, Clusters, Gateway, Request, Scene, binary, exchange};
 use livy_gateway::sandbox::{INSTANCE, PASSWORD, TOKEN, USER};
-use scenario::{KYUUBI_DOUBLE, Target, differences, recorded, script};
-use servers::front::{Front, hdinsight_front, knox_front};
-use servers::livy::{Livy, LivySetup};
-use servers::yarn::Yarn;
 use table::{Cell, Table};
+use testkit::scenario::{KYUUBI_DOUBLE, Target, differences, recorded, script};
+use testkit::servers::front::{Front, hdinsight_front, knox_front};
+use testkit::servers::livy::{Livy, LivySetup};
+use testkit::servers::yarn::Yarn;
+use testkit::{ALICE, Clusters, Gateway, Request, Scene, binary, exchange};
 use wish::{Kyuubi, USAGE, Wish};
 
 const OK: &str = "ok";

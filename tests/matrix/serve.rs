@@ -3,9 +3,9 @@
 
 use std::process::ExitCode;
 
-use crate::servers::front::{Front, PASSWORD, USER, hdinsight_front, knox_front};
-use crate::servers::livy::{Livy, LivySetup};
-use crate::servers::yarn::Yarn;
+use testkit::servers::front::{Front, PASSWORD, USER, hdinsight_front, knox_front};
+use testkit::servers::livy::{Livy, LivySetup};
+use testkit::servers::yarn::Yarn;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Server {

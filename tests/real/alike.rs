@@ -1,10 +1,10 @@
 //! Each real server and its double answer the same scenarios, and `certify` passes on the real
 //! ones.
 
-use crate::harness::Clusters;
-use crate::scenario::{KNOX_DOUBLE, Known, Target, assert_alike, script};
-use crate::servers::front::{Front, PASSWORD, USER, hdinsight_front, knox_front};
-use crate::servers::livy::Livy;
+use testkit::Clusters;
+use testkit::scenario::{KNOX_DOUBLE, Known, Target, assert_alike, script};
+use testkit::servers::front::{Front, PASSWORD, USER, hdinsight_front, knox_front};
+use testkit::servers::livy::Livy;
 
 fn account(user: &str, password: &str) -> Option<(String, String)> {
     Some((user.to_owned(), password.to_owned()))

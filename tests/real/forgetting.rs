@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gateway, ROOT, Request};
-use crate::servers::livy::{Livy, LivySetup};
-use crate::servers::yarn::Yarn;
 use crate::{JOB, gateway_over, gateway_to, log_lines, submit};
+use testkit::servers::livy::{Livy, LivySetup};
+use testkit::servers::yarn::Yarn;
+use testkit::{Gateway, ROOT, Request};
 
 fn upstream_id(gateway: &Gateway, id: i64) -> Option<String> {
     gateway

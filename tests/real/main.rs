@@ -6,30 +6,17 @@
 //! own, and stops it with everything that it started. `fetch.sh` brings the packages, into a cache
 //! outside the tree.
 
-#[expect(
-    dead_code,
-    reason = "shared with the other suite, which uses all of it"
-)]
-#[path = "../blackbox/harness.rs"]
-mod harness;
-#[expect(
-    dead_code,
-    reason = "shared with the other suites, which use all of it"
-)]
-#[path = "../blackbox/scenario.rs"]
-mod scenario;
-#[expect(dead_code, reason = "shared with the matrix, which uses all of it")]
-mod servers;
-
 mod alike;
 mod forgetting;
+#[cfg(feature = "kerberos")]
+mod kerberos;
 
 use std::time::Duration;
 
-use harness::{ALICE, BOB, Clusters, Gateway, Request, Scene};
 use serde_json::json;
-use servers::front::knox_front;
-use servers::livy::Livy;
+use testkit::servers::front::knox_front;
+use testkit::servers::livy::Livy;
+use testkit::{ALICE, BOB, Clusters, Gateway, Request, Scene};
 
 /// A Spark job takes ten seconds on an idle machine; a CI machine is not idle.
 const JOB: Duration = Duration::from_secs(180);
@@ -197,7 +184,7 @@ fn a_password_that_knox_refuses_is_the_gateways_own_trouble() {
     let gateway = gateway_to(
         &front
             .yaml
-            .replace(servers::front::PASSWORD, "not-the-password"),
+            .replace(testkit::servers::front::PASSWORD, "not-the-password"),
     );
     // Until the gateway knows that its login is refused, a 401 proves nothing about a submission.
     gateway.wait_until("a probe was refused", |gateway| {

@@ -9,9 +9,10 @@ use livy_dialect::BatchState;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::chance::Chance;
 use crate::house::{Heard, House, Unheard};
+use crate::hunter::{Hunt, Hunter};
 use crate::world::{Tag, World};
+use testkit::chance::Chance;
 
 /// How a client makes its submission one of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,20 +89,45 @@ pub(crate) struct Client {
     pub(crate) prefix: String,
     /// When everybody stops asking.
     pub(crate) until: Instant,
+    /// What somebody does who is after its batch while it is being submitted.
+    pub(crate) hunt: Option<Hunt>,
 }
 
 impl Client {
     pub(crate) async fn live(mut self) {
         sleep(Duration::from_millis(self.chance.within(0..150_000))).await;
-        self.submit().await;
-        if self.record.id.is_some() {
-            self.follow().await;
+        if let Some(hunt) = self.hunt.clone() {
+            let hunter = tokio::spawn(self.hunter(hunt.clone()).hunt());
+            self.submit().await;
+            hunt.submitted();
+            let _ = hunter.await;
+            let end = hunt.end();
+            (self.record.kill_asked, self.record.kill_confirmed) = (end.asked, end.confirmed);
+            if end.confirmed.is_some() {
+                self.nothing_runs();
+            }
+        } else {
+            self.submit().await;
+            if self.record.id.is_some() {
+                self.follow().await;
+            }
         }
         self.records.all().push(self.record);
     }
 
     fn world(&self) -> &World {
         &self.house.world
+    }
+
+    fn hunter(&self, hunt: Hunt) -> Hunter {
+        Hunter {
+            house: self.house.clone(),
+            user: self.record.user,
+            name: self.record.name.clone().unwrap_or_default(),
+            chance: self.world().chance(&format!("hunter/{}", self.record.tag)),
+            until: self.until,
+            hunt,
+        }
     }
 
     async fn pause(&mut self, from: u64, to: u64) {
@@ -125,6 +151,15 @@ impl Client {
         let repeats = self.record.kind != Kind::Plain;
         let mut nothings = 0;
         for _ in 0..40 {
+            // Whoever wants an end does not begin anew.
+            if self
+                .hunt
+                .as_ref()
+                .is_some_and(|hunt| hunt.end().asked.is_some())
+            {
+                self.record.outcome = Outcome::Unknown;
+                return;
+            }
             let patience = Duration::from_secs(if self.chance.percent(10) { 3 } else { 120 });
             let heard = self
                 .house

@@ -102,7 +102,9 @@ impl Place<'_> {
         if self.blind {
             Vec::new()
         } else {
-            books.known(self.cluster)
+            let mut known = books.known(self.cluster);
+            known.retain(|at| !books.jobs[*at].is_hidden(self.now));
+            known
         }
     }
 
@@ -159,6 +161,7 @@ impl Place<'_> {
             stillborn: false,
             forgotten: None,
             lost_in_restart: false,
+            hidden: self.hidden(&whose),
             app_id: format!("application_1_{at:04}"),
         });
         self.world.tell(|| {
@@ -168,6 +171,23 @@ impl Place<'_> {
             )
         });
         at
+    }
+
+    /// Now and then a cluster says of a job for a moment that it does not know it, and again a
+    /// while later: once is no proof, and twice is no silence.
+    fn hidden(&self, whose: &str) -> Vec<(Instant, Instant)> {
+        let mut chance = self
+            .world
+            .chance(&format!("hidden/{}/{whose}", self.cluster));
+        // What IBM's list does not show for a moment is new the next time.
+        if self.flavor == Flavor::Ibm || !chance.percent(25) {
+            return Vec::new();
+        }
+        let moment = |nth: u64| {
+            let from = self.now + Duration::from_millis(nth * 45_000 + chance.within(2000..12_000));
+            (from, from + Duration::from_millis(chance.within(500..3000)))
+        };
+        (0..4).map(moment).collect()
     }
 
     fn delete(&self, books: &mut Books, at: usize) {
@@ -192,7 +212,7 @@ impl Place<'_> {
                 let sessions: Vec<Value> = self
                     .window(books, &asked.query)
                     .into_iter()
-                    .map(|at| self.livy_item(&books.jobs[at]))
+                    .map(|at| self.livy_item(books, &books.jobs[at]))
                     .collect();
                 answer(
                     200,
@@ -207,7 +227,7 @@ impl Place<'_> {
                 let Some(at) = self.known(books).into_iter().find(fits) else {
                     return message(404, format!("Session '{key}' not found."));
                 };
-                let item = self.livy_item(&books.jobs[at]);
+                let item = self.livy_item(books, &books.jobs[at]);
                 match (method, rest) {
                     ("GET", []) => answer(200, &item),
                     ("GET", ["state"]) => {
@@ -229,7 +249,13 @@ impl Place<'_> {
         }
     }
 
-    fn livy_item(&self, job: &Job) -> Value {
+    fn livy_item(&self, books: &Books, job: &Job) -> Value {
+        let own_account = books.clusters[self.cluster].own_account;
+        let user = if own_account {
+            Some("svc")
+        } else {
+            job.user.as_deref()
+        };
         let state = match job.state(self.now) {
             BatchState::Killed => "killed",
             other => other.as_str(),
@@ -239,7 +265,7 @@ impl Place<'_> {
         } else {
             json!(["stdout: ", "line"])
         };
-        json!({"id": job.id.parse::<i64>().unwrap_or(0), "name": job.name, "owner": null, "proxyUser": job.user, "state": state,
+        json!({"id": job.id.parse::<i64>().unwrap_or(0), "name": job.name, "owner": null, "proxyUser": user, "state": state,
             "appId": job.shown_app_id(self.now), "appInfo": {"driverLogUrl": null, "sparkUiUrl": null}, "log": log})
     }
 
@@ -277,7 +303,7 @@ impl Place<'_> {
             None => {}
         }
         let at = self.add(books, &submitted, false);
-        answer(201, &self.livy_item(&books.jobs[at]))
+        answer(201, &self.livy_item(books, &books.jobs[at]))
     }
 
     /// Now and then a cluster refuses by itself; which way is drawn.
@@ -314,8 +340,8 @@ impl Place<'_> {
                     return message(500, "no body".into());
                 };
                 let submitted = Submitted::read(self.flavor, body);
-                let same = self
-                    .known(books)
+                let same = books
+                    .known(self.cluster)
                     .into_iter()
                     .find(|at| Some(&books.jobs[*at].id) == submitted.key.as_ref());
                 if let Some(at) = same {

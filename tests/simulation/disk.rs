@@ -101,9 +101,10 @@ impl Store for Disk {
         &self,
         visible: Visible,
         cluster: Option<String>,
+        without: Vec<GatewayId>,
         range: RangeOf,
     ) -> StoreFuture<'_, (usize, Vec<Row>)> {
-        self.through(move |store| store.list(visible, cluster, range))
+        self.through(move |store| store.list(visible, cluster, without, range))
     }
 
     fn pending(&self) -> StoreFuture<'_, Vec<Row>> {
@@ -145,12 +146,21 @@ impl Store for Disk {
         self.through(move |store| store.had_id(cluster, upstream_id, but))
     }
 
+    fn was_submitted_again(
+        &self,
+        owner: Option<String>,
+        body_hash: Option<String>,
+        after: GatewayId,
+    ) -> StoreFuture<'_, bool> {
+        self.through(move |store| store.was_submitted_again(owner, body_hash, after))
+    }
+
     fn was_alone(&self, cluster: String, but: GatewayId, since: Moment) -> StoreFuture<'_, bool> {
         self.through(move |store| store.was_alone(cluster, but, since))
     }
 
-    fn sweep(&self, before: Moment) -> StoreFuture<'_, usize> {
-        self.through(move |store| store.sweep(before))
+    fn sweep(&self, retain: Duration, now: Moment) -> StoreFuture<'_, usize> {
+        self.through(move |store| store.sweep(retain, now))
     }
 
     fn orders(&self) -> StoreFuture<'_, Vec<Order>> {

@@ -1,12 +1,11 @@
 //! A hundred seeds of the simulation, for every `cargo test`; see `main.rs`.
 
 mod all;
-#[path = "../support/chance.rs"]
-mod chance;
 mod client;
 mod cluster;
 mod disk;
 mod house;
+mod hunter;
 mod judge;
 mod life;
 mod run;

@@ -276,6 +276,12 @@ impl House {
             headers: parts.headers,
             body,
         };
+        if heard.status < 300 {
+            let listed = heard.body.get("sessions").and_then(Value::as_array);
+            let all = listed.into_iter().flatten().chain([&heard.body]);
+            let ids = all.filter_map(|one| one.get("id").and_then(Value::as_i64));
+            self.world.books().shown.extend(ids);
+        }
         self.world.tell(|| {
             format!(
                 "{user} {method} {path} -> {} {} {}",

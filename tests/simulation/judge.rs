@@ -81,7 +81,7 @@ pub(crate) async fn judge(house: &House, scene: &Scene, records: &[Record], quie
     }
     let rows = house
         .disk
-        .list(Visible::All, None, Box::new(|total| 0..total))
+        .list(Visible::All, None, Vec::new(), Box::new(|total| 0..total))
         .await
         .map_or(Vec::new(), |(_, rows)| rows);
     if !quiet {
@@ -111,6 +111,7 @@ pub(crate) async fn judge(house: &House, scene: &Scene, records: &[Record], quie
         .judge(own.as_ref());
     }
     no_twins(world, &rows);
+    what_was_shown_stays(house).await;
     strangers_are_left_alone(world, records);
 }
 
@@ -374,6 +375,11 @@ impl Case<'_> {
                     .world
                     .count("error though another cluster has it, under failover");
             }
+            if reason.contains("may have been this one or another") {
+                return self
+                    .world
+                    .count("error told of what could not be told apart");
+            }
             let what = format!(
                 "error was told ({reason}), and {}/{} ran",
                 job.cluster, job.id
@@ -404,6 +410,18 @@ impl Case<'_> {
                 "its end was asked for, and {}/{} ran on",
                 job.cluster, job.id
             ));
+        }
+    }
+}
+
+/// Whoever was shown an id can ask for it, unless it was deleted.
+async fn what_was_shown_stays(house: &House) {
+    let shown = house.world.books().shown.clone();
+    for id in shown.into_iter().filter_map(|id| i32::try_from(id).ok()) {
+        let row = house.disk.get(GatewayId(id)).await.ok().flatten();
+        if row.is_none_or(|row| row.known.phase == Phase::Refused) {
+            let what = format!("batch {id} was shown to somebody, and has vanished");
+            house.world.broken(what);
         }
     }
 }

@@ -8,12 +8,11 @@
 //! `cargo test` runs a hundred (`few.rs`).
 
 mod all;
-#[path = "../support/chance.rs"]
-mod chance;
 mod client;
 mod cluster;
 mod disk;
 mod house;
+mod hunter;
 mod judge;
 mod life;
 mod run;

@@ -7,13 +7,14 @@ use livy_dialect::Flavor;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::chance::Chance;
 use crate::client::{Client, Kind, Outcome, Record, Records, USERS, check_list};
 use crate::cluster::create_foreign;
 use crate::house::{House, moment, until};
+use crate::hunter::Hunt;
 use crate::judge;
 use crate::wire::{HOLDS, SETTLE};
 use crate::world::{Cluster, Weather, World};
+use testkit::chance::Chance;
 
 /// For how long nothing can be trusted.
 const CHAOS: Duration = Duration::from_secs(300);
@@ -172,6 +173,7 @@ fn settle(world: &World, scene: &Scene, chance: &mut Chance) -> House {
                 3 * 24 * 3600
             }),
             applications: chance.percent(30),
+            own_account: world.chance(&format!("account/{name}")).percent(10),
             late_fronts: scene.restless,
             weather: if scene.hasty {
                 Vec::new()
@@ -239,7 +241,8 @@ async fn restarts(world: World, name: &'static str, flavor: Flavor, blind: bool)
 }
 
 /// Names that clients and strangers share.
-const SHARED: [&str; 2] = ["nightly", "etl"];
+/// One of them can be asked for by the list alone.
+const SHARED: [&str; 2] = ["nightly", "the etl"];
 
 /// Jobs that are created directly on the cluster.
 async fn strangers(world: World, name: &'static str) {
@@ -331,6 +334,16 @@ fn clients(house: &House, scene: &Scene, records: &Records, chance: &mut Chance)
             Kind::Named | Kind::KeyedAndNamed => Some(format!("job-{tag}")),
             Kind::SharedName => Some((*chance.pick(&SHARED)).to_owned()),
         };
+        // Somebody at another terminal is after it, by its name.
+        let hunted = matches!(kind, Kind::Named | Kind::KeyedAndNamed)
+            && house.world.chance(&format!("hunted/{tag}")).percent(25);
+        let name = name.map(|name| {
+            if hunted {
+                format!("hunted-{tag}")
+            } else {
+                name
+            }
+        });
         let record = Record {
             tag,
             user: chance.pick::<&str>(&USERS),
@@ -357,6 +370,7 @@ fn clients(house: &House, scene: &Scene, records: &Records, chance: &mut Chance)
                 chance,
                 prefix,
                 until,
+                hunt: hunted.then(Hunt::default),
             }
             .live(),
         );

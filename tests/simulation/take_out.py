@@ -35,11 +35,11 @@ QUIET = "let waited = self.waited_before + asked.saturating_duration_since(self.
 QUIET_BY_THE_WALL = """let wall = self.gateway.registry.clock().now().wall_ms;
             let since = *self.wall.get_or_insert(wall - crate::clock::millis(asked.saturating_duration_since(self.last_byte)));
             let waited = self.waited_before + Duration::from_millis(u64::try_from(wall - since).unwrap_or(0));"""
-MISSING = "        entry.is_missing() >= upstream.config.lost_after &&"
+MISSING = "        entry.missing_for() >= upstream.config.lost_after &&"
 MISSING_BY_THE_WALL = """        static SINCE: std::sync::Mutex<std::collections::BTreeMap<(usize, i32), i64>> =
             std::sync::Mutex::new(std::collections::BTreeMap::new());
         let wall = self.gateway.registry.clock().now().wall_ms;
-        let fresh = entry.is_missing().is_zero();
+        let fresh = entry.missing_for().is_zero();
         let key = (std::sync::Arc::as_ptr(&self.gateway) as usize, entry.id.0);
         let missing = {
             let mut since = SINCE.lock().unwrap();
@@ -47,6 +47,19 @@ MISSING_BY_THE_WALL = """        static SINCE: std::sync::Mutex<std::collections
             wall - *since.entry(key).or_insert(wall)
         };
         missing >= crate::clock::millis(upstream.config.lost_after) &&"""
+
+MISSING_SINCE_THE_FIRST = """        static SINCE: std::sync::Mutex<std::collections::BTreeMap<(usize, i32), tokio::time::Instant>> =
+            std::sync::Mutex::new(std::collections::BTreeMap::new());
+        let now = tokio::time::Instant::now();
+        let heard = entry.peek(|known| known.heard);
+        let key = (std::sync::Arc::as_ptr(&self.gateway) as usize, entry.id.0);
+        let since = {
+            let mut all = SINCE.lock().unwrap();
+            let one = all.entry(key).or_insert(now);
+            if heard.is_some_and(|heard| heard > *one) { *one = now; }
+            *one
+        };
+        since.elapsed() >= upstream.config.lost_after &&"""
 
 FIXES = {
     "m1": (
@@ -75,7 +88,7 @@ FIXES = {
         "a batch has two memories",
         [
             Edit(
-                "src/registry/mod.rs",
+                "src/registry/memory.rs",
                 "if let Some(entry) = pinned.get(&id).and_then(Weak::upgrade) {",
                 "if let Some(entry) = pinned.get(&id).and_then(Weak::upgrade).filter(|_| false) {",
             )
@@ -84,8 +97,7 @@ FIXES = {
     "m6a": (
         "proof of absence frees no key",
         [
-            Edit("src/registry/sqlite.rs", " || known.absent;", ";"),
-            Edit("src/registry/decide/claim.rs", " || row.known.absent;", ";"),
+            Edit("src/registry/row.rs", " || (self.absent && !self.kill_asked)", ""),
         ],
     ),
     "m6b": (
@@ -113,7 +125,7 @@ FIXES = {
             ),
         ],
     ),
-    "m7b": ("a lost batch is told by the wall clock", [Edit("src/batches/mod.rs", MISSING, MISSING_BY_THE_WALL)]),
+    "m7b": ("a lost batch is told by the wall clock", [Edit("src/batches/missing.rs", MISSING, MISSING_BY_THE_WALL)]),
     "m7c": (
         "keys and rows are forgotten by the wall clock",
         [Edit("src/clock.rs", "self.wall_ms < now.wall_ms && self.up_ms < now.up_ms", "self.wall_ms < now.wall_ms")],
@@ -136,7 +148,30 @@ FIXES = {
     ),
     "m12": (
         "a refusal is believed without a look",
-        [Edit("src/submit/look.rs", "    if dialect.lookup(&entry.lookup) == LookupPlan::NewInList {\n        return Behind::Nothing;", "    if true {\n        return Behind::Nothing;")],
+        [Edit("src/submit/behind.rs", "    if dialect.lookup(&entry.lookup) == LookupPlan::NewInList {\n        return Behind::Nothing;", "    if true {\n        return Behind::Nothing;")],
+    ),
+    "m13": (
+        "showing an id is not noted",
+        [Edit("src/registry/entry.rs", "            known.shown |= visible;\n            known.told |= news;\n", "")],
+    ),
+    "m17": (
+        "two single 404s are a silence",
+        [
+            Edit("src/batches/missing.rs", MISSING, MISSING_SINCE_THE_FIRST),
+            Edit("src/batches/missing.rs", "                self.go_on_asking(entry, upstream);\n", ""),
+        ],
+    ),
+    "m14": (
+        "one answer takes a number from what lives",
+        [Edit("src/submit/whose.rs", "    let holder = match gateway.registry.live_holder(", "    if true {\n        return true;\n    }\n    let holder = match gateway.registry.live_holder(")],
+    ),
+    "m15": (
+        "what may be another's is silence",
+        [Edit("src/submit/resolve.rs", "Same::CannotTell => News::Perhaps(seen),", "Same::CannotTell => News::Nothing,")],
+    ),
+    "m16": (
+        "a wrong number stays",
+        [Edit("src/batches/mod.rs", "Same::No if has_another_number(entry, &seen) => {", "Same::No if false && has_another_number(entry, &seen) => {")],
     ),
     "m10": (
         "each start begins the silence anew",

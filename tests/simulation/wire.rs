@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
-use crate::chance::Chance;
 use crate::cluster::{Asked, Submitted, answer_request};
 use crate::life::Life;
 use crate::world::{Weather, World};
+use testkit::chance::Chance;
 
 /// `create_batch` and `settle` of every cluster here: how long something in between may hold a
 /// submission, with and without an answer of its own.
@@ -264,7 +264,8 @@ async fn carry(
 }
 
 /// Now and then somebody in front mixes answers up: an item is another's, a list shows a number
-/// twice, the answer to a submission names no name, and another's number.
+/// twice, or a row that can't be read; the answer to a submission names another's number, with the
+/// right name or none.
 fn distorted(
     world: &World,
     cluster: &str,
@@ -315,13 +316,25 @@ fn distorted(
             let Some(mut first) = sessions.first().cloned() else {
                 return answer;
             };
+            if chance.percent(50) {
+                world.tell(|| format!("{cluster}: {} can't be read in a list", first["id"]));
+                sessions[0]["id"] = json!(-1);
+                answer.body = Bytes::from(body.to_string());
+                return answer;
+            }
             world.tell(|| format!("{cluster}: a list shows {} twice", first["id"]));
             first["name"] = Value::Null;
             sessions.push(first);
         }
         ("POST", 1, Some(Flavor::Livy)) if answer.status == 201 && is_known => {
             world.tell(|| format!("{cluster}: a 201 names {other}"));
-            body = json!({"id": other.parse::<i64>().unwrap_or(0), "state": "starting"});
+            let other = json!(other.parse::<i64>().unwrap_or(0));
+            let name = body["name"].as_str().unwrap_or_default();
+            if name.starts_with("livy-gateway-") && chance.percent(50) {
+                body["id"] = other;
+            } else {
+                body = json!({"id": other, "state": "starting"});
+            }
         }
         _ => return answer,
     }

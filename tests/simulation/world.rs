@@ -6,14 +6,14 @@
 //! everything else. Leaves what a request meets on its way to `wire`, and how a flavor answers to
 //! `cluster`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use livy_dialect::{BatchState, Flavor};
 use tokio::time::Instant;
 
-use crate::chance::Chance;
+use testkit::chance::Chance;
 
 /// The number that a client puts into its submission's first argument: by it the world knows whose
 /// job it is.
@@ -53,6 +53,8 @@ pub(crate) struct Job {
     pub(crate) forgotten: Option<Instant>,
     /// Whether that was because the cluster restarted and did not recover.
     pub(crate) lost_in_restart: bool,
+    /// From when to when its cluster says of it, and of nothing else, that there is no such batch.
+    pub(crate) hidden: Vec<(Instant, Instant)>,
     pub(crate) app_id: String,
 }
 
@@ -108,6 +110,13 @@ impl Job {
         (has_one && now >= self.born + self.starts).then_some(self.app_id.as_str())
     }
 
+    /// Tells whether its cluster does not show it at the moment, though it knows it.
+    pub(crate) fn is_hidden(&self, now: Instant) -> bool {
+        self.hidden
+            .iter()
+            .any(|(from, to)| (*from..*to).contains(&now))
+    }
+
     fn stop(&mut self, now: Instant, how: Stop) {
         if self.stopped.is_none() && !self.ghost {
             self.stopped = Some((now, how));
@@ -133,6 +142,8 @@ pub(crate) struct Cluster {
     pub(crate) retain: Duration,
     /// Whether the API of applications is there (IBM).
     pub(crate) applications: bool,
+    /// Whether it runs jobs as its own account, and shows that, whoever they were submitted for.
+    pub(crate) own_account: bool,
     /// Whether a front often answers a submission first and passes it on later.
     pub(crate) late_fronts: bool,
     /// From when on which weather.
@@ -157,6 +168,8 @@ pub(crate) struct Books {
     /// Names and keys under which submissions were sent.
     pub(crate) keys: HashMap<String, Tag>,
     asked: HashMap<String, u32>,
+    /// Ids that anybody was shown.
+    pub(crate) shown: BTreeSet<i64>,
     /// Broken promises.
     pub(crate) broken: Vec<String>,
     /// What else was seen, counted.
@@ -181,6 +194,7 @@ impl World {
             jobs: Vec::new(),
             keys: HashMap::new(),
             asked: HashMap::new(),
+            shown: BTreeSet::new(),
             broken: Vec::new(),
             counts: BTreeMap::new(),
         };
@@ -201,7 +215,7 @@ impl World {
     pub(crate) fn chance(&self, whose: &str) -> Chance {
         let mut chance = Chance::of(self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), whose);
         // Neighbouring seeds and names must not draw alike.
-        let mixed = chance.next();
+        let mixed = chance.draw();
         Chance::new(mixed)
     }
 

@@ -3,7 +3,7 @@
 use http::header::HeaderValue;
 
 use crate::certify::endpoint::Ask;
-use crate::certify::expect::ensure;
+use crate::certify::miss::ensure;
 use crate::certify::suite::Suite;
 
 /// `nobody:wrong`

@@ -1,8 +1,9 @@
 //! One batch: its keys, how it is found, what is said when it is not there.
 
-use super::{Batches, need};
+use super::batches::{Batches, need};
 use crate::certify::catalogue::Profile;
-use crate::certify::expect::{batch_fault, ensure, texts};
+use crate::certify::expect::{batch_fault, texts};
+use crate::certify::miss::ensure;
 use crate::certify::suite::{Suite, id_of};
 
 /// An id that nobody gets to: the last of 32 bits.

@@ -4,10 +4,10 @@ use http::Method;
 use http::header::{ACCEPT, HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::{Batches, need};
+use super::batches::{Batches, need};
 use crate::certify::catalogue::Profile;
 use crate::certify::endpoint::{Answer, Ask};
-use crate::certify::expect::{Miss, Outcome, ensure};
+use crate::certify::miss::{Miss, Outcome, ensure};
 use crate::certify::suite::{Suite, id_of};
 
 pub(super) async fn requests(suite: &Suite, batches: &Batches) {

@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::batch::NOBODYS_ID;
+use super::batches::{Batches, need};
 use super::state::Ends;
-use super::{Batches, need};
-use crate::certify::Job;
 use crate::certify::endpoint::{Answer, Ask};
-use crate::certify::expect::{Miss, Outcome, ensure};
+use crate::certify::job::Job;
+use crate::certify::miss::{Miss, Outcome, ensure};
 use crate::certify::suite::Suite;
 
 pub(super) async fn all(suite: &Suite, batches: &Batches, ends: &Ends) {

@@ -5,9 +5,10 @@
 
 use serde_json::Value;
 
-use super::Batches;
+use super::batches::Batches;
 use crate::certify::catalogue::Profile;
-use crate::certify::expect::{Miss, Outcome, batch_fault, ensure, shorten};
+use crate::certify::expect::batch_fault;
+use crate::certify::miss::{Miss, Outcome, ensure, shorten};
 use crate::certify::suite::{Made, Suite};
 
 /// How often a window is asked for again because the list changed meanwhile.

@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::{Batches, need};
+use super::batches::{Batches, need};
 use crate::certify::catalogue::Profile;
-use crate::certify::expect::{Miss, Outcome, ensure, texts};
+use crate::certify::expect::texts;
+use crate::certify::miss::{Miss, Outcome, ensure};
 use crate::certify::suite::Suite;
 
 /// A page of a log.

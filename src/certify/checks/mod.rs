@@ -2,6 +2,7 @@
 
 mod auth;
 mod batch;
+mod batches;
 mod http;
 mod kill;
 mod list;
@@ -10,18 +11,7 @@ mod refuse;
 mod state;
 mod submit;
 
-use super::suite::{Made, Suite};
-
-/// The batches that most checks look at; `None` for one that could not be submitted.
-#[derive(Debug, Default)]
-pub(super) struct Batches {
-    /// Ends well.
-    pub(super) ok: Option<Made>,
-    /// Fails.
-    pub(super) failing: Option<Made>,
-    /// Runs until it is killed.
-    pub(super) long: Option<Made>,
-}
+use super::suite::Suite;
 
 /// The whole suite, in order.
 pub(super) async fn walk(suite: &Suite) {
@@ -42,11 +32,4 @@ pub(super) async fn walk(suite: &Suite) {
     state::ended(suite, &batches, &ends).await;
     kill::all(suite, &batches, &ends).await;
     http::answers(suite).await;
-}
-
-/// Takes a batch, or skips the check that needs it.
-fn need(batch: &Option<Made>) -> Result<&Made, super::expect::Miss> {
-    batch.as_ref().ok_or_else(|| {
-        super::expect::Miss::skipped("no batch to look at: it could not be submitted")
-    })
 }

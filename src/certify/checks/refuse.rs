@@ -4,10 +4,10 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::certify::Job;
 use crate::certify::catalogue::Profile;
 use crate::certify::endpoint::Ask;
-use crate::certify::expect::{Outcome, ensure};
+use crate::certify::job::Job;
+use crate::certify::miss::{Outcome, ensure};
 use crate::certify::suite::{Suite, id_of};
 
 /// How Livy refuses.

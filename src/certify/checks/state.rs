@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::{Batches, need};
-use crate::certify::Job;
+use super::batches::{Batches, need};
 use crate::certify::catalogue::Profile;
-use crate::certify::expect::{Miss, Outcome, ensure};
+use crate::certify::job::Job;
+use crate::certify::miss::{Miss, Outcome, ensure};
 use crate::certify::suite::{Made, Suite};
 
 /// The words seen of each batch, in order.
@@ -92,7 +92,7 @@ fn missing_job(suite: &Suite, words: &[String], wanted: &str) -> Outcome {
     if failed && !suite.terms.jobs.named {
         return Err(Miss::skipped(format!(
             "the job did not run; is {} there? --job names another",
-            crate::certify::DEFAULT_JOB
+            crate::certify::job::DEFAULT_JOB
         )));
     }
     Ok(())

@@ -4,11 +4,12 @@ use http::Method;
 use http::header::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use super::Batches;
-use crate::certify::Job;
+use super::batches::Batches;
 use crate::certify::catalogue::Profile;
 use crate::certify::endpoint::Ask;
-use crate::certify::expect::{Miss, Outcome, batch_fault, ensure};
+use crate::certify::expect::batch_fault;
+use crate::certify::job::Job;
+use crate::certify::miss::{Miss, Outcome, ensure};
 use crate::certify::suite::{Suite, id_of};
 
 /// Submits the three jobs, and judges the answer to the first.

@@ -51,7 +51,9 @@ impl Checker<'_> {
         let timeouts = raw.timeouts.unwrap_or_default();
         Some(Cluster {
             definition: self.definition(),
-            credentials: self.within("credentials", |c| c.credentials(raw.credentials, flavor)),
+            credentials: self.within("credentials", |c| {
+                c.credentials(raw.credentials, flavor, base.as_ref())
+            }),
             tls: self.within("tls", |c| {
                 c.cluster_tls(raw.tls.unwrap_or_default(), base.as_ref())
             }),

@@ -12,6 +12,7 @@ impl Checker<'_> {
         &mut self,
         raw: Option<RawCredentials>,
         flavor: Flavor,
+        base: Option<&BaseUrl>,
     ) -> Credentials {
         let Some(raw) = raw else {
             // The others can stand open inside a cluster; this one never does.
@@ -28,6 +29,7 @@ impl Checker<'_> {
             raw.bearer.is_some(),
             raw.ibm_iam.is_some(),
             raw.oauth2.is_some(),
+            raw.kerberos.is_some(),
             raw.passthrough.is_some(),
         ];
         match given.into_iter().filter(|given| *given).count() {
@@ -37,15 +39,20 @@ impl Checker<'_> {
             _ => {
                 self.report(
                     "credentials are exactly one kind",
-                    "keep one of `basic`, `bearer`, `ibm_iam`, `oauth2` and `passthrough`",
+                    "keep one of `basic`, `bearer`, `ibm_iam`, `oauth2`, `kerberos` and `passthrough`",
                 );
                 return Credentials::None;
             }
         }
-        self.one_kind(raw, flavor)
+        self.one_kind(raw, flavor, base)
     }
 
-    fn one_kind(&mut self, raw: RawCredentials, flavor: Flavor) -> Credentials {
+    fn one_kind(
+        &mut self,
+        raw: RawCredentials,
+        flavor: Flavor,
+        base: Option<&BaseUrl>,
+    ) -> Credentials {
         if let Some(basic) = raw.basic {
             if flavor == Flavor::Ibm {
                 self.report(
@@ -59,10 +66,13 @@ impl Checker<'_> {
         if let Some(bearer) = raw.bearer {
             return self.within("bearer", |c| c.bearer_credentials(bearer));
         }
-        let made = match (raw.ibm_iam, raw.oauth2) {
-            (Some(iam), _) => self.within("ibm_iam", |c| c.ibm_iam(iam)),
-            (_, Some(oauth2)) => self.within("oauth2", |c| c.oauth2(oauth2)),
-            (None, None) => Some(Credentials::Passthrough),
+        let made = match (raw.ibm_iam, raw.oauth2, raw.kerberos) {
+            (Some(iam), ..) => self.within("ibm_iam", |c| c.ibm_iam(iam)),
+            (_, Some(oauth2), _) => self.within("oauth2", |c| c.oauth2(oauth2)),
+            (.., Some(kerberos)) => {
+                self.within("kerberos", |c| c.kerberos(kerberos, flavor, base?))
+            }
+            (None, None, None) => Some(Credentials::Passthrough),
         };
         made.unwrap_or(Credentials::None)
     }
@@ -125,6 +135,51 @@ impl Checker<'_> {
             scope: raw.scope,
             client_auth_basic: raw.client_auth == Some(RawClientAuth::Basic),
         })))
+    }
+
+    fn kerberos(
+        &mut self,
+        raw: RawKerberos,
+        flavor: Flavor,
+        base: &BaseUrl,
+    ) -> Option<Credentials> {
+        if flavor == Flavor::Ibm {
+            self.report(
+                "ibm knows no Kerberos",
+                "use `ibm_iam: {apikey: {file: ...}}`",
+            );
+        }
+        if !cfg!(feature = "kerberos") {
+            self.report(
+                "this binary was built without Kerberos",
+                "build it with `cargo build --release --features kerberos` (docs/credentials.md)",
+            );
+            return None;
+        }
+        // A key that is missing was reported as that.
+        let (principal, keytab) = (raw.principal?, raw.keytab?);
+        self.is_principal("principal", &principal);
+        let spn = raw
+            .spn
+            .unwrap_or_else(|| format!("HTTP@{}", base.authority.host()));
+        self.is_principal("spn", &spn);
+        Some(Credentials::Kerberos(Box::new(Kerberos {
+            principal,
+            keytab: self.file(&keytab),
+            spn,
+        })))
+    }
+
+    fn is_principal(&mut self, key: &str, text: &str) {
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let remedy = match key {
+                "spn" => "write `HTTP/host@REALM`, or leave it out",
+                _ => "write `name@REALM`",
+            };
+            self.within(key, |c| {
+                c.report(format!("{text:?} is no principal"), remedy)
+            });
+        }
     }
 
     fn token_endpoint(&mut self, url: http::Uri, ca_file: Option<String>) -> TokenEndpoint {

@@ -148,9 +148,9 @@ impl Checker<'_> {
     pub(super) fn registry(&mut self, raw: RawRegistry) -> Registry {
         match (raw.sqlite, raw.postgres, raw.memory) {
             (None, None, Some(_)) => Registry::Memory,
-            (None, Some(postgres), None) => {
-                self.within("postgres", |c| Registry::Postgres(Box::new(c.postgres(postgres))))
-            }
+            (None, Some(postgres), None) => self.within("postgres", |c| {
+                Registry::Postgres(Box::new(c.postgres(postgres)))
+            }),
             (sqlite, None, None) => {
                 let path = sqlite
                     .and_then(|s| s.path)

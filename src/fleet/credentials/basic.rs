@@ -10,8 +10,8 @@ use http::header::HeaderValue;
 use http_body_util::Full;
 use secrecy::ExposeSecret as _;
 
+use super::credential::{Credential, Renewal, Signing, Stamp, Unsigned, authorize};
 use super::kept::Kept;
-use super::{Credential, Renewal, Signing, Stamp, Unsigned, authorize};
 use crate::live::Living;
 use crate::observe::exchange::Exchange;
 

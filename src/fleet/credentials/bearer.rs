@@ -7,8 +7,8 @@ use http::Request;
 use http_body_util::Full;
 use secrecy::ExposeSecret as _;
 
+use super::credential::{Credential, Renewal, Signing, Stamp, Unsigned, authorize, bearer_value};
 use super::kept::Kept;
-use super::{Credential, Renewal, Signing, Stamp, Unsigned, authorize, bearer_value};
 use crate::live::Living;
 use crate::observe::exchange::Exchange;
 

@@ -3,7 +3,6 @@
 //! Follows no redirect: whoever could make it follow one could make it hand the secret out.
 
 use std::fmt::Debug;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +15,8 @@ use hyper_util::rt::TokioExecutor;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
-use super::bearer_value;
+use super::credential::bearer_value;
+use super::endpoint::{Asking, Endpoint, Failure, Granted, LIMIT};
 use super::kept::Kept;
 use super::schedule::Kind;
 use crate::config::BuildProblem;
@@ -27,9 +27,6 @@ use crate::net::connect::Connector;
 use crate::net::tls::{self, ClientTls};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
-/// Of a whole exchange.
-pub(super) const LIMIT: Duration = Duration::from_secs(10);
-
 /// Tokens of Entra with many groups are some 20 KiB.
 const LARGEST: usize = 256 << 10;
 
@@ -46,47 +43,6 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
 
 /// Longest sentence of an endpoint that is handed on.
 const LONGEST: usize = 300;
-
-/// A token that was given.
-#[derive(Clone, Debug)]
-pub(super) struct Granted {
-    /// `Authorization`, marked as sensitive.
-    pub(super) login: HeaderValue,
-    pub(super) life: Duration,
-}
-
-/// Why none was given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) kind: Kind,
-    /// Fit for a client and a log line.
-    pub(super) words: String,
-    /// `Retry-After`.
-    pub(super) wish: Option<Duration>,
-}
-
-impl Failure {
-    fn trouble(words: String) -> Self {
-        Failure {
-            kind: Kind::Trouble,
-            words,
-            wish: None,
-        }
-    }
-}
-
-/// Asking under way.
-pub(super) type Asking<'a> = Pin<Box<dyn Future<Output = Result<Granted, Failure>> + Send + 'a>>;
-
-/// Gives tokens.
-pub(super) trait Endpoint: Send + Sync + Debug {
-    /// Asks for a token once.
-    fn ask(&self) -> Asking<'_>;
-    /// A number that changes when the secret does.
-    fn secret_version(&self) -> u64;
-    /// Returns what is read again when it changes.
-    fn living(&self) -> Vec<Arc<dyn Living>>;
-}
 
 /// What is sent for a token.
 pub(super) struct Form {
@@ -144,7 +100,7 @@ impl HttpEndpoint {
         })
     }
 
-    async fn exchange(&self) -> Result<Granted, Failure> {
+    async fn exchange(&self) -> Result<Granted<HeaderValue>, Failure> {
         let form = self.grant.form();
         let secrets = form.secrets.clone();
         let told = tokio::time::timeout(LIMIT, self.send(form)).await;
@@ -192,7 +148,7 @@ impl HttpEndpoint {
             .map_err(|error| Failure::trouble(cause::in_words(&error)))?;
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, LARGEST).collect().await;
-        let body = body.map_err(|_| Failure::trouble("its answer broke off".to_owned()))?;
+        let body = body.map_err(|_| Failure::trouble("its answer broke off"))?;
         let wish = parts.headers.get(RETRY_AFTER);
         Ok(Told {
             status: parts.status.as_u16(),
@@ -202,8 +158,8 @@ impl HttpEndpoint {
     }
 }
 
-impl Endpoint for HttpEndpoint {
-    fn ask(&self) -> Asking<'_> {
+impl Endpoint<HeaderValue> for HttpEndpoint {
+    fn ask(&self) -> Asking<'_, HeaderValue> {
         Box::pin(self.exchange())
     }
 
@@ -255,7 +211,7 @@ struct Told {
 }
 
 /// Reads what an answer means.
-fn read(told: &Told, unix_now: i64) -> Result<Granted, Failure> {
+fn read(told: &Told, unix_now: i64) -> Result<Granted<HeaderValue>, Failure> {
     let body: Option<Map<String, Value>> = serde_json::from_slice(&told.body).ok();
     if told.status != 200 {
         return Err(refusal(told, body.as_ref()));
@@ -369,7 +325,7 @@ mod tests {
 
     const NOW: i64 = 1_732_470_000;
 
-    fn answer(status: u16, body: impl Into<Bytes>) -> Result<Granted, Failure> {
+    fn answer(status: u16, body: impl Into<Bytes>) -> Result<Granted<HeaderValue>, Failure> {
         let told = Told {
             status,
             wish: None,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use super::Stamp;
+use super::credential::Stamp;
 use crate::config::BuildProblem;
 use crate::config::checked::Secret;
 use crate::live::{Living, Seen, Source};
@@ -61,10 +61,9 @@ impl Kept {
         if let Kept::File(source) = self
             && source.look() == Seen::Changed
         {
-            let (kind, name) = source.label();
             tracing::info!(
-                kind,
-                name,
+                kind = source.kind(),
+                name = source.name(),
                 "a file has changed and is in use: the cluster refused what was in it before"
             );
         }

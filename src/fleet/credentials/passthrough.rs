@@ -9,7 +9,7 @@ use http::Request;
 use http_body_util::Full;
 use secrecy::ExposeSecret as _;
 
-use super::{Credential, Signing, Stamp, Unsigned, authorize, bearer_value};
+use super::credential::{Credential, Signing, Stamp, Unsigned, authorize, bearer_value};
 use crate::observe::exchange::Exchange;
 
 #[derive(Debug)]

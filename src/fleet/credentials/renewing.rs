@@ -5,6 +5,7 @@
 //! whatever became of the last exchange; while the first one is under way they wait for it; with no
 //! token and an endpoint that has just failed they fail at once. Time is tokio's, so tests hold it.
 
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,12 +17,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::grant::{Endpoint, Failure, Granted, LIMIT};
+use super::credential::{Credential, Renewal, Signing, Stamp, Unsigned, authorize};
+use super::endpoint::{Endpoint, Failure, Granted, LIMIT};
 use super::schedule::{Kind, pause_after, refresh_after};
-use super::{Credential, Renewal, Signing, Stamp, Unsigned, authorize};
+use super::users::Users;
 use crate::live::Living;
 use crate::observe::exchange::Exchange;
-use crate::observe::metrics::{Metrics, unix_now};
+use crate::observe::metrics::unix_now;
 
 /// A cluster's 401 makes the gateway ask for another token at most this often. A login service
 /// behind the cluster that is down looks the same as a token that was revoked.
@@ -36,27 +38,28 @@ const ON_THE_WAY: Duration = Duration::from_secs(1);
 /// No token is believed for longer.
 const LONGEST_LIFE: Duration = Duration::from_secs(366 * 86_400);
 
-/// The `outcome` values of `credential_refresh_total`.
-const OUTCOMES: [&str; 3] = ["ok", "refused", "error"];
-
+/// `L` is what is kept: a header that many requests carry, or what makes one for each.
 #[derive(Debug)]
-pub(super) struct Renewing {
-    shared: Arc<Shared>,
+pub(super) struct Renewing<L: Login> {
+    shared: Arc<Shared<L>>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What can be kept for a while.
+pub(super) trait Login: Clone + Debug + Send + Sync + 'static {}
+
+impl<L: Clone + Debug + Send + Sync + 'static> Login for L {}
+
 #[derive(Debug)]
-struct Shared {
-    cluster: String,
-    kind: &'static str,
-    endpoint: Box<dyn Endpoint>,
-    state: watch::Sender<State>,
-    metrics: Arc<Metrics>,
+struct Shared<L> {
+    users: Arc<Users>,
+    endpoint: Box<dyn Endpoint<L>>,
+    state: watch::Sender<State<L>>,
 }
 
-#[derive(Clone, Debug, Default)]
-struct State {
-    token: Option<Token>,
+#[derive(Clone, Debug)]
+struct State<L> {
+    token: Option<Token<L>>,
     /// Why the last exchange brought nothing; none after one that did.
     trouble: Option<Trouble>,
     /// When a cluster's 401 last asked for another token.
@@ -68,10 +71,10 @@ struct State {
 }
 
 #[derive(Clone, Debug)]
-struct Token {
-    login: HeaderValue,
+pub(super) struct Token<L> {
+    pub(super) login: L,
     until: Instant,
-    stamp: Stamp,
+    pub(super) stamp: Stamp,
 }
 
 #[derive(Clone, Debug)]
@@ -80,27 +83,30 @@ struct Trouble {
     next: Instant,
 }
 
-impl State {
-    fn living(&self) -> Option<&Token> {
+impl<L> State<L> {
+    fn new() -> Self {
+        State {
+            token: None,
+            trouble: None,
+            refused: None,
+            wanted: false,
+            exchanges: 0,
+        }
+    }
+
+    fn living(&self) -> Option<&Token<L>> {
         self.token
             .as_ref()
             .filter(|token| token.until > Instant::now())
     }
 }
 
-impl Renewing {
-    pub(super) fn new(
-        endpoint: Box<dyn Endpoint>,
-        cluster: &str,
-        kind: &'static str,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
+impl<L: Login> Renewing<L> {
+    pub(super) fn new(endpoint: Box<dyn Endpoint<L>>, users: Arc<Users>) -> Self {
         let shared = Arc::new(Shared {
-            cluster: cluster.to_owned(),
-            kind,
+            users,
             endpoint,
-            state: watch::Sender::default(),
-            metrics: metrics.clone(),
+            state: watch::Sender::new(State::new()),
         });
         Renewing {
             shared,
@@ -116,7 +122,8 @@ impl Renewing {
         }
     }
 
-    async fn token(&self) -> Result<Token, Unsigned> {
+    /// Returns what is kept, and waits for the first one.
+    pub(super) async fn token(&self) -> Result<Token<L>, Unsigned> {
         self.start();
         let mut state = self.shared.state.subscribe();
         // The exchange has a limit of its own; this one is for a task that met a bug.
@@ -132,13 +139,30 @@ impl Renewing {
                 }
             }
             if !matches!(timeout_at(limit, state.changed()).await, Ok(Ok(()))) {
-                return Err(no_token("its token endpoint takes too long", limit));
+                return Err(no_token("the exchange takes too long", limit));
             }
         }
     }
+
+    /// Takes what is kept out of use at once, for it does not work any more.
+    #[cfg(feature = "kerberos")]
+    pub(super) fn lost(&self, stamp: Stamp) {
+        self.shared.state.send_if_modified(|state| {
+            let is_current = state
+                .token
+                .as_ref()
+                .is_some_and(|token| token.stamp == stamp);
+            if is_current {
+                state.token = None;
+                // An endpoint in trouble is asked when its pause is over, not before.
+                state.wanted = state.trouble.is_none();
+            }
+            is_current
+        });
+    }
 }
 
-fn no_token(why: &str, next: Instant) -> Unsigned {
+pub(super) fn no_token(why: &str, next: Instant) -> Unsigned {
     Unsigned::NoToken {
         why: why.to_owned(),
         retry_after: next
@@ -147,7 +171,7 @@ fn no_token(why: &str, next: Instant) -> Unsigned {
     }
 }
 
-impl Drop for Renewing {
+impl<L: Login> Drop for Renewing<L> {
     fn drop(&mut self) {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(task) = task.take() {
@@ -156,29 +180,9 @@ impl Drop for Renewing {
     }
 }
 
-impl Credential for Renewing {
-    fn living(&self) -> Vec<Arc<dyn Living>> {
-        self.shared.endpoint.living()
-    }
-
-    fn create_series(&self, metrics: &Metrics) {
-        let (cluster, kind) = (self.shared.cluster.as_str(), self.shared.kind);
-        for outcome in OUTCOMES {
-            let labels = [cluster, kind, outcome];
-            metrics.credential_refresh_total.with_label_values(&labels);
-        }
-        metrics.credential_expiry.with_label_values(&[cluster]);
-    }
-
-    fn sign<'a>(&'a self, request: &'a mut Request<Full<Bytes>>, _: &'a Exchange) -> Signing<'a> {
-        Box::pin(async move {
-            let token = self.token().await?;
-            authorize(request, token.login);
-            Ok(token.stamp)
-        })
-    }
-
-    fn refused(&self, stamp: Stamp) {
+impl<L: Login> Renewing<L> {
+    /// What [`Credential::refused`] says.
+    pub(super) fn refused(&self, stamp: Stamp) {
         self.shared.state.send_if_modified(|state| {
             let is_current = state
                 .token
@@ -197,21 +201,48 @@ impl Credential for Renewing {
         });
     }
 
-    fn renewed(&self, stamp: Stamp) -> Renewal<'_> {
+    /// What [`Credential::renewed`] says.
+    pub(super) async fn renewed(&self, stamp: Stamp) -> bool {
+        let mut state = self.shared.state.subscribe();
+        let limit = Instant::now() + LIMIT + LOOK;
+        let settled = state.wait_for(|now| !now.wanted);
+        match timeout_at(limit, settled).await {
+            Ok(Ok(now)) => now.living().is_some_and(|token| token.stamp > stamp),
+            _ => false,
+        }
+    }
+
+    /// What [`Credential::living`] says.
+    pub(super) fn living(&self) -> Vec<Arc<dyn Living>> {
+        self.shared.endpoint.living()
+    }
+}
+
+/// A token that many requests carry.
+impl Credential for Renewing<HeaderValue> {
+    fn sign<'a>(&'a self, request: &'a mut Request<Full<Bytes>>, _: &'a Exchange) -> Signing<'a> {
         Box::pin(async move {
-            let mut state = self.shared.state.subscribe();
-            let limit = Instant::now() + LIMIT + LOOK;
-            let settled = state.wait_for(|now| !now.wanted);
-            match timeout_at(limit, settled).await {
-                Ok(Ok(now)) => now.living().is_some_and(|token| token.stamp > stamp),
-                _ => false,
-            }
+            let token = self.token().await?;
+            authorize(request, token.login);
+            Ok(token.stamp)
         })
+    }
+
+    fn refused(&self, stamp: Stamp) {
+        Renewing::refused(self, stamp);
+    }
+
+    fn renewed(&self, stamp: Stamp) -> Renewal<'_> {
+        Box::pin(Renewing::renewed(self, stamp))
+    }
+
+    fn living(&self) -> Vec<Arc<dyn Living>> {
+        Renewing::living(self)
     }
 }
 
 /// Asks, rests, and asks again, until it is aborted.
-async fn keep_fresh(shared: Arc<Shared>) {
+async fn keep_fresh<L: Login>(shared: Arc<Shared<L>>) {
     let mut failures = 0;
     loop {
         let version = shared.endpoint.secret_version();
@@ -239,22 +270,18 @@ async fn keep_fresh(shared: Arc<Shared>) {
     }
 }
 
-impl Shared {
+impl<L: Login> Shared<L> {
     /// Takes a token into use; returns when to replace it.
-    fn accept(&self, granted: Granted, began: Instant) -> Instant {
+    fn accept(&self, granted: Granted<L>, began: Instant) -> Instant {
         let Granted { login, life } = granted;
         // One of ages would overflow the clock.
         let life = life.min(LONGEST_LIFE);
         let usable = life.saturating_sub(ON_THE_WAY.min(life / 10));
-        let labels = [self.cluster.as_str()];
-        self.metrics
-            .credential_expiry
-            .with_label_values(&labels)
-            .set(unix_now() + life.as_secs_f64());
-        self.count("ok");
+        self.users.ends(unix_now() + life.as_secs_f64());
+        self.users.count("ok");
         self.state.send_modify(|state| {
             if state.trouble.take().is_some() {
-                tracing::info!(cluster = %self.cluster, kind = self.kind, "the token endpoint gives tokens again");
+                tracing::info!(cluster = %self.users, kind = self.users.kind(), "the token endpoint gives tokens again");
             }
             state.exchanges += 1;
             state.wanted = false;
@@ -264,7 +291,7 @@ impl Shared {
                 stamp: Stamp(state.exchanges),
             });
         });
-        tracing::debug!(cluster = %self.cluster, kind = self.kind, life_s = life.as_secs(), "a token was fetched");
+        tracing::debug!(cluster = %self.users, kind = self.users.kind(), life_s = life.as_secs(), "a token was fetched");
         began + refresh_after(life, chance())
     }
 
@@ -272,7 +299,7 @@ impl Shared {
     fn note(&self, failure: &Failure, failures: u32) -> Instant {
         let pause = pause_after(failure.kind, failures, failure.wish, chance());
         let next = Instant::now() + pause;
-        self.count(match failure.kind {
+        self.users.count(match failure.kind {
             Kind::Refused => "refused",
             Kind::Trouble => "error",
         });
@@ -283,10 +310,10 @@ impl Shared {
             let (why, again_in_s) = (&failure.words, pause.as_secs());
             match left {
                 Some(left_s) => {
-                    tracing::warn!(cluster = %self.cluster, kind = self.kind, %why, left_s, again_in_s, "no new token; the old one is used while it lives")
+                    tracing::warn!(cluster = %self.users, kind = self.users.kind(), %why, left_s, again_in_s, "no new token; the old one is used while it lives")
                 }
                 None => {
-                    tracing::error!(cluster = %self.cluster, kind = self.kind, %why, again_in_s, "no token; nothing can be sent to the cluster")
+                    tracing::error!(cluster = %self.users, kind = self.users.kind(), %why, again_in_s, "no token; nothing can be sent to the cluster")
                 }
             }
             state.exchanges += 1;
@@ -312,13 +339,6 @@ impl Shared {
             sleep_until(until.min(now + LOOK)).await;
         }
     }
-
-    fn count(&self, outcome: &str) {
-        self.metrics
-            .credential_refresh_total
-            .with_label_values(&[self.cluster.as_str(), self.kind, outcome])
-            .inc();
-    }
 }
 
 /// Returns a number from 0 to 1.
@@ -329,8 +349,9 @@ fn chance() -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::grant::Asking;
+    use super::super::endpoint::Asking;
     use super::*;
+    use crate::observe::metrics::Metrics;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// An endpoint that does as it is told, and counts.
@@ -345,8 +366,8 @@ mod tests {
 
     const DOWN: u64 = u64::MAX;
 
-    impl Endpoint for Arc<Script> {
-        fn ask(&self) -> Asking<'_> {
+    impl Endpoint<HeaderValue> for Arc<Script> {
+        fn ask(&self) -> Asking<'_, HeaderValue> {
             Box::pin(async {
                 tokio::time::sleep(Duration::from_millis(self.takes_ms.load(Ordering::SeqCst)))
                     .await;
@@ -378,16 +399,17 @@ mod tests {
         }
     }
 
-    fn made(life: u64) -> (Arc<Script>, Arc<Renewing>) {
+    fn made(life: u64) -> (Arc<Script>, Arc<Renewing<HeaderValue>>) {
         let script = Arc::new(Script::default());
         script.life.store(life, Ordering::SeqCst);
         script.takes_ms.store(100, Ordering::SeqCst);
         let endpoint = Box::new(script.clone());
-        let renewing = Renewing::new(endpoint, "a", "oauth2", &Arc::new(Metrics::new()));
+        let users = Users::new("oauth2", &Arc::new(Metrics::new()));
+        let renewing = Renewing::new(endpoint, Arc::new(users));
         (script, Arc::new(renewing))
     }
 
-    async fn signed(renewing: &Renewing) -> Result<(String, Stamp), Unsigned> {
+    async fn signed(renewing: &Renewing<HeaderValue>) -> Result<(String, Stamp), Unsigned> {
         let mut request = Request::new(Full::default());
         let stamp = renewing.sign(&mut request, &Exchange::default()).await?;
         let login = request.headers()[http::header::AUTHORIZATION].to_str();
@@ -503,6 +525,18 @@ mod tests {
         renewing.refused(first);
         assert!(!renewing.renewed(first).await);
         assert_eq!(signed(&renewing).await.expect("signed").1, first);
+    }
+
+    #[cfg(feature = "kerberos")]
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_work_any_more_is_replaced_at_once() {
+        let (script, renewing) = made(3600);
+        let (_, first) = signed(&renewing).await.expect("signed");
+        renewing.lost(first);
+        assert_eq!(signed(&renewing).await.expect("signed").0, "Bearer 2");
+        renewing.lost(first);
+        assert_eq!(signed(&renewing).await.expect("signed").0, "Bearer 2");
+        assert_eq!(asked(&script), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 const SHORTEST_RESTART: Duration = Duration::from_secs(7);
 
 /// Answered look-ups that show nothing, one after the other.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Silence {
     /// How long it lasted in earlier processes of the gateway.
     before: Duration,
@@ -39,6 +39,11 @@ impl Silence {
         }
     }
 
+    /// Begins with a look-up that was asked at this moment.
+    pub fn since_asking(asked: Instant) -> Silence {
+        Silence::since_sending(asked)
+    }
+
     /// Goes on with the silence of an earlier process, whose last look-up was answered `gap` ago,
     /// if that is known. Whatever ended that process may have ended the cluster's too.
     pub fn taken_up(before: Duration, gap: Option<Duration>, now: Instant) -> Silence {
@@ -60,14 +65,23 @@ impl Silence {
         if gap >= SHORTEST_RESTART {
             self.begins_anew();
         }
-        let first = self.span.map_or(asked, |(first, _)| first);
-        (self.span, self.heard) = (Some((first, asked)), answered);
+        let (first, newest) = self.span.unwrap_or((asked, asked));
+        // Two that were under way side by side may be answered in another order.
+        self.span = Some((first.min(asked), newest.max(asked)));
+        self.heard = self.heard.max(answered);
     }
 
     /// Notes that the cluster did not answer, or that what it said was not true: it may be another
     /// process from now on.
     pub fn begins_anew(&mut self) {
         (self.before, self.span, self.away) = (Duration::ZERO, None, true);
+    }
+
+    /// Notes a look-up that the cluster answered with what may be the submission: no silence, but
+    /// no time either in which it could have come and gone unseen.
+    pub fn is_broken(&mut self, answered: Instant) {
+        (self.before, self.span) = (Duration::ZERO, None);
+        self.heard = self.heard.max(answered);
     }
 
     /// Returns how long it has lasted.

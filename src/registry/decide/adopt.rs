@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use livy_dialect::{BatchState, Observed, StateReading};
 
-use super::{Same, same};
+use super::same::{Same, same};
 use crate::clock::Moment;
-use crate::registry::{Phase, Row};
+use crate::registry::row::{Phase, Row};
 
 /// The decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,17 @@ pub enum Adopt {
     Contradicts,
     /// It was created outside the gateway. The ended entry that had its id, if any, has lost it.
     New,
+}
+
+/// What else is known when a row of a list is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// A submission is under way that no name would tell.
+    pub unnamed_on_its_way: bool,
+    /// A live batch of another cluster has the row's name: both may be one server.
+    pub lives_elsewhere: bool,
+    /// When the list was asked for.
+    pub asked: Moment,
 }
 
 /// Leaves out what one list shows as two batches under one number: nothing tells which is right. A
@@ -56,14 +67,12 @@ fn may_be_one(one: &Observed, other: &Observed) -> bool {
 }
 
 /// Decides. `holder` is the entry that has the upstream id; `candidates` are all entries of the
-/// cluster that went, or may have gone, under its key or name; `unnamed_on_its_way` says that a
-/// submission is under way that no name would tell; `asked` is when the list was asked for.
+/// cluster that went, or may have gone, under its key or name.
 pub fn adopt(
     seen: &Observed,
     holder: Option<&Row>,
     candidates: &[Row],
-    unnamed_on_its_way: bool,
-    asked: Moment,
+    around: Circumstances,
 ) -> Adopt {
     match holder.map(|row| same(&row.identity, &row.known, seen)) {
         Some(Same::Yes) => return Adopt::Known,
@@ -71,7 +80,7 @@ pub fn adopt(
         Some(Same::No) | None => {}
     }
     for (at, row) in candidates.iter().enumerate() {
-        match relation(row, seen, asked) {
+        match relation(row, seen, around) {
             Relation::OnItsWay => return Adopt::Leave,
             Relation::Late => return Adopt::Late(at),
             Relation::Again => return Adopt::Again(at),
@@ -80,7 +89,7 @@ pub fn adopt(
         }
     }
     if holder.is_none()
-        && unnamed_on_its_way
+        && around.unnamed_on_its_way
         && !seen.name_shown
         && seen.upstream_id.parse::<u64>().is_ok()
     {
@@ -89,7 +98,7 @@ pub fn adopt(
     match holder {
         Some(row) if !row.known.state.is_terminal() => Adopt::Contradicts,
         // It was bound, or ended, while the list was on its way.
-        Some(row) if ended_since(row, asked) => Adopt::Leave,
+        Some(row) if ended_since(row, around.asked) => Adopt::Leave,
         Some(_) | None => Adopt::New,
     }
 }
@@ -112,7 +121,8 @@ enum Relation {
     Over,
 }
 
-fn relation(row: &Row, seen: &Observed, asked: Moment) -> Relation {
+fn relation(row: &Row, seen: &Observed, around: Circumstances) -> Relation {
+    let asked = around.asked;
     // It ended, or was deleted, while the list was on its way.
     let was_here = row.known.phase.upstream_id() == Some(seen.upstream_id.as_str());
     if was_here && ended_since(row, asked) {
@@ -153,7 +163,7 @@ fn relation(row: &Row, seen: &Observed, asked: Moment) -> Relation {
             Relation::Late
         }
         Phase::Refused | Phase::Detached { .. } | Phase::Deleted { .. } => {
-            arrived_by_name(row, seen, ended, asked)
+            arrived_by_name(row, seen, ended, around)
         }
     }
 }
@@ -193,32 +203,39 @@ fn is_itself(row: &Row, seen: &Observed, asked: Moment) -> bool {
 /// Tells whether a job that a cluster shows is what a submission became after it was given up, or a
 /// batch that its client was told to be gone.
 pub fn is_late(row: &Row, seen: &Observed, asked: Moment) -> bool {
-    matches!(relation(row, seen, asked), Relation::Late)
+    let around = Circumstances {
+        unnamed_on_its_way: false,
+        lives_elsewhere: false,
+        asked,
+    };
+    matches!(relation(row, seen, around), Relation::Late)
 }
 
 /// For how long a job under a client's own name may be taken for a submission of that name that was
 /// given up.
-const BY_NAME_FOR: Duration = Duration::from_secs(900);
+pub const BY_NAME_FOR: Duration = Duration::from_secs(900);
 
+/// Tells whether a job under a client's own name may still be taken for a submission of a moment.
 /// By both clocks: uptime stands still while no gateway runs, and somebody else may do the same job
 /// meanwhile.
-fn is_lately(moment: Moment, asked: Moment) -> bool {
+pub fn is_lately(moment: Moment, asked: Moment) -> bool {
     let until = moment.after(BY_NAME_FOR);
     until.up_ms >= asked.up_ms && until.wall_ms >= asked.wall_ms
 }
 
 /// A client's own name may be anybody's. It is this submission only if the cluster was still to
 /// give out this id when it was sent, if it was given up a short while ago without the cluster's
-/// word, and if the users agree.
-fn arrived_by_name(row: &Row, seen: &Observed, ended: bool, asked: Moment) -> Relation {
+/// word, if the users agree, and if no other live batch has the name.
+fn arrived_by_name(row: &Row, seen: &Observed, ended: bool, around: Circumstances) -> Relation {
     let id = seen.upstream_id.parse::<i64>().ok();
     let after = matches!((id, row.identity.above), (Some(id), Some(above)) if id > above);
     // What says nothing of its user may be anybody's, and is not killed.
     let users = row.known.proxy_user.is_some() && row.known.proxy_user != seen.proxy_user;
     // One that was bound was that batch, and no other that comes later.
     let never_was = row.known.phase.upstream_id().is_none() && row.known.app_id.is_none();
-    let lately = is_lately(row.identity.created, asked);
-    match row.known.may_arrive && never_was && after && !users && lately {
+    let lately = is_lately(row.identity.created, around.asked);
+    let tied = never_was && after && !users && lately && !around.lives_elsewhere;
+    match row.known.may_arrive && tied {
         true if ended => Relation::Over,
         true => Relation::Late,
         false => over_under_its_id(row, seen),
@@ -262,6 +279,17 @@ mod tests {
         up_ms: 1000,
     };
 
+    const ALONE: Circumstances = Circumstances {
+        unnamed_on_its_way: false,
+        lives_elsewhere: false,
+        asked: LATER,
+    };
+
+    const UNNAMED: Circumstances = Circumstances {
+        unnamed_on_its_way: true,
+        ..ALONE
+    };
+
     fn row(name: Option<&str>, phase: Phase, state: BatchState) -> Row {
         let mut row = Row {
             identity: identity(name),
@@ -284,31 +312,40 @@ mod tests {
         let unnamed = row(None, lost.clone(), BatchState::Error);
         let found = ours(&unnamed, "12", BatchState::Running);
         assert_eq!(
-            adopt(&found, None, std::slice::from_ref(&unnamed), false, LATER),
+            adopt(&found, None, std::slice::from_ref(&unnamed), ALONE),
             Adopt::Late(0)
         );
         let over = ours(&unnamed, "12", BatchState::Success);
         assert_eq!(
-            adopt(&over, None, std::slice::from_ref(&unnamed), false, LATER),
+            adopt(&over, None, std::slice::from_ref(&unnamed), ALONE),
             Adopt::Leave
         );
         let mut named = row(Some("nightly"), lost, BatchState::Error);
         let found = seen("12", Some("nightly"), BatchState::Running);
         assert_eq!(
-            adopt(&found, None, std::slice::from_ref(&named), false, LATER),
+            adopt(&found, None, std::slice::from_ref(&named), ALONE),
             Adopt::New,
             "anybody may use a client's name"
         );
         named.known.may_arrive = true;
         assert_eq!(
-            adopt(&found, None, std::slice::from_ref(&named), false, LATER),
+            adopt(&found, None, std::slice::from_ref(&named), ALONE),
             Adopt::Late(0)
+        );
+        let elsewhere = Circumstances {
+            lives_elsewhere: true,
+            ..ALONE
+        };
+        assert_eq!(
+            adopt(&found, None, std::slice::from_ref(&named), elsewhere),
+            Adopt::New,
+            "one server may stand behind two clusters"
         );
         let mut had_run = named.clone();
         had_run.known.app_id = Some("application_1".into());
         let rows = std::slice::from_ref(&had_run);
         assert_eq!(
-            adopt(&found, None, rows, false, LATER),
+            adopt(&found, None, rows, ALONE),
             Adopt::New,
             "another of its name"
         );
@@ -318,13 +355,13 @@ mod tests {
         };
         let rows = std::slice::from_ref(&had_run);
         assert_eq!(
-            adopt(&found, None, rows, false, LATER),
+            adopt(&found, None, rows, ALONE),
             Adopt::New,
             "it was another number"
         );
         let older = seen("9", Some("nightly"), BatchState::Running);
         assert_eq!(
-            adopt(&older, None, std::slice::from_ref(&named), false, LATER),
+            adopt(&older, None, std::slice::from_ref(&named), ALONE),
             Adopt::New,
             "it was there before"
         );
@@ -338,22 +375,20 @@ mod tests {
                 &ours(&sending, "12", BatchState::Running),
                 None,
                 std::slice::from_ref(&sending),
-                false,
-                LATER
+                ALONE
             ),
             Adopt::Leave
         );
         let mut ibm = seen("12", None, BatchState::Running);
         ibm.name_shown = false;
-        assert_eq!(adopt(&ibm, None, &[], true, LATER), Adopt::Leave);
-        assert_eq!(adopt(&ibm, None, &[], false, LATER), Adopt::New);
+        assert_eq!(adopt(&ibm, None, &[], UNNAMED), Adopt::Leave);
+        assert_eq!(adopt(&ibm, None, &[], ALONE), Adopt::New);
         assert_eq!(
             adopt(
                 &seen("12", Some("foreign"), BatchState::Running),
                 None,
                 &[],
-                true,
-                LATER
+                UNNAMED
             ),
             Adopt::New
         );
@@ -375,7 +410,7 @@ mod tests {
         });
         let seen = seen("3", Some("n"), BatchState::Running);
         assert_eq!(
-            adopt(&seen, None, std::slice::from_ref(&deleted), false, LATER),
+            adopt(&seen, None, std::slice::from_ref(&deleted), ALONE),
             Adopt::Leave
         );
         deleted.known.ended = Some(Moment {
@@ -383,7 +418,7 @@ mod tests {
             up_ms: 900,
         });
         assert_eq!(
-            adopt(&seen, None, std::slice::from_ref(&deleted), false, LATER),
+            adopt(&seen, None, std::slice::from_ref(&deleted), ALONE),
             Adopt::New,
             "the cluster counts anew"
         );
@@ -403,8 +438,7 @@ mod tests {
                 &ours(&held, "3", BatchState::Running),
                 Some(&held),
                 &[],
-                false,
-                LATER
+                ALONE
             ),
             Adopt::Known
         );
@@ -413,8 +447,7 @@ mod tests {
                 &seen("3", None, BatchState::Running),
                 Some(&held),
                 &[],
-                false,
-                LATER
+                ALONE
             ),
             Adopt::Contradicts
         );
@@ -425,7 +458,7 @@ mod tests {
                 up_ms: ended_ms,
             });
             let stranger = seen("3", None, BatchState::Running);
-            assert_eq!(adopt(&stranger, Some(&held), &[], false, LATER), wanted);
+            assert_eq!(adopt(&stranger, Some(&held), &[], ALONE), wanted);
         }
     }
 
@@ -438,7 +471,7 @@ mod tests {
         let reason = ("gatewayReason".to_owned(), Some("why".to_owned()));
         taken.known.app_info.extend([reason]);
         let shown = ours(&taken, "3", BatchState::Running);
-        let decide = |row: &Row| adopt(&shown, None, std::slice::from_ref(row), false, LATER);
+        let decide = |row: &Row| adopt(&shown, None, std::slice::from_ref(row), ALONE);
         assert_eq!(decide(&taken), Adopt::Again(0));
         taken.known.may_arrive = true;
         assert_eq!(
@@ -464,7 +497,7 @@ mod tests {
             });
             seen.app_id = row.known.app_id.clone();
             setup(&mut row, &mut seen);
-            adopt(&seen, None, std::slice::from_ref(&row), false, LATER)
+            adopt(&seen, None, std::slice::from_ref(&row), ALONE)
         };
         assert_eq!(found(|_, _| {}), Adopt::Late(0));
         assert_eq!(

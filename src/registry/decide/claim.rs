@@ -1,7 +1,8 @@
 //! Whether a submission may begin, or is one that is here already.
 
 use crate::clock::Moment;
-use crate::registry::{NewRow, Phase, Row};
+use crate::registry::row::{Phase, Row};
+use crate::registry::store::NewRow;
 
 /// The decision.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,9 +44,26 @@ pub fn claim(new: &NewRow, by_key: Option<&Row>, by_name: Option<&Row>, now: Mom
     }
 }
 
-fn holds_key(row: &Row, now: Moment) -> bool {
-    let let_go = row.known.phase == Phase::Refused || row.known.absent;
-    !let_go && !row.key_until.is_some_and(|until| until.is_past(now))
+/// Tells whether whoever sends its key again is answered with it.
+pub(super) fn holds_key(row: &Row, now: Moment) -> bool {
+    let open = row.known.phase == Phase::Sending;
+    !row.known.frees_key() && (open || !key_until(row).is_some_and(|until| until.is_past(now)))
+}
+
+/// Returns until when its key is remembered. That counts from the moment at which its client could
+/// be told what came of the submission: until then it can only send it again.
+fn key_until(row: &Row) -> Option<Moment> {
+    let from = row.identity.created;
+    let resolved = row.known.resolved.unwrap_or(from);
+    let later = |until: Moment| Moment {
+        wall_ms: until
+            .wall_ms
+            .saturating_add((resolved.wall_ms - from.wall_ms).max(0)),
+        up_ms: until
+            .up_ms
+            .saturating_add((resolved.up_ms - from.up_ms).max(0)),
+    };
+    row.key_until.map(later)
 }
 
 fn holds_name(row: &Row, now: Moment) -> bool {
@@ -61,6 +79,7 @@ fn holds_name(row: &Row, now: Moment) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::Known;
     use crate::registry::entry::tests::{identity, known};
 
     fn row(setup: impl FnOnce(&mut Row)) -> Row {
@@ -117,6 +136,38 @@ mod tests {
         assert!(
             matches!(claim(&new(), Some(&jumped), None, now), Claim::Same(_)),
             "the wall clock alone forgets no key"
+        );
+        let past = |setup: fn(&mut Known)| {
+            let row = row(|row| {
+                let at = |ms| Moment {
+                    wall_ms: ms,
+                    up_ms: ms,
+                };
+                (row.identity.created, row.key_until) = (at(100), Some(at(200)));
+                setup(&mut row.known);
+            });
+            claim(&new(), Some(&row), None, now)
+        };
+        assert_eq!(past(|_| {}), Claim::Free, "its time is over");
+        assert!(
+            matches!(past(|known| known.phase = Phase::Sending), Claim::Same(_)),
+            "nobody knows yet what came of it"
+        );
+        let resolved = |known: &mut Known| {
+            let at = |ms| Moment {
+                wall_ms: ms,
+                up_ms: ms,
+            };
+            known.resolved = Some(at(950));
+        };
+        assert!(
+            matches!(past(resolved), Claim::Same(_)),
+            "its time has just begun"
+        );
+        let killed = row(|row| (row.known.absent, row.known.kill_asked) = (true, true));
+        assert!(
+            matches!(claim(&new(), Some(&killed), None, now), Claim::Same(_)),
+            "whoever sends again what was to end hears of its end"
         );
         assert!(matches!(
             claim(&new(), None, Some(&held), now),

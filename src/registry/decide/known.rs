@@ -3,7 +3,7 @@
 use livy_dialect::{BatchState, Observed, StateReading};
 
 use crate::clock::Moment;
-use crate::registry::{Known, Phase};
+use crate::registry::row::{Known, Phase};
 
 /// What an observation changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,11 +28,23 @@ pub fn bind(known: &mut Known, seen: &Observed, now: Moment) -> Change {
         };
         known.echoed = seen.name.is_some();
         known.may_arrive = false;
+        known.resolved.get_or_insert(now);
         // It was open for a reason that is over.
         known.app_info.remove("gatewayReason");
         change.worth_saving = true;
     }
     change
+}
+
+/// Notes that a batch has another id than the answer to its submission named: its own name shows
+/// it.
+pub fn rebind(known: &mut Known, seen: &Observed, now: Moment) {
+    if matches!(known.phase, Phase::Bound { .. }) {
+        observe(known, seen, now);
+        known.phase = Phase::Bound {
+            upstream_id: seen.upstream_id.clone(),
+        };
+    }
 }
 
 /// Notes that what nothing but its time of arrival ties to the submission is presumed to be it, and
@@ -106,6 +118,9 @@ pub fn give_up(known: &mut Known, reason: &str, may_arrive: bool, now: Moment) {
             .insert("gatewayReason".to_owned(), Some(reason.to_owned()));
     }
     known.complete = true;
+    if known.phase == Phase::Sending {
+        known.resolved = Some(now);
+    }
     known.phase = match std::mem::replace(&mut known.phase, Phase::Refused) {
         Phase::Sending => Phase::Detached { upstream_id: None },
         Phase::Bound { upstream_id } => Phase::Detached {
@@ -113,6 +128,29 @@ pub fn give_up(known: &mut Known, reason: &str, may_arrive: bool, now: Moment) {
         },
         other => other,
     };
+}
+
+/// Ends a submission of which nothing was created. Whoever asked for its end has what they wanted.
+pub fn never_was(known: &mut Known, reason: &str, may_arrive: bool, now: Moment) {
+    if known.kill_asked {
+        delete(known, may_arrive, now);
+    } else {
+        give_up(known, reason, may_arrive, now);
+    }
+    known.absent = true;
+}
+
+/// Forgets a batch for its clients, as a DELETE does at Livy.
+pub fn delete(known: &mut Known, may_arrive: bool, now: Moment) {
+    known.may_arrive |= may_arrive;
+    if known.phase == Phase::Sending {
+        known.resolved = Some(now);
+    }
+    let upstream_id = known.phase.upstream_id().map(str::to_owned);
+    known.phase = Phase::Deleted { upstream_id };
+    if known.ended.is_none() {
+        (known.state, known.ended) = (BatchState::Killed, Some(now));
+    }
 }
 
 /// Returns what is to be known after a store, or another process, turned out to know more than the
@@ -134,6 +172,8 @@ pub fn forward(stored: &Known, wanted: &Known) -> Known {
             (ended.state, ended.ended, ended.complete || next.complete);
     }
     next.told |= other.told;
+    next.shown |= other.shown;
+    next.resolved = stored.resolved.or(wanted.resolved);
     next.kill_asked |= other.kill_asked;
     next.may_arrive |= other.may_arrive;
     next.arrived |= other.arrived;

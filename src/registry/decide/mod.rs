@@ -3,24 +3,31 @@
 //!
 //! - [`same`]: is what a cluster shows the batch that we mean? [`ours`]: is what a look-up found
 //!   the submission that was looked for? [`believable`]: is what the answer to a submission names?
-//! - [`observe`], [`bind`], [`presume`], [`give_up`], [`forward`]: how what is known goes on, and
-//!   only ever forward.
+//! - [`observe`], [`bind`], [`rebind`], [`presume`], [`give_up`], [`never_was`], [`delete`],
+//!   [`forward`]: how what is known goes on, and only ever forward.
 //! - [`claim`]: may a submission begin, or is it one that is here already?
 //! - [`adopt`]: what does a row of a cluster's list mean? [`readable`]: which rows mean
 //!   anything? [`is_late`]: is it what should be gone?
+//! - [`is_over`]: may a row be forgotten altogether?
 //! - [`absence`]: have look-ups shown nothing for long enough?
 //! - [`hint`]: what does a list that gives no names back tell of a submission?
 
-mod absence;
+pub(super) mod absence;
 mod adopt;
+mod before;
 mod claim;
 mod hint;
 mod known;
+mod over;
 mod same;
 
 pub use absence::{Absence, Silence, Terms, absence};
-pub use adopt::{Adopt, adopt, is_late, readable};
+pub use adopt::{Adopt, BY_NAME_FOR, Circumstances, adopt, is_late, is_lately, readable};
+pub use before::{Before, counts_anew};
 pub use claim::{Claim, claim};
-pub use hint::{Hint, counts_anew, hint};
-pub use known::{Change, bind, forward, give_up, observe, observe_state, presume};
-pub use same::{Same, believable, ours, same, same_if};
+pub use hint::{Hint, hint};
+pub use known::{
+    Change, bind, delete, forward, give_up, never_was, observe, observe_state, presume, rebind,
+};
+pub use over::{WATCHED_FOR, is_over};
+pub use same::{Same, before, believable, may_be_older, ours, same, same_if};

@@ -3,7 +3,8 @@
 
 use livy_dialect::{BatchState, Observed, StateReading};
 
-use crate::registry::{Identity, Known, Row};
+use super::before::{Before, counts_anew};
+use crate::registry::row::{Identity, Known, Phase, Row};
 
 /// The answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,27 +79,101 @@ pub fn same_if(identity: &Identity, known: &Known, seen: &Observed, followed: bo
 }
 
 /// Decides whether what a look-up found under the key of a submission is that submission. A
-/// client's own name may be anybody's: it is not ours while it is the batch of another entry,
-/// `holder`, that has its upstream id, nor when the cluster runs it as another user than was asked
-/// for.
-pub fn ours(identity: &Identity, known: &Known, seen: &Observed, holder: Option<&Row>) -> bool {
+/// client's own name may be anybody's: it is not ours while it is the batch of one of the other
+/// entries that `had` its upstream id, and have it still or may come late, nor if it was there
+/// before the submission was sent (`before`). What runs as another user than was asked for may be
+/// ours all the same: a cluster may put in its own. `list` is the cluster's whole list, if it was
+/// read.
+pub fn ours(
+    identity: &Identity,
+    known: &Known,
+    before: &Before,
+    seen: &Observed,
+    had: &[Row],
+    list: Option<&[Observed]>,
+) -> Same {
     if identity.lookup.is_certain() {
-        return true;
+        return Same::Yes;
     }
-    let anothers = |row: &Row| {
-        row.identity.id != identity.id && same(&row.identity, &row.known, seen) != Same::No
-    };
-    !holder.is_some_and(anothers) && !differ(&known.proxy_user, &seen.proxy_user)
+    match any_is(had, seen) {
+        Same::Yes => return Same::No,
+        Same::CannotTell => return Same::CannotTell,
+        Same::No => {}
+    }
+    match was_there_before(before, seen, had, list) {
+        Some(true) => Same::No,
+        Some(false) if !differ(&known.proxy_user, &seen.proxy_user) => Same::Yes,
+        Some(false) | None => Same::CannotTell,
+    }
 }
 
-/// Decides whether the answer to a submission may name its batch. One that somebody in front repeats
-/// speaks of a batch that was there before: under a client's own name, an id that the cluster had
-/// given before the submission was sent; or it names nothing, though the cluster `shows_names`. A
-/// look-up tells.
-pub fn believable(identity: &Identity, seen: &Observed, shows_names: bool) -> bool {
-    let older = matches!((seen.upstream_id.parse::<i64>(), identity.above), (Ok(id), Some(above)) if id <= above);
+/// Tells whether what a look-up found may have been there before its submission was sent: then the
+/// cluster's list tells more.
+pub fn may_be_older(identity: &Identity, before: &Before, seen: &Observed) -> bool {
+    !identity.lookup.is_certain() && before.had(&seen.upstream_id)
+}
+
+/// Returns what is stored of the list that a cluster showed before a submission was sent.
+pub fn before(identity: &Identity) -> Before {
+    Before {
+        above: identity.above,
+        ..Before::default()
+    }
+}
+
+/// Tells whether a batch is that of an entry that is bound, or may come late.
+fn any_is(had: &[Row], seen: &Observed) -> Same {
+    let is_it = |row: &Row| match row.known.phase {
+        Phase::Bound { .. } => same(&row.identity, &row.known, seen),
+        // Its end is the gateway's own word, and so no reason why it can't be alive.
+        _ if row.known.may_arrive => {
+            let alive = Known {
+                state: BatchState::Starting,
+                ..row.known.clone()
+            };
+            same(&row.identity, &alive, seen)
+        }
+        _ => Same::No,
+    };
+    let all = had.iter().map(is_it);
+    all.fold(Same::No, |all, one| match (all, one) {
+        (Same::Yes, _) | (_, Same::Yes) => Same::Yes,
+        (Same::CannotTell, _) | (_, Same::CannotTell) => Same::CannotTell,
+        _ => Same::No,
+    })
+}
+
+/// Tells whether a cluster had given a batch's id before a submission was sent. An id that another
+/// batch had before was given again, and so is new.
+fn was_there_before(
+    before: &Before,
+    seen: &Observed,
+    had: &[Row],
+    list: Option<&[Observed]>,
+) -> Option<bool> {
+    if !before.had(&seen.upstream_id) || !had.is_empty() {
+        return Some(false);
+    }
+    let above = before.above.unwrap_or(i64::MAX);
+    let counts_on = list.is_some_and(|list| !counts_anew(above, list));
+    counts_on.then_some(true)
+}
+
+/// Decides whether the answer to a submission may name its batch. One that somebody in front
+/// repeats speaks of a batch that was there before, unless its cluster counts anew, which the list
+/// tells; or it names nothing, though the cluster `shows_names`. A made-up name is given once.
+pub fn believable(
+    identity: &Identity,
+    before: &Before,
+    seen: &Observed,
+    shows_names: bool,
+) -> Same {
     let nameless = identity.lookup.sent_name.is_some() && seen.name.is_none() && shows_names;
-    !nameless && (identity.lookup.is_certain() || !older)
+    match before.had(&seen.upstream_id) && !identity.lookup.is_made_up() {
+        _ if nameless => Same::No,
+        true => Same::CannotTell,
+        false => Same::Yes,
+    }
 }
 
 fn by_name(identity: &Identity, known: &Known, seen: &Observed) -> Same {
@@ -262,16 +337,33 @@ mod tests {
     fn a_repeated_answer_names_nobodys_batch() {
         let mut ours = identity(None);
         let mut answer = seen("3", ours.lookup.sent_name.as_deref(), BatchState::Starting);
-        assert!(believable(&ours, &answer, true), "it names ours");
+        let judge = |ours: &Identity, answer: &Observed, shows_names| {
+            believable(ours, &before(ours), answer, shows_names)
+        };
+        assert_eq!(judge(&ours, &answer, true), Same::Yes, "it names ours");
         (answer.name, answer.name_shown) = (None, false);
-        assert!(!believable(&ours, &answer, true));
-        assert!(believable(&ours, &answer, false), "Livy 0.5 names nothing");
+        assert_eq!(judge(&ours, &answer, true), Same::No);
+        assert_eq!(judge(&ours, &answer, false), Same::Yes, "Livy 0.5");
         ours = identity(Some("nightly"));
         ours.above = Some(3);
         answer = seen("3", Some("nightly"), BatchState::Starting);
-        assert!(!believable(&ours, &answer, true), "it was there before");
+        assert_eq!(
+            judge(&ours, &answer, true),
+            Same::CannotTell,
+            "it was there before, if its cluster counts on"
+        );
+        let listed = Before {
+            above: Some(3),
+            ids: Some(["1".to_owned()].into()),
+            named: None,
+        };
+        assert_eq!(
+            believable(&ours, &listed, &answer, true),
+            Same::Yes,
+            "the list did not show it"
+        );
         answer.upstream_id = "4".into();
-        assert!(believable(&ours, &answer, true));
+        assert_eq!(judge(&ours, &answer, true), Same::Yes);
     }
 
     #[test]
@@ -287,8 +379,10 @@ mod tests {
             setup(&mut row.known);
             row
         };
-        let ours_is = |open: &Row, seen: &Observed, holder: Option<&Row>| {
-            ours(&open.identity, &open.known, seen, holder)
+        let ours_is = |open: &Row, seen: &Observed, had: Option<&Row>| {
+            let had = had.map_or(&[][..], std::slice::from_ref);
+            let before = before(&open.identity);
+            ours(&open.identity, &open.known, &before, seen, had, None)
         };
         let open = row(7, |known| {
             *known = Known {
@@ -297,25 +391,84 @@ mod tests {
             }
         });
         let mut found = seen("3", Some("nightly"), BatchState::Running);
-        assert!(ours_is(&open, &found, None), "its cluster names no user");
+        assert_eq!(
+            ours_is(&open, &found, None),
+            Same::Yes,
+            "its cluster names no user"
+        );
         let another = row(5, |_| {});
-        assert!(
-            !ours_is(&open, &found, Some(&another)),
+        assert_eq!(
+            ours_is(&open, &found, Some(&another)),
+            Same::No,
             "it is the batch of another entry"
+        );
+        let given_up = row(5, |known| {
+            known.phase = Phase::Detached {
+                upstream_id: Some("3".into()),
+            };
+            (known.state, known.may_arrive) = (BatchState::Error, true);
+        });
+        assert_eq!(
+            ours_is(&open, &found, Some(&given_up)),
+            Same::No,
+            "it is the batch of an entry that was told to be lost"
         );
         let began_again = row(5, |known| known.app_id = Some("application_1".into()));
         found.app_id = Some("application_2".into());
-        assert!(
+        assert_eq!(
             ours_is(&open, &found, Some(&began_again)),
+            Same::Yes,
             "that one's was another, under an id that was given again"
         );
         found.proxy_user = Some("eve".into());
-        assert!(!ours_is(&open, &found, None), "it runs as somebody else");
+        assert_eq!(
+            ours_is(&open, &found, None),
+            Same::CannotTell,
+            "a stranger's, or ours under an account that the cluster put in"
+        );
         let mut unnamed = open.clone();
         made_up(&mut unnamed.identity);
-        assert!(
+        assert_eq!(
             ours_is(&unnamed, &found, Some(&another)),
+            Same::Yes,
             "a made-up name is nobody else's"
+        );
+    }
+
+    #[test]
+    fn what_was_there_before_is_not_the_submission() {
+        let mut open = identity(Some("nightly"));
+        open.above = Some(5);
+        let shown = |id: &str| seen(id, Some("nightly"), BatchState::Running);
+        let judge = |id: &str, had: &[Row], list: Option<&[Observed]>| {
+            ours(&open, &Known::new(), &before(&open), &shown(id), had, list)
+        };
+        let (counts_on, counts_anew) = ([shown("3"), shown("5")], [shown("3")]);
+        assert_eq!(judge("6", &[], None), Same::Yes);
+        assert_eq!(judge("3", &[], Some(&counts_on)), Same::No);
+        assert_eq!(judge("3", &[], None), Same::CannotTell);
+        assert_eq!(
+            judge("3", &[], Some(&counts_anew)),
+            Same::CannotTell,
+            "those above it may have been forgotten"
+        );
+        let named = Before {
+            named: Some("3".into()),
+            ..before(&open)
+        };
+        let shown_again = ours(&open, &Known::new(), &named, &shown("3"), &[], None);
+        assert_eq!(shown_again, Same::Yes, "the answer named it as well");
+        let mut gone = Row {
+            identity: identity(Some("other")),
+            known: known("3"),
+            version: 1,
+            key_until: None,
+        };
+        gone.known.state = BatchState::Success;
+        assert_eq!(
+            judge("3", std::slice::from_ref(&gone), None),
+            Same::Yes,
+            "its number was another's before: the cluster counts anew"
         );
     }
 }

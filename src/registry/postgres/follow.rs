@@ -13,7 +13,7 @@ use tokio_postgres::Client;
 
 use super::pool::{DEADLINE, Dialler, Failure, Pool};
 use super::rows::Session as _;
-use crate::registry::GatewayId;
+use crate::registry::row::GatewayId;
 use crate::registry::store::Change;
 
 const CHANNEL: &str = "livy_gateway";
@@ -85,7 +85,9 @@ impl Ears {
                 Some(change) => return change,
                 None => {
                     self.hear.store(false, Ordering::Release);
-                    tracing::warn!("changes of other gateways are not told any more; what is needed is read until they are");
+                    tracing::warn!(
+                        "changes of other gateways are not told any more; what is needed is read until they are"
+                    );
                     *line = None;
                 }
             }
@@ -95,7 +97,8 @@ impl Ears {
 
 async fn listen(dialler: &Dialler) -> Result<Line, Failure> {
     let (tell, notes) = mpsc::unbounded_channel();
-    let heard = move |note: tokio_postgres::Notification| drop(tell.send(note.payload().to_owned()));
+    let heard =
+        move |note: tokio_postgres::Notification| drop(tell.send(note.payload().to_owned()));
     let (client, task) = dialler.dial(heard).await?;
     let line = Line {
         client,
@@ -103,7 +106,10 @@ async fn listen(dialler: &Dialler) -> Result<Line, Failure> {
         notes,
         asked: Instant::now(),
     };
-    let listens = line.client.batch_execute(&format!("LISTEN {CHANNEL}")).await;
+    let listens = line
+        .client
+        .batch_execute(&format!("LISTEN {CHANNEL}"))
+        .await;
     listens.map(|()| line).map_err(|error| Failure::of(&error))
 }
 
@@ -218,9 +224,16 @@ mod tests {
 
     #[test]
     fn notes_are_read_by_the_others() {
-        assert_eq!(read("a 1,2", "b"), Some(Change::Batches(vec![GatewayId(1), GatewayId(2)])));
+        assert_eq!(
+            read("a 1,2", "b"),
+            Some(Change::Batches(vec![GatewayId(1), GatewayId(2)]))
+        );
         assert_eq!(read("a 1,2", "a"), None, "its own");
         assert_eq!(read("a orders", "b"), Some(Change::Orders));
-        assert_eq!(read("a moods", "b"), Some(Change::Missed), "of a newer version");
+        assert_eq!(
+            read("a moods", "b"),
+            Some(Change::Missed),
+            "of a newer version"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Lists: pages for clients, found by the counts of blocks; and lists of clusters, read in.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use livy_dialect::Observed;
 use tokio_postgres::Error;
@@ -8,19 +9,36 @@ use tokio_postgres::Error;
 use super::rows::{COLUMNS, Session, Values, all, one, read_row};
 use super::write::{alone, detach, insert_adopted};
 use crate::clock::Moment;
-use crate::registry::decide::{self, Adopt};
-use crate::registry::store::{Adoption, Row, Visible};
+use crate::registry::decide::{self, Adopt, Circumstances};
+use crate::registry::row::Row;
+use crate::registry::store::{Adoption, Visible};
 
 /// How many ids a block of `counts` has.
 const BLOCK: i32 = 2048;
 
 const SHOWN: &str = "phase IN ('sending', 'bound', 'detached')";
 
-/// Returns how many batches of each block a caller may see.
+/// Adds to the ids that a list is to leave out those of other processes' submissions whose clients
+/// still wait for their answers: they may yet give way to another attempt.
+pub(super) async fn hidden(
+    session: &impl Session,
+    mut without: Vec<i32>,
+    process: &str,
+) -> Result<Vec<i32>, Error> {
+    let statement = "SELECT id FROM batches JOIN leases ON leases.name = 'process/' || sender AND until > clock_timestamp()
+        WHERE phase = 'sending' AND NOT told AND sender <> $1";
+    for row in session.rows(statement, &[&process]).await? {
+        without.push(row.try_get(0)?);
+    }
+    Ok(without)
+}
+
+/// Returns how many batches of each block a caller may see, but for those that are hidden.
 pub(super) async fn blocks(
     session: &impl Session,
     visible: &Visible,
     cluster: Option<&str>,
+    hidden: &[i32],
 ) -> Result<Vec<(i32, usize)>, Error> {
     let statement = "SELECT block, shown FROM counts WHERE owner = $1 AND cluster = $2 AND shown > 0 ORDER BY block";
     // Nobody's batches are those of a user without a name.
@@ -29,14 +47,27 @@ pub(super) async fn blocks(
         Visible::OwnedBy(user) => user,
         Visible::All => "",
     };
-    let rows = session
-        .rows(statement, &[&owner, &cluster.unwrap_or_default()])
-        .await?;
-    let read = |row: &tokio_postgres::Row| {
+    let cluster = cluster.unwrap_or_default();
+    let count = |row: &tokio_postgres::Row| {
         let shown: i64 = row.try_get(1)?;
         Ok((row.try_get(0)?, usize::try_from(shown).unwrap_or(0)))
     };
-    rows.iter().map(read).collect()
+    let rows = session.rows(statement, &[&owner, &cluster]).await?;
+    let mut blocks: Vec<(i32, usize)> = rows.iter().map(count).collect::<Result<_, Error>>()?;
+    let statement = format!(
+        "SELECT id / {BLOCK}, count(*) FROM batches WHERE id = ANY($1) AND ($2 = '' OR owner = $2) AND ($3 = '' OR cluster = $3)
+             AND {SHOWN} GROUP BY 1"
+    );
+    for row in session
+        .rows(&statement, &[&hidden, &owner, &cluster])
+        .await?
+    {
+        let (block, count) = count(&row)?;
+        for (_, shown) in blocks.iter_mut().filter(|(of, _)| *of == block) {
+            *shown = shown.saturating_sub(count);
+        }
+    }
+    Ok(blocks)
 }
 
 /// Finds where the batch at a position stands: the first id of its block, and how many of the block
@@ -51,35 +82,34 @@ pub(super) fn place(blocks: &[(i32, usize)], mut position: usize) -> (i32, usize
     (i32::MAX, 0)
 }
 
-/// Reads so many batches from an id on, but for the first ones.
+/// Reads a window: from which id on, how many of the first ones are left out, and how many follow.
 pub(super) async fn page(
     session: &impl Session,
     visible: &Visible,
     cluster: Option<&str>,
-    from: i32,
-    skip: usize,
-    limit: usize,
+    hidden: &[i32],
+    (from, skip, limit): (i32, usize, usize),
 ) -> Result<Vec<Row>, Error> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let skip = i64::try_from(skip).unwrap_or(i64::MAX);
-    let tail = "ORDER BY id LIMIT $2 OFFSET $3";
+    let tail = "AND id <> ALL($4) ORDER BY id LIMIT $2 OFFSET $3";
     // A statement of its own for each case: one for all would use no index.
     match (visible, cluster) {
         (Visible::All, None) => {
             let filter = format!("id >= $1 AND {SHOWN} {tail}");
-            all(session, &filter, &[&from, &limit, &skip]).await
+            all(session, &filter, &[&from, &limit, &skip, &hidden]).await
         }
         (Visible::All, Some(cluster)) => {
-            let filter = format!("id >= $1 AND cluster = $4 AND {SHOWN} {tail}");
-            all(session, &filter, &[&from, &limit, &skip, &cluster]).await
+            let filter = format!("id >= $1 AND cluster = $5 AND {SHOWN} {tail}");
+            all(session, &filter, &[&from, &limit, &skip, &hidden, &cluster]).await
         }
         (Visible::OwnedBy(owner), None) => {
-            let filter = format!("id >= $1 AND owner = $4 AND {SHOWN} {tail}");
-            all(session, &filter, &[&from, &limit, &skip, &owner]).await
+            let filter = format!("id >= $1 AND owner = $5 AND {SHOWN} {tail}");
+            all(session, &filter, &[&from, &limit, &skip, &hidden, &owner]).await
         }
         (Visible::OwnedBy(owner), Some(cluster)) => {
-            let filter = format!("id >= $1 AND owner = $4 AND cluster = $5 AND {SHOWN} {tail}");
-            let values: Values<'_> = &[&from, &limit, &skip, &owner, &cluster];
+            let filter = format!("id >= $1 AND owner = $5 AND cluster = $6 AND {SHOWN} {tail}");
+            let values: Values<'_> = &[&from, &limit, &skip, &hidden, &owner, &cluster];
             all(session, &filter, values).await
         }
     }
@@ -126,11 +156,7 @@ struct Had {
     related: HashMap<i64, Vec<Row>>,
 }
 
-async fn read_all(
-    tx: &impl Session,
-    cluster: &str,
-    seen: &[Observed],
-) -> Result<Had, Error> {
+async fn read_all(tx: &impl Session, cluster: &str, seen: &[Observed]) -> Result<Had, Error> {
     let ids: Vec<&str> = seen.iter().map(|one| one.upstream_id.as_str()).collect();
     let names: Vec<Option<&str>> = seen.iter().map(|one| one.name.as_deref()).collect();
     let filter = "cluster = $1 AND upstream_id = ANY($2) AND phase = 'bound'";
@@ -171,12 +197,18 @@ pub(super) async fn adopt(
     for (place, observed) in (0..).zip(seen) {
         let holder = had.holders.remove(&observed.upstream_id);
         let first = had.related.remove(&place).unwrap_or_default();
-        let is_new = observed.name.as_ref().is_some_and(|name| touched.contains(name));
+        let is_new = observed
+            .name
+            .as_ref()
+            .is_some_and(|name| touched.contains(name));
         let first = (!is_new).then_some(first);
-        let decide = |page: &[Row]| {
-            decide::adopt(observed, holder.as_ref(), page, unnamed_on_its_way, asked)
+        let around = Circumstances {
+            unnamed_on_its_way,
+            lives_elsewhere: false,
+            asked,
         };
-        let (decision, candidates) = search(tx, cluster, observed, first, decide).await?;
+        let wanted = (cluster, observed, holder.as_ref());
+        let (decision, candidates) = search(tx, wanted, first, around).await?;
         let observed = observed.clone();
         match decision {
             Adopt::Known => adoption.known.extend(holder.map(|row| (row, observed))),
@@ -206,10 +238,9 @@ pub(super) async fn adopt(
 /// Goes through the related rows page by page, until one of them decides.
 async fn search(
     tx: &impl Session,
-    cluster: &str,
-    observed: &Observed,
+    (cluster, observed, holder): (&str, &Observed, Option<&Row>),
     first: Option<Vec<Row>>,
-    decide: impl Fn(&[Row]) -> Adopt,
+    mut around: Circumstances,
 ) -> Result<(Adopt, Vec<Row>), Error> {
     let mut before = i32::MAX;
     let mut read = first;
@@ -223,7 +254,11 @@ async fn search(
                 all(tx, &filter, values).await?
             }
         };
-        let decision = decide(&page);
+        // Asked for only where it matters.
+        let by_name = |row: &Row| row.known.may_arrive && !row.identity.lookup.is_certain();
+        around.lives_elsewhere = page.iter().any(by_name)
+            && lives_elsewhere(tx, cluster, observed.name.as_deref()).await?;
+        let decision = decide::adopt(observed, holder, &page, around);
         let undecided = matches!(decision, Adopt::New | Adopt::Contradicts);
         match page.last() {
             Some(last) if undecided && page.len() == RELATED_PAGE => {
@@ -232,6 +267,41 @@ async fn search(
             _ => return Ok((decision, page)),
         }
     }
+}
+
+/// Tells whether a live batch of another cluster goes under a name that its client chose.
+async fn lives_elsewhere(
+    tx: &impl Session,
+    cluster: &str,
+    name: Option<&str>,
+) -> Result<bool, Error> {
+    let statement = "SELECT 1 FROM batches WHERE name = $2 AND cluster <> $1 AND NOT adopted
+        AND phase IN ('sending', 'bound') AND ended_ms IS NULL LIMIT 1";
+    Ok(!tx.rows(statement, &[&cluster, &name]).await?.is_empty())
+}
+
+/// How many rows are looked at at once to be swept out.
+const SWEPT_AT_ONCE: i64 = 500;
+
+/// Deletes what is over of the next rows after an id; returns how many, and the last row that was
+/// looked at.
+pub(super) async fn sweep(
+    tx: &impl Session,
+    after: i32,
+    retain: Duration,
+    now: Moment,
+) -> Result<(usize, Option<i32>), Error> {
+    let before = now.before(retain);
+    let filter = "id IN (SELECT id FROM batches WHERE ended_ms IS NOT NULL AND ended_ms < $1 AND coalesce(ended_up_ms, 0) < $2 AND id > $3
+        UNION ALL SELECT id FROM batches WHERE phase IN ('refused', 'deleted') AND ended_ms IS NULL AND created_ms < $1 AND created_up_ms < $2
+            AND id > $3) ORDER BY id LIMIT $4";
+    let values: Values<'_> = &[&before.wall_ms, &before.up_ms, &after, &SWEPT_AT_ONCE];
+    let old = all(tx, filter, values).await?;
+    let over = old.iter().filter(|row| decide::is_over(row, retain, now));
+    let over: Vec<i32> = over.map(|row| row.identity.id.0).collect();
+    tx.change("DELETE FROM batches WHERE id = ANY($1)", &[&over])
+        .await?;
+    Ok((over.len(), old.last().map(|row| row.identity.id.0)))
 }
 
 #[cfg(test)]

@@ -25,11 +25,12 @@ use tokio_postgres::Error;
 use self::follow::{Ears, Mouth};
 use self::pool::{Dialler, Pool};
 use self::rows::{Session as _, all, one, read_order, save};
+use super::error::RegistryError;
+use super::row::{GatewayId, Row};
 use super::store::{
-    Adoption, Change, NewRow, Order, RangeOf, Recorded, Row, Saved, Store, StoreFuture, Visible,
+    Adoption, Change, LEASE, NewRow, Order, RangeOf, Recorded, Saved, Store, StoreFuture, Visible,
     Wish,
 };
-use super::{GatewayId, LEASE};
 use crate::clock::Moment;
 use crate::config::checked::Postgres;
 
@@ -85,7 +86,11 @@ impl PostgresStore {
             ));
         }
         if version > known {
-            tracing::info!(version, known, "the database is of a newer version, and can be read");
+            tracing::info!(
+                version,
+                known,
+                "the database is of a newer version, and can be read"
+            );
         }
         Ok(())
     }
@@ -93,19 +98,16 @@ impl PostgresStore {
     /// Does something that changes rows, and tells the others which.
     async fn told<T>(
         &self,
-        work: impl Future<Output = Result<T, super::RegistryError>>,
+        work: impl Future<Output = Result<T, RegistryError>>,
         changed: impl FnOnce(&T) -> Vec<GatewayId>,
-    ) -> Result<T, super::RegistryError> {
+    ) -> Result<T, RegistryError> {
         let value = work.await?;
         self.mouth.say(changed(&value));
         Ok(value)
     }
 }
 
-async fn migrate(
-    tx: &deadpool_postgres::Transaction<'_>,
-    known: i32,
-) -> Result<(i32, i32), Error> {
+async fn migrate(tx: &deadpool_postgres::Transaction<'_>, known: i32) -> Result<(i32, i32), Error> {
     // Gateways that start together wait for each other here.
     tx.batch_execute(
         "SELECT pg_advisory_xact_lock(hashtextextended('livy-gateway schema', 0));
@@ -177,7 +179,12 @@ impl Store for PostgresStore {
         Box::pin(self.pool.read(move |client| {
             let (owner, key) = (owner.clone(), key.clone());
             Box::pin(async move {
-                one(client, "owner = $1 AND idempotency_key = $2", &[&owner, &key]).await
+                one(
+                    client,
+                    "owner = $1 AND idempotency_key = $2",
+                    &[&owner, &key],
+                )
+                .await
             })
         }))
     }
@@ -227,9 +234,9 @@ impl Store for PostgresStore {
                 let read = self.pool.write(move |tx| {
                     let (cluster, step) = (cluster.clone(), step.clone());
                     let process = self.process.clone();
-                    Box::pin(async move {
-                        list::adopt(tx, &cluster, &step, &process, asked, now).await
-                    })
+                    Box::pin(
+                        async move { list::adopt(tx, &cluster, &step, &process, asked, now).await },
+                    )
                 });
                 let lost = |part: &Adoption| part.lost.iter().map(id_of).collect();
                 let part = self.told(read, lost).await?;
@@ -245,17 +252,16 @@ impl Store for PostgresStore {
 
     fn get(&self, id: GatewayId) -> StoreFuture<'_, Option<Row>> {
         Box::pin(
-            self.pool
-                .read(move |client| Box::pin(async move { one(client, "id = $1", &[&id.0]).await })),
+            self.pool.read(move |client| {
+                Box::pin(async move { one(client, "id = $1", &[&id.0]).await })
+            }),
         )
     }
 
     fn holder(&self, cluster: String, upstream_id: String) -> StoreFuture<'_, Option<Row>> {
         Box::pin(self.pool.read(move |client| {
             let (cluster, upstream_id) = (cluster.clone(), upstream_id.clone());
-            Box::pin(
-                async move { one(client, write::HOLDER, &[&cluster, &upstream_id]).await },
-            )
+            Box::pin(async move { one(client, write::HOLDER, &[&cluster, &upstream_id]).await })
         }))
     }
 
@@ -282,28 +288,35 @@ impl Store for PostgresStore {
         &self,
         visible: Visible,
         cluster: Option<String>,
+        without: Vec<GatewayId>,
         range: RangeOf,
     ) -> StoreFuture<'_, (usize, Vec<Row>)> {
         Box::pin(async move {
             let (visible, cluster) = (Arc::new(visible), Arc::new(cluster));
+            let without: Vec<i32> = without.into_iter().map(|id| id.0).collect();
             let counted = {
                 let (visible, cluster) = (visible.clone(), cluster.clone());
                 self.pool.read(move |client| {
                     let (visible, cluster) = (visible.clone(), cluster.clone());
+                    let (without, process) = (without.clone(), self.process.clone());
                     Box::pin(async move {
-                        list::blocks(client, &visible, cluster.as_deref()).await
+                        let hidden = list::hidden(client, without, &process).await?;
+                        let blocks =
+                            list::blocks(client, &visible, cluster.as_deref(), &hidden).await?;
+                        Ok((blocks, hidden))
                     })
                 })
             };
-            let blocks = counted.await?;
+            let (blocks, hidden) = counted.await?;
             let total = blocks.iter().map(|(_, shown)| shown).sum();
             let range = range(total);
             let page = self.pool.read(move |client| {
                 let (visible, cluster) = (visible.clone(), cluster.clone());
+                let hidden = hidden.clone();
                 let (from, skip) = list::place(&blocks, range.start);
-                let limit = range.len();
+                let window = (from, skip, range.len());
                 Box::pin(async move {
-                    list::page(client, &visible, cluster.as_deref(), from, skip, limit).await
+                    list::page(client, &visible, cluster.as_deref(), &hidden, window).await
                 })
             });
             Ok((total, page.await?))
@@ -351,7 +364,8 @@ impl Store for PostgresStore {
         Box::pin(self.pool.read(move |client| {
             let cluster = cluster.clone();
             Box::pin(async move {
-                let filter = "cluster = $1 AND kill_asked AND phase IN ('sending', 'bound') ORDER BY id";
+                let filter =
+                    "cluster = $1 AND kill_asked AND phase IN ('sending', 'bound') ORDER BY id";
                 all(client, filter, &[&cluster]).await
             })
         }))
@@ -370,7 +384,8 @@ impl Store for PostgresStore {
                 // What has ended well, or badly, in its cluster's words is nothing to look for.
                 let filter = "cluster = $1 AND may_arrive AND phase IN ('refused', 'detached', 'deleted')
                     AND (upstream_id IS NULL OR phase = 'deleted' OR state = 'error')
-                    AND (created_ms >= $2 OR created_up_ms >= $3 OR ended_ms >= $2 OR ended_up_ms >= $3) AND id > $4 ORDER BY id LIMIT $5";
+                    AND (created_ms >= $2 OR created_up_ms >= $3 OR ended_ms >= $2 OR ended_up_ms >= $3 OR resolved_ms >= $2 OR resolved_up_ms >= $3)
+                    AND id > $4 ORDER BY id LIMIT $5";
                 let limit = i64::try_from(limit).unwrap_or(i64::MAX);
                 all(client, filter, &[&cluster, &since.wall_ms, &since.up_ms, &after.0, &limit]).await
             })
@@ -406,25 +421,34 @@ impl Store for PostgresStore {
         }))
     }
 
-    fn sweep(&self, before: Moment) -> StoreFuture<'_, usize> {
+    fn was_submitted_again(
+        &self,
+        owner: Option<String>,
+        body_hash: Option<String>,
+        after: GatewayId,
+    ) -> StoreFuture<'_, bool> {
+        Box::pin(self.pool.read(move |client| {
+            let (owner, body_hash) = (owner.clone(), body_hash.clone());
+            Box::pin(async move {
+                let statement = "SELECT 1 FROM batches WHERE owner = $1 AND id > $3 AND idempotency_hash = $2 AND phase <> 'refused' LIMIT 1";
+                let rows = client.rows(statement, &[&owner, &body_hash, &after.0]).await?;
+                Ok(!rows.is_empty())
+            })
+        }))
+    }
+
+    fn sweep(&self, retain: Duration, now: Moment) -> StoreFuture<'_, usize> {
         Box::pin(async move {
-            let mut swept = 0;
+            let (mut swept, mut after) = (0, 0);
             loop {
                 let part = self.pool.write(move |tx| {
-                    Box::pin(async move {
-                        tx.change(
-                            "DELETE FROM batches WHERE id IN (
-                                 SELECT id FROM batches WHERE ended_ms < $1 AND coalesce(ended_up_ms, 0) < $2
-                                 UNION ALL SELECT id FROM batches WHERE phase IN ('refused', 'deleted') AND created_ms < $1 AND created_up_ms < $2
-                                 LIMIT 1000)",
-                            &[&before.wall_ms, &before.up_ms],
-                        )
-                        .await
-                    })
+                    Box::pin(async move { list::sweep(tx, after, retain, now).await })
                 });
-                match part.await? {
-                    0 => return Ok(swept),
-                    part => swept += usize::try_from(part).unwrap_or(0),
+                let (part, last) = part.await?;
+                swept += part;
+                match last {
+                    Some(last) => after = last,
+                    None => return Ok(swept),
                 }
             }
         })
@@ -433,7 +457,8 @@ impl Store for PostgresStore {
     fn orders(&self) -> StoreFuture<'_, Vec<Order>> {
         Box::pin(self.pool.read(|client| {
             Box::pin(async move {
-                let statement = "SELECT cluster, wish, since_ms, given_by FROM orders ORDER BY cluster, wish";
+                let statement =
+                    "SELECT cluster, wish, since_ms, given_by FROM orders ORDER BY cluster, wish";
                 let rows = client.rows(statement, &[]).await?;
                 rows.iter().map(read_order).collect()
             })
@@ -518,7 +543,8 @@ impl Store for PostgresStore {
             let released = self.pool.write(move |tx| {
                 let process = self.process.clone();
                 Box::pin(async move {
-                    tx.change("DELETE FROM leases WHERE holder = $1", &[&&*process]).await
+                    tx.change("DELETE FROM leases WHERE holder = $1", &[&&*process])
+                        .await
                 })
             });
             if let Err(error) = released.await {

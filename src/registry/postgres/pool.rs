@@ -20,7 +20,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::config::checked::{ClusterTls, Secret};
 use crate::config::postgres_url;
 use crate::net::{cause, tls};
-use crate::registry::RegistryError;
+use crate::registry::error::RegistryError;
 
 /// How long a request waits for the database, whatever it needs of it.
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
@@ -148,13 +148,17 @@ impl Deref for Borrowed {
     type Target = ClientWrapper;
 
     fn deref(&self) -> &ClientWrapper {
-        self.client.as_ref().expect("it is there until it is dropped")
+        self.client
+            .as_ref()
+            .expect("it is there until it is dropped")
     }
 }
 
 impl DerefMut for Borrowed {
     fn deref_mut(&mut self) -> &mut ClientWrapper {
-        self.client.as_mut().expect("it is there until it is dropped")
+        self.client
+            .as_mut()
+            .expect("it is there until it is dropped")
     }
 }
 
@@ -171,7 +175,9 @@ pub(super) type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Se
 
 impl Pool {
     pub(super) fn new(dialler: Dialler, size: usize) -> Result<Pool, String> {
-        let pool = managed::Pool::builder(dialler.clone()).max_size(size).build();
+        let pool = managed::Pool::builder(dialler.clone())
+            .max_size(size)
+            .build();
         Ok(Pool {
             dialler,
             pool: pool.map_err(|error| error.to_string())?,
@@ -355,8 +361,9 @@ fn met_another(error: &Error) -> bool {
 /// Tells whether a connection was closed, or a statement that
 /// it keeps is out of date because another version of the gateway has added to a table.
 fn is_transient(error: &Error) -> bool {
-    let stale = error
-        .as_db_error()
-        .is_some_and(|db| db.message().contains("cached plan must not change result type"));
+    let stale = error.as_db_error().is_some_and(|db| {
+        db.message()
+            .contains("cached plan must not change result type")
+    });
     stale || error.is_closed()
 }

@@ -5,15 +5,14 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row as PgRow};
 
 use crate::clock::Moment;
-use crate::registry::entry::{Identity, Known, Phase};
-use crate::registry::store::{Order, Row, Saved, Wish};
-use crate::registry::GatewayId;
+use crate::registry::row::{GatewayId, Identity, Known, Phase, Row};
+use crate::registry::store::{Order, Saved, Wish};
 
 /// All of a batch but its sender.
 pub(super) const COLUMNS: &str = "id, cluster, route, lookup_key, sent_name, owner, name, proxy_user, adopted, phase, upstream_id, state, app_id, \
     app_info, log, complete, created_ms, created_up_ms, seen_ms, ended_ms, ended_up_ms, name_hold_ms, idempotency_key, idempotency_hash, \
     idempotency_until_ms, idempotency_until_up_ms, version, told, quiet_ms, looked_ms, let_go, may_arrive, kill_asked, echoed, presumed, above, \
-    waited_ms, arrived, absent";
+    waited_ms, arrived, absent, resolved_ms, resolved_up_ms";
 
 /// What statements are told.
 pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -38,6 +37,7 @@ pub(super) fn read_row(row: &PgRow) -> Result<Row, Error> {
         complete: row.try_get("complete")?,
         seen_ms: row.try_get("seen_ms")?,
         ended: moment(row.try_get("ended_ms")?, row.try_get("ended_up_ms")?),
+        resolved: moment(row.try_get("resolved_ms")?, row.try_get("resolved_up_ms")?),
         proxy_user: row.try_get("proxy_user")?,
         told: row.try_get("told")?,
         echoed: row.try_get("echoed")?,
@@ -115,11 +115,7 @@ pub(super) trait Session: Sync {
 macro_rules! session {
     ($of:ty) => {
         impl Session for $of {
-            async fn rows(
-                &self,
-                statement: &str,
-                values: Values<'_>,
-            ) -> Result<Vec<PgRow>, Error> {
+            async fn rows(&self, statement: &str, values: Values<'_>) -> Result<Vec<PgRow>, Error> {
                 let statement = self.prepare_cached(statement).await?;
                 self.query(&statement, values).await
             }
@@ -186,14 +182,10 @@ const OPEN_END: &str = "ended_ms IS NULL OR (phase = 'detached' AND $3 IN ('send
 
 /// Stores a row if its version is the one that the writer saw. `sender`: the process that writes,
 /// which works on it from now on if this opens it again.
-pub(super) async fn save(
-    session: &impl Session,
-    row: &Row,
-    sender: &str,
-) -> Result<Saved, Error> {
+pub(super) async fn save(session: &impl Session, row: &Row, sender: &str) -> Result<Saved, Error> {
     let known = &row.known;
     // What never came to be lets go of its key: a client may use it again.
-    let lets_go = known.phase == Phase::Refused || known.absent;
+    let lets_go = known.frees_key();
     let statement = format!(
         "UPDATE batches SET phase = $3, upstream_id = $5, proxy_user = $6, app_id = $7, app_info = $8, log = $9, complete = $10,
              seen_ms = $11, told = $12, quiet_ms = $13, looked_ms = $14, let_go = $15, waited_ms = $16, arrived = $17, absent = $18,
@@ -202,7 +194,7 @@ pub(super) async fn save(
              ended_ms = CASE WHEN {OPEN_END} THEN $24 ELSE ended_ms END,
              ended_up_ms = CASE WHEN {OPEN_END} THEN $25 ELSE ended_up_ms END,
              idempotency_key = CASE WHEN $26 THEN NULL ELSE idempotency_key END,
-             sender = CASE WHEN $3 = 'sending' AND phase <> 'sending' THEN $27 ELSE sender END,
+             sender = CASE WHEN $3 = 'sending' AND phase <> 'sending' THEN $27 ELSE sender END, resolved_ms = $28, resolved_up_ms = $29,
              version = version + 1
          WHERE id = $1 AND version = $2 AND {FORWARD}"
     );
@@ -236,6 +228,8 @@ pub(super) async fn save(
         &known.ended.map(|ended| ended.up_ms),
         &lets_go,
         &sender,
+        &known.resolved.map(|resolved| resolved.wall_ms),
+        &known.resolved.map(|resolved| resolved.up_ms),
     ];
     if session.change(&statement, values).await? == 1 {
         return Ok(Saved::Stored(row.version + 1));

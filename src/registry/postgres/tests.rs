@@ -19,7 +19,9 @@ pub(crate) async fn database() -> Option<(Arc<dyn Store>, Postgres)> {
         .expect("the server is there");
     let task = tokio::spawn(connection);
     let name = format!("law_{}", uuid::Uuid::new_v4().simple());
-    let made = client.batch_execute(&format!("CREATE DATABASE {name}")).await;
+    let made = client
+        .batch_execute(&format!("CREATE DATABASE {name}"))
+        .await;
     made.expect("is made");
     task.abort();
     let (before, _) = server.rsplit_once('/').expect("a URL with a database");

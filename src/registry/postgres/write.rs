@@ -6,10 +6,9 @@ use tokio_postgres::Error;
 
 use super::rows::{Session, all, insert, one, save, update};
 use crate::clock::Moment;
-use crate::registry::GatewayId;
 use crate::registry::decide::{self, Claim};
-use crate::registry::entry::Phase;
-use crate::registry::store::{NewRow, Recorded, Row, Saved};
+use crate::registry::row::{GatewayId, Phase, Row};
+use crate::registry::store::{NewRow, Recorded, Saved};
 
 /// Waits until no other transaction decides about the same thing. The lock ends with the
 /// transaction.
@@ -65,10 +64,16 @@ pub(super) async fn record(
         tx.change(statement, &[&row.identity.id.0]).await?;
     }
     if let Some(replaced) = new.replaces {
-        let statement = "UPDATE batches SET phase = 'refused', idempotency_key = NULL, may_arrive = may_arrive OR $2, version = version + 1
+        let statement = "UPDATE batches SET phase = 'refused', idempotency_key = NULL, may_arrive = may_arrive OR $2, resolved_ms = $3,
+                 resolved_up_ms = $4, version = version + 1
              WHERE id = $1 AND phase IN ('sending', 'refused')";
-        tx.change(statement, &[&replaced.id.0, &replaced.may_arrive])
-            .await?;
+        let values: super::rows::Values<'_> = &[
+            &replaced.id.0,
+            &replaced.may_arrive,
+            &now.wall_ms,
+            &now.up_ms,
+        ];
+        tx.change(statement, values).await?;
     }
     let row = insert(
         tx,
@@ -123,7 +128,7 @@ pub(super) async fn reopen(
     .await?;
     tx.change(
         "UPDATE batches SET phase = 'sending', idempotency_key = $2, idempotency_until_ms = $3, idempotency_until_up_ms = $4,
-             sender = $5, version = version + 1
+             resolved_ms = NULL, resolved_up_ms = NULL, sender = $5, version = version + 1
          WHERE id = $1 AND phase IN ('sending', 'refused')",
         &[&id.0, &key, &until, &until_up, &sender],
     )

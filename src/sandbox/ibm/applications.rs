@@ -9,8 +9,11 @@
 use livy_dialect::BatchState;
 use serde_json::{Map, Value, json};
 
-use super::{Asked, Double, Told, error};
+use super::error::error;
+use crate::sandbox::asked::Asked;
+use crate::sandbox::double::Double;
 use crate::sandbox::job::Job;
+use crate::sandbox::told::Told;
 
 /// Applications in a page unless `limit` says otherwise.
 const PAGE: usize = 100;
@@ -94,7 +97,7 @@ pub(super) fn item(double: &Double, id: &str) -> Told {
 fn link(start: usize, limit: usize) -> Value {
     let href = format!(
         "https://api.us-south.ae.cloud.ibm.com/v3/analytics_engines/{}/spark_applications",
-        crate::sandbox::INSTANCE
+        crate::sandbox::accounts::INSTANCE
     );
     json!({"href": format!("{href}?limit={limit}&start={start}"), "start": start.to_string()})
 }
@@ -134,7 +137,7 @@ fn time(ms: i64) -> String {
 /// application id, which is the text "null".
 fn application(job: &Job) -> Value {
     let mut shown = json!({
-        "id": job.uuid, "href": format!("/v3/analytics_engines/{}/spark_applications/{}", crate::sandbox::INSTANCE, job.uuid),
+        "id": job.uuid, "href": format!("/v3/analytics_engines/{}/spark_applications/{}", crate::sandbox::accounts::INSTANCE, job.uuid),
         "runtime": {"spark_version": "3.5"}, "spark_application_id": job.app_id().unwrap_or("null"),
         "state": word(job), "submission_time": time(job.created_ms),
     });

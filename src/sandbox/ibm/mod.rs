@@ -2,13 +2,18 @@
 //! POST, no log, no paging, no names.
 
 mod applications;
+mod error;
 
 use http::header::AUTHORIZATION;
 use livy_dialect::BatchState;
 use serde_json::{Map, Value, json};
 
+use super::accounts::TOKEN;
+use super::asked::Asked;
+use super::double::Double;
 use super::job::{Job, Taken};
-use super::{Asked, Double, TOKEN, Told};
+use super::told::Told;
+use error::error;
 
 pub(super) fn answer(double: &Double, asked: &Asked) -> Told {
     let bearer = asked
@@ -48,12 +53,6 @@ pub(super) fn answer(double: &Double, asked: &Asked) -> Told {
         }
         _ => error(404, "not_found", "The resource was not found."),
     }
-}
-
-fn error(status: u16, code: &str, text: &str) -> Told {
-    let body = json!({"errors": [{"code": code, "message": text, "more_info": "https://cloud.ibm.com/apidocs"}],
-        "trace": "sandbox-trace", "status_code": status});
-    Told::new(status, "application/json", body.to_string())
 }
 
 fn with_job(double: &Double, key: &str, read: impl FnOnce(&mut Job) -> Told) -> Told {

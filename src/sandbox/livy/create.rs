@@ -5,9 +5,11 @@ use livy_dialect::Field;
 use serde_json::{Map, Value};
 
 use super::key::is_number;
-use super::{batch, message};
+use super::shape::{batch, message};
+use crate::sandbox::asked::{Asked, says_form};
+use crate::sandbox::double::Double;
 use crate::sandbox::job::{Jobs, Taken};
-use crate::sandbox::{Asked, Double, Told, says_form};
+use crate::sandbox::told::Told;
 
 const LISTS: [&str; 5] = ["args", "jars", "pyFiles", "files", "archives"];
 const INTEGERS: [&str; 3] = ["driverCores", "executorCores", "numExecutors"];

@@ -2,8 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::livy;
-use crate::sandbox::{Asked, Double, Told, basic, has_account, says_form};
+use super::bare::livy;
+use crate::sandbox::accounts::{basic, has_account};
+use crate::sandbox::asked::{Asked, says_form};
+use crate::sandbox::double::Double;
+use crate::sandbox::told::Told;
 
 const REMEMBER_ME: &str = "rememberMe=deleteMe; Path=/gateway/default; Max-Age=0; SameSite=lax";
 const KNOX_SESSION: &str =

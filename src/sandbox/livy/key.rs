@@ -1,8 +1,8 @@
 //! `{idOrName}` of a path, as `SessionServlet.doWithSession` reads it: `forall(_.isDigit)` makes it
 //! a number, whose digits are Java's.
 
-use super::message;
-use crate::sandbox::Told;
+use super::shape::message;
+use crate::sandbox::told::Told;
 
 /// What a path names a batch by.
 #[derive(Debug, PartialEq, Eq)]

@@ -39,6 +39,9 @@ CREATE TABLE batches (
     arrived          boolean NOT NULL DEFAULT false,
     absent           boolean NOT NULL DEFAULT false,
     above            bigint,
+    -- When it became known what came of its submission: its key is remembered from then on.
+    resolved_ms      bigint,
+    resolved_up_ms   bigint,
     -- The process that works on it while it is open.
     sender           text
 );
