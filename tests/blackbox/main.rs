@@ -28,6 +28,7 @@ mod promise;
 mod proxy;
 mod registry;
 mod reload;
+mod replicas;
 mod rooms;
 mod submissions;
 mod upstream;

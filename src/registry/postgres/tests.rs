@@ -13,6 +13,8 @@ use crate::config::checked::{ClusterTls, Secret};
 use crate::registry::entry::tests::seen;
 use crate::registry::{Entry, Intent, Intention, Registry};
 
+const NEEDED: &str = "LIVY_GATEWAY_TEST_POSTGRES names a server";
+
 /// Makes a database of its own on the server that tests may use; nothing where there is none.
 pub(crate) async fn database() -> Option<(Arc<dyn Store>, Postgres)> {
     let server = std::env::var("LIVY_GATEWAY_TEST_POSTGRES").ok()?;
@@ -86,10 +88,9 @@ async fn new(registry: &Registry) -> Arc<Entry> {
 }
 
 #[tokio::test]
+#[ignore = "needs a server: tests/with-postgres.sh cargo test --lib registry:: -- --include-ignored"]
 async fn a_key_that_two_processes_race_for_is_one_batch() {
-    let Some((first, second)) = two().await else {
-        return;
-    };
+    let (first, second) = two().await.expect(NEEDED);
     for round in 0..20 {
         let key = format!("k{round}");
         let (one, other) = tokio::join!(
@@ -107,10 +108,9 @@ async fn a_key_that_two_processes_race_for_is_one_batch() {
 }
 
 #[tokio::test]
+#[ignore = "needs a server: tests/with-postgres.sh cargo test --lib registry:: -- --include-ignored"]
 async fn what_one_process_changes_the_others_hear() {
-    let Some((first, second)) = two().await else {
-        return;
-    };
+    let (first, second) = two().await.expect(NEEDED);
     let entry = new(&first).await;
     // It begins to listen, and so may have missed anything.
     assert_eq!(second.follow().await, Change::Missed);
@@ -131,10 +131,9 @@ async fn what_one_process_changes_the_others_hear() {
 }
 
 #[tokio::test]
+#[ignore = "needs a server: tests/with-postgres.sh cargo test --lib registry:: -- --include-ignored"]
 async fn nobody_takes_over_what_a_living_process_works_on() {
-    let Some((first, second)) = two().await else {
-        return;
-    };
+    let (first, second) = two().await.expect(NEEDED);
     let entry = new(&first).await;
     assert!(second.take_over().await.expect("is read").is_empty());
     let there = second
@@ -165,10 +164,9 @@ async fn nobody_takes_over_what_a_living_process_works_on() {
 }
 
 #[tokio::test]
+#[ignore = "needs a server: tests/with-postgres.sh cargo test --lib registry:: -- --include-ignored"]
 async fn one_process_leads() {
-    let Some((first, second)) = two().await else {
-        return;
-    };
+    let (first, second) = two().await.expect(NEEDED);
     assert!(first.take_lead("c").await && !second.take_lead("c").await);
     assert!(first.leads("c") && !second.leads("c"));
     assert!(second.take_lead("d").await, "each cluster by itself");
@@ -177,10 +175,9 @@ async fn one_process_leads() {
 }
 
 #[tokio::test]
+#[ignore = "needs a server: tests/with-postgres.sh cargo test --lib registry:: -- --include-ignored"]
 async fn a_submission_that_may_yet_give_way_is_in_no_list_of_others() {
-    let Some((first, second)) = two().await else {
-        return;
-    };
+    let (first, second) = two().await.expect(NEEDED);
     let entry = new(&first).await;
     let total = |registry: Registry| async move {
         let all = registry.list(Visible::All, None, Vec::new(), |total| 0..total);
@@ -195,10 +192,9 @@ async fn a_submission_that_may_yet_give_way_is_in_no_list_of_others() {
 }
 
 #[tokio::test]
+#[ignore = "needs a server: tests/with-postgres.sh cargo test --lib registry:: -- --include-ignored"]
 async fn pages_are_found_by_counts() {
-    let Some((first, _)) = two().await else {
-        return;
-    };
+    let (first, _) = two().await.expect(NEEDED);
     let mut ids = Vec::new();
     for at in 0..30 {
         let entry = new(&first).await;
@@ -226,10 +222,9 @@ async fn pages_are_found_by_counts() {
 }
 
 #[tokio::test]
+#[ignore = "needs a server: tests/with-postgres.sh cargo test --lib registry:: -- --include-ignored"]
 async fn a_newer_schema_is_worked_on_as_long_as_it_can_be_read() {
-    let Some((_, config)) = database().await else {
-        return;
-    };
+    let (_, config) = database().await.expect(NEEDED);
     let url = config.url.text.expose_secret().to_owned();
     let (client, connection) = tokio_postgres::connect(&url, NoTls)
         .await
@@ -251,10 +246,9 @@ async fn a_newer_schema_is_worked_on_as_long_as_it_can_be_read() {
 }
 
 #[tokio::test]
+#[ignore = "needs a server: tests/with-postgres.sh cargo test --lib registry:: -- --include-ignored"]
 async fn a_list_of_thousands_is_read_in_by_steps() {
-    let Some((first, _)) = two().await else {
-        return;
-    };
+    let (first, _) = two().await.expect(NEEDED);
     let list = |state| -> Vec<Observed> {
         (0..1_000)
             .map(|id: i32| seen(&id.to_string(), Some(&format!("job {}", id % 900)), state))

@@ -4,6 +4,7 @@
 pub mod front;
 pub mod kerberos;
 pub mod livy;
+pub mod postgres;
 pub mod yarn;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
