@@ -143,7 +143,7 @@ fn what_a_dead_replica_left_open_is_taken_over() {
             one.try_send(&keyed(&json!({"file": "hdfs:///x.py", "args": ["600"]}), "k").to_bytes())
         });
         other.wait_until("it runs", |_| clusters.books("livy").len() == 1);
-        one.process.signal("KILL");
+        one.process.signal("-KILL");
         assert!(sends.join().expect("ends").is_none(), "nobody was told");
     });
     let again = other.send(&keyed(&json!({"file": "hdfs:///x.py", "args": ["600"]}), "k"));
@@ -169,9 +169,9 @@ fn a_replica_that_was_stopped_for_a_while_does_no_harm() {
     let (first, second) = std::thread::scope(|scope| {
         let first = scope.spawn(|| one.send(&keyed(&body, "k")));
         other.wait_until("it runs", |_| clusters.books("livy").len() == 1);
-        one.process.signal("STOP");
+        one.process.signal("-STOP");
         let second = other.send(&keyed(&body, "k"));
-        one.process.signal("CONT");
+        one.process.signal("-CONT");
         (first.join().expect("ends"), second)
     });
     assert_eq!(
