@@ -21,7 +21,7 @@ use crate::gateway::Gateway;
 use crate::gateway::board::{Listed, Outcome, Ticket};
 use crate::observe::exchange::Exchange;
 use crate::registry::decide::{Before, Silence};
-use crate::registry::{Entry, GatewayId, Intent, Intention, Replaced};
+use crate::registry::{Entry, GatewayId, Intent, Intention, RegistryError, Replaced};
 
 pub(super) struct Run {
     gateway: Arc<Gateway>,
@@ -30,6 +30,8 @@ pub(super) struct Run {
     submission: Arc<Submission>,
     ticket: Arc<Ticket>,
     body_hash: String,
+    /// The life of this process in which it was begun (`Registry::life`).
+    life: u64,
     /// The ticket's places on the board, one for each cluster tried: whoever sends it again finds
     /// it at any time until its end.
     listed: Mutex<Vec<Listed>>,
@@ -118,6 +120,7 @@ impl Run {
             submission,
             ticket,
             body_hash,
+            life: gateway.registry.life(),
             listed: Mutex::default(),
         }
     }
@@ -359,6 +362,18 @@ impl Run {
         }
     }
 
+    /// Others take this process for dead, and may be looking after the submission by now: nothing of
+    /// it is sent.
+    async fn not_sent_by_the_dead(&self, entry: &Arc<Entry>) -> Attempt {
+        let why =
+            "this gateway was stopped for a while, and its registry has not heard of it since";
+        if let Err(error) = self.gateway.registry.refuse(entry, why, false).await {
+            tracing::error!(batch = %entry.id, %error, "what was not sent could not be withdrawn; it is looked up later");
+        }
+        let error = RegistryError::Store(why.to_owned());
+        Attempt::Settled(Err(registry_failed(&error)))
+    }
+
     /// Sends once, and reads what the answer proves.
     async fn send(
         &self,
@@ -367,6 +382,9 @@ impl Run {
         mut before: Before,
         others: bool,
     ) -> Attempt {
+        if !self.gateway.registry.is_known_alive() {
+            return self.not_sent_by_the_dead(&entry).await;
+        }
         let slot = plan.slot.take();
         let upstream = &plan.upstream;
         let began = Instant::now();
@@ -490,6 +508,7 @@ impl Run {
             silence: Silence::since_sending(began),
             leftovers: unclear.leftovers,
             gives_way: others && self.route.ambiguous == Ambiguous::Failover,
+            life: self.life,
         };
         match open.settle(Some(plan.encoded.request.clone())).await {
             End::Found | End::Ended | End::Stopped => {

@@ -71,6 +71,8 @@ pub struct Open {
     pub leftovers: bool,
     /// Another cluster may have it when this one answers no look-up for `settle`.
     pub gives_way: bool,
+    /// The life of this process in which it was begun (`Registry::life`).
+    pub life: u64,
 }
 
 /// How it ended.
@@ -413,6 +415,10 @@ impl Open {
     async fn send_again(&mut self, request: &UpstreamRequest) -> Option<End> {
         let dialect = self.upstream.dialect();
         self.leftovers = false;
+        if self.gateway.registry.life() != self.life {
+            // Another gateway may be sending it.
+            return Some(End::Stopped);
+        }
         if let Err(error) = self.gateway.registry.send_again(&self.entry).await {
             tracing::error!(batch = %self.entry.id, %error, "an absent submission is not sent again: that could not be stored");
             return None;
@@ -575,6 +581,7 @@ async fn resume(gateway: Arc<Gateway>, upstream: Arc<Upstream>, entry: Arc<Entry
         silence: Silence::taken_up(span(quiet_ms).unwrap_or_default(), gap(away_ms), now),
         leftovers: false,
         gives_way: false,
+        life: gateway.registry.life(),
     };
     let reason = match open.settle(None).await {
         End::Absent => ABSENT,

@@ -146,7 +146,10 @@ fn what_a_dead_replica_left_open_is_taken_over() {
         one.process.signal("-KILL");
         assert!(sends.join().expect("ends").is_none(), "nobody was told");
     });
-    let again = other.send(&keyed(&json!({"file": "hdfs:///x.py", "args": ["600"]}), "k"));
+    let again = other.send(&keyed(
+        &json!({"file": "hdfs:///x.py", "args": ["600"]}),
+        "k",
+    ));
     assert_eq!(again.status, 201, "{}", again.text());
     let id = again.json()["id"].as_i64().expect("an id");
     other.wait_longer_for_state(id, "running", Duration::from_secs(60));

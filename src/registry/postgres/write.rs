@@ -53,6 +53,13 @@ pub(super) async fn record(
         }
         None => None,
     };
+    if let Some(replaced) = new.replaces {
+        let filter = "id = $1 AND (phase NOT IN ('sending', 'refused') OR sender IS DISTINCT FROM $2) FOR UPDATE";
+        // Another process took it over: whatever it made of it stands.
+        if let Some(row) = one(tx, filter, &[&replaced.id.0, &sender]).await? {
+            return Ok(Recorded::Same(row));
+        }
+    }
     match decide::claim(new, by_key.as_ref(), by_name.as_ref(), now) {
         Claim::Same(row) => return Ok(Recorded::Same(*row)),
         Claim::Conflict => return Ok(Recorded::Conflict),
