@@ -61,12 +61,12 @@ impl Dialler {
         let config = self.config()?;
         let failed = |error: Error| Failure::of(&error);
         if config.get_ssl_mode() == SslMode::Disable {
-            let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+            let (client, connection) = Box::pin(config.connect(NoTls)).await.map_err(failed)?;
             return Ok((client, tokio::spawn(serve(connection, heard))));
         }
         let tls = tls::bare(&self.tls).map_err(Failure::Away)?;
         let tls = MakeRustlsConnect::new(tls);
-        let (client, connection) = config.connect(tls).await.map_err(failed)?;
+        let (client, connection) = Box::pin(config.connect(tls)).await.map_err(failed)?;
         Ok((client, tokio::spawn(serve(connection, heard))))
     }
 }

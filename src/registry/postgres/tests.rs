@@ -200,7 +200,7 @@ async fn pages_are_found_by_counts() {
         let entry = new(&first).await;
         first.tell_if_open(&entry).await.expect("is stored");
         match at % 3 {
-            0 => drop(first.delete(&entry, false).await.expect("is stored")),
+            0 => first.delete(&entry, false).await.expect("is stored"),
             _ => ids.push(entry.id),
         }
     }
