@@ -195,7 +195,7 @@ impl Engine {
             let stays = now.is_some_and(|now| Arc::ptr_eq(now, upstream));
             if !stays {
                 gone.cancel();
-                upstream.leave(now.map(Arc::as_ref));
+                upstream.leave(now);
                 let before = upstream.health.state();
                 now.into_iter()
                     .for_each(|now| now.health.was_defined_anew(before));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Engine;
 use super::bind::{Bound, bind};
 use super::build::{Built, build};
+use crate::config::checked::Cluster;
 use crate::config::{self, BuildProblem, Loaded, Problems};
 use crate::gateway::Snapshot;
 use crate::gateway::reload::{Order, Verdict};
@@ -91,11 +92,13 @@ impl Engine {
             metrics,
         )
         .map_err(|problems| loaded.locate(problems))?;
+        let bound = self.bind(&loaded).await?;
+        // From here on nothing is recorded for what is in force now.
+        let _in_force = self.gateway.in_force.write().await;
         let problems = self.objections(&before, &built, force).await;
         if !problems.is_empty() {
             return Err(loaded.locate(problems));
         }
-        let bound = self.bind(&loaded).await?;
         // Until the swap: an order that comes now is for what is in force then.
         let _turn = self.gateway.orders.lock().await;
         let orders = self.gateway.registry.orders().await.map_err(|error| {
@@ -103,6 +106,9 @@ impl Engine {
             let problem = BuildProblem::new(&["registry"], what, "reload again");
             loaded.locate(vec![problem])
         })?;
+        self.give_up_arrivals(&before, &built)
+            .await
+            .map_err(|problem| loaded.locate(vec![problem]))?;
         let snapshot = Arc::new(built.into_snapshot(Some(&before), metrics));
         super::obey(&snapshot, &orders);
         self.gateway.snapshot.store(snapshot.clone());
@@ -153,6 +159,23 @@ impl Engine {
             problems.push(BuildProblem::new(path, what, remedy));
         }
         problems
+    }
+
+    /// What may still arrive at a server that goes away arrives at no other one.
+    async fn give_up_arrivals(&self, before: &Snapshot, built: &Built) -> Result<(), BuildProblem> {
+        let clusters = &built.config().clusters;
+        for one in before.upstreams.values().map(|upstream| &upstream.config) {
+            let stays = |other: &&Cluster| other.name == one.name && other.is_same_server(one);
+            if clusters.iter().find(stays).is_some() {
+                continue;
+            }
+            let given_up = self.gateway.registry.give_up_arrivals(&one.name).await;
+            given_up.map_err(|error| {
+                let what = format!("the registry can't be written: {error}");
+                BuildProblem::new(&["registry"], what, "reload again")
+            })?;
+        }
+        Ok(())
     }
 
     /// Reads certificates, password files, key sets and secrets again that have changed.

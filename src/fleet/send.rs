@@ -50,11 +50,15 @@ impl Upstream {
     /// What is asked nothing gets nothing, whoever still holds it; one that takes no new batches
     /// gets none either.
     fn admit(&self, operation: Operation) -> Result<Option<Slot>, SendError> {
-        match (self.health.state(), operation) {
-            (State::Disabled, _) => return Err(SendError::not_sent("disabled", "it is disabled")),
-            (State::Draining, Operation::CreateBatch) => {
+        match (self.wanted(), operation) {
+            (Ok(State::Disabled), _) => {
+                return Err(SendError::not_sent("disabled", "it is disabled"));
+            }
+            (Ok(State::Draining), Operation::CreateBatch) => {
                 return Err(SendError::not_sent("draining", "it takes no new batches"));
             }
+            // What it has is still looked after.
+            (Err(_), Operation::CreateBatch) => self.must_be_meant()?,
             _ => {}
         }
         // Probes must get through when everything is taken; a submission has its place already.

@@ -1,7 +1,7 @@
 //! A cluster, ready to be asked: what it is made of, and what is known of it.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http::header::HeaderValue;
 use livy_dialect::{Operation, UpstreamFault};
@@ -9,9 +9,9 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::allowance::Repeats;
-use super::answer::Answer;
+use super::answer::{Answer, SendError};
 use super::credentials::{self, Common, Credential, Opened};
-use super::health::Health;
+use super::health::{Health, State};
 use super::slots::{Slot, Slots};
 use super::transport::{Http, Transport};
 use crate::config::checked::{Cluster, MaxInFlight};
@@ -25,6 +25,17 @@ const UNKNOWN: i64 = i64::MIN;
 /// How many batches that a cluster does not know are asked for over and over at the same time:
 /// after one that lost thousands has come back, asking for them must not be all that it does.
 const MISSING_AT_ONCE: usize = 100;
+
+/// What has taken the place of a cluster's definition.
+#[derive(Debug)]
+enum Successor {
+    /// The cluster was removed.
+    None,
+    /// Another definition of the same server.
+    Is(Arc<Upstream>),
+    /// Its name stands for another server.
+    IsElsewhere,
+}
 
 /// A cluster, ready to be asked.
 #[derive(Debug)]
@@ -63,6 +74,8 @@ pub struct Upstream {
     pub(super) metrics: Arc<Metrics>,
     /// Places for batches that it does not know and that are asked for over and over.
     pub missing: Semaphore,
+    /// Set when it is not in force any more.
+    successor: OnceLock<Successor>,
 }
 
 impl Upstream {
@@ -108,6 +121,7 @@ impl Upstream {
             listed: Mutex::default(),
             watched_up_to: AtomicI32::new(0),
             missing: Semaphore::new(MISSING_AT_ONCE),
+            successor: OnceLock::new(),
             credential: Box::new(credentials::Open),
             common_login: None,
             lacks_login: AtomicBool::new(false),
@@ -132,13 +146,46 @@ impl Upstream {
         self.common_login.clone()
     }
 
-    /// Leaves the metrics to whoever takes its place.
-    pub fn leave(&self, next: Option<&Upstream>) {
+    /// Leaves metrics and orders to whoever takes its place. Whoever still holds this one meets what
+    /// is wanted of that one.
+    pub fn leave(&self, next: Option<&Arc<Upstream>>) {
+        let successor = match next {
+            None => Successor::None,
+            Some(next) if next.config.is_same_server(&self.config) => Successor::Is(next.clone()),
+            Some(_) => Successor::IsElsewhere,
+        };
+        // It leaves once.
+        let _ = self.successor.set(successor);
         self.health.leave();
         self.credential.leave();
         if let Some(common) = &self.common_login {
             let next = next.and_then(|next| next.common_login.as_deref());
             common.forget(&self.config.name, next);
+        }
+    }
+
+    /// Returns what is wanted of it now, also if another definition of the same cluster has taken its
+    /// place; why it may not have a submission, if none has that means this server.
+    pub(super) fn wanted(&self) -> Result<State, &'static str> {
+        match self.successor.get() {
+            None => Ok(self.health.state()),
+            Some(Successor::Is(next)) => next.wanted(),
+            Some(Successor::None) => Err("removed"),
+            Some(Successor::IsElsewhere) => Err("moved"),
+        }
+    }
+
+    /// Tells whether the configuration in force still means this server.
+    ///
+    /// # Errors
+    /// It does not: nothing is sent there.
+    pub fn must_be_meant(&self) -> Result<(), SendError> {
+        match self.wanted() {
+            Ok(_) => Ok(()),
+            Err(why) => Err(SendError::not_sent(
+                why,
+                "another configuration is in force",
+            )),
         }
     }
 

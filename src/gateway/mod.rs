@@ -106,6 +106,9 @@ pub struct Gateway {
     /// Held by whoever stores an administrator's order and makes clusters obey, or puts other
     /// clusters in their place.
     pub orders: tokio::sync::Mutex<()>,
+    /// Held by whoever records a submission for what is in force, together with others who do; alone
+    /// by whoever puts something else in force.
+    pub in_force: tokio::sync::RwLock<()>,
     draining: AtomicBool,
 }
 
@@ -128,6 +131,7 @@ impl Gateway {
             kills: Flights::default(),
             reloads: Reloads::default(),
             orders: tokio::sync::Mutex::default(),
+            in_force: tokio::sync::RwLock::default(),
             draining: AtomicBool::new(false),
         })
     }

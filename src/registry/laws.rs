@@ -919,3 +919,21 @@ async fn what_may_arrive_is_not_swept() {
     let swept = registry.store.sweep(Duration::from_secs(60), later).await;
     assert_eq!(swept.expect("sweeps"), 1);
 }
+
+#[tokio::test]
+async fn what_was_given_up_arrives_at_no_other_server() {
+    let registry = registry().await;
+    let entry = new(&registry, intent(Some("nightly"))).await;
+    let given_up = registry.refuse(&entry, "absent", true).await;
+    assert!(given_up.expect("is stored"));
+    registry.give_up_arrivals("c").await.expect("is stored");
+    let hour = Duration::from_secs(3600);
+    let watched = registry.may_arrive("c", hour, GatewayId(0), 10).await;
+    assert!(watched.expect("is read").is_empty());
+    // The name stands for another server from now on, whose job of that name is its own.
+    let list = vec![seen("500", Some("nightly"), BatchState::Running)];
+    let now = registry.clock().now();
+    let listed = registry.adopt("c", list, now).await.expect("is stored");
+    assert!(listed.late.is_empty());
+    assert_eq!(total(&registry).await, 1, "it is listed as what it is");
+}

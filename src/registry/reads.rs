@@ -146,6 +146,26 @@ impl Registry {
             .collect())
     }
 
+    /// Notes that nothing that was given up can show up at a cluster any more: its name stands for
+    /// another server from now on, or for none.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn give_up_arrivals(&self, cluster: &str) -> Result<(), RegistryError> {
+        self.noted(self.store.give_up_arrivals(cluster.to_owned()).await)?;
+        let held: Vec<Arc<Entry>> = {
+            let pinned = lock(&self.pinned);
+            pinned
+                .values()
+                .filter_map(std::sync::Weak::upgrade)
+                .collect()
+        };
+        for entry in held.iter().filter(|entry| entry.cluster == cluster) {
+            entry.change(|known| known.may_arrive = false);
+        }
+        Ok(())
+    }
+
     /// Reads the entries of others at the same cluster that have, or ever had, an upstream id.
     ///
     /// # Errors

@@ -214,6 +214,8 @@ pub trait Store: Send + Sync + Debug {
         after: GatewayId,
         limit: usize,
     ) -> StoreFuture<'_, Vec<Row>>;
+    /// Notes that nothing that was given up can show up at a cluster any more.
+    fn give_up_arrivals(&self, cluster: String) -> StoreFuture<'_, ()>;
     /// Reads the rows of a cluster, but for one, that have or ever had an upstream id.
     fn had_id(
         &self,

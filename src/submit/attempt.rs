@@ -233,7 +233,16 @@ impl Run {
                 "nothing was submitted: nobody waited any more",
             )));
         }
-        let entry = match self.record(&plan, before, listed.above, name_in_use).await {
+        // Until it is recorded, no other configuration comes into force: whoever puts one in force
+        // counts it, or it is told here that it has come too late.
+        let in_force = self.gateway.in_force.read().await;
+        if let Err(error) = plan.upstream.must_be_meant() {
+            self.count(&plan, "failed");
+            return Attempt::Next(not_sent(&plan, &error), None);
+        }
+        let recorded = self.record(&plan, before, listed.above, name_in_use).await;
+        drop(in_force);
+        let entry = match recorded {
             Ok(Intention::New(entry)) => entry,
             Ok(Intention::NameTaken(id)) => {
                 return Attempt::Settled(Err(self.duplicate_name(&plan, id).await));

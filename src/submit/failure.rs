@@ -25,7 +25,7 @@ pub(crate) fn unreachable(cluster: &str, error: &SendError, consequence: &str) -
             ),
         ),
         SendError::NotSent {
-            reason: reason @ ("draining" | "disabled"),
+            reason: reason @ ("draining" | "disabled" | "removed" | "moved"),
             ..
         } => ApiError::new(
             Code::ClusterUnavailable,

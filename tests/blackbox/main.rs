@@ -7,6 +7,7 @@ mod attacks_batches;
 mod attacks_identity;
 mod attacks_open;
 mod attacks_registry;
+mod attacks_reload;
 mod auth;
 mod causes;
 mod certify;

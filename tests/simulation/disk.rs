@@ -137,6 +137,10 @@ impl Store for Disk {
         self.through(move |store| store.reopen(id, by))
     }
 
+    fn give_up_arrivals(&self, cluster: String) -> StoreFuture<'_, ()> {
+        self.through(move |store| store.give_up_arrivals(cluster))
+    }
+
     fn had_id(
         &self,
         cluster: String,

@@ -392,6 +392,16 @@ impl Store for PostgresStore {
         }))
     }
 
+    fn give_up_arrivals(&self, cluster: String) -> StoreFuture<'_, ()> {
+        Box::pin(self.pool.write(move |tx| {
+            let cluster = cluster.clone();
+            Box::pin(async move {
+                let statement = "UPDATE batches SET may_arrive = false, version = version + 1 WHERE cluster = $1 AND may_arrive";
+                tx.change(statement, &[&cluster]).await.map(drop)
+            })
+        }))
+    }
+
     fn had_id(
         &self,
         cluster: String,

@@ -320,6 +320,13 @@ impl Store for SqliteStore {
         })
     }
 
+    fn give_up_arrivals(&self, cluster: String) -> StoreFuture<'_, ()> {
+        self.write(move |tx| {
+            let statement = "UPDATE batches SET may_arrive = 0, version = version + 1 WHERE cluster = ?1 AND may_arrive = 1";
+            tx.execute(statement, [cluster]).map(drop)
+        })
+    }
+
     fn had_id(
         &self,
         cluster: String,
