@@ -159,7 +159,7 @@ impl Open {
         end
     }
 
-    fn terms(&self) -> Terms {
+    fn terms(&self, unseen: Duration) -> Terms {
         let config = &self.upstream.config;
         let (let_go, arrived) = self.entry.peek(|known| (known.let_go, known.arrived));
         let held_for = if let_go {
@@ -172,6 +172,7 @@ impl Open {
             recovers_in: config.lost_after,
             remembers: self.upstream.dialect().remembers(),
             arrived,
+            unseen,
         }
     }
 
@@ -179,6 +180,7 @@ impl Open {
         let mut pause = FIRST_PAUSE;
         let mut answered = Instant::now();
         let mut inspected = Inspected::new();
+        let mut unseen_since: Option<Instant> = None;
         loop {
             if !self.entry.is_open() {
                 return if matches!(self.entry.phase(), Phase::Bound { .. }) {
@@ -196,13 +198,16 @@ impl Open {
                     answered = Instant::now();
                     self.silence.is_broken(answered);
                     self.gateway.registry.arrived(&self.entry);
+                    unseen_since = None;
                 }
                 News::Found(_) | News::Nothing | News::Hints(..) => {
                     answered = Instant::now();
                     self.silence.goes_on(asked, answered);
+                    unseen_since.get_or_insert(asked);
                 }
             }
-            let verdict = absence(&self.silence, waited, self.terms());
+            let terms = self.terms(unseen_since.map_or(Duration::ZERO, |since| since.elapsed()));
+            let verdict = absence(&self.silence, waited, terms);
             let silent = (waited, Some(self.silence.lasts()));
             match news {
                 News::Found(seen)
@@ -212,7 +217,7 @@ impl Open {
                         return End::Leftover;
                     }
                     // A job looks like that in its first moments.
-                    if waited >= self.terms().held_for {
+                    if waited >= terms.held_for {
                         look::remove_leftover(&self.upstream, &seen, &self.exchange).await;
                         return End::Leftover;
                     }
@@ -222,7 +227,7 @@ impl Open {
                     return End::Found;
                 }
                 // Whichever it was, it is over, and ours can't come any more.
-                News::Perhaps(seen) if has_ended(&seen) && waited >= self.terms().held_for => {
+                News::Perhaps(seen) if has_ended(&seen) && waited >= terms.held_for => {
                     return self.give_up(WAS_PERHAPS).await;
                 }
                 News::Perhaps(_) => {

@@ -105,6 +105,8 @@ pub struct Terms {
     pub remembers: Duration,
     /// It is known that it did arrive.
     pub arrived: bool,
+    /// For how long no look-up has shown it, whatever went unanswered meanwhile.
+    pub unseen: Duration,
 }
 
 /// What the silence proves.
@@ -136,8 +138,11 @@ pub fn absence(silence: &Silence, waited: Duration, terms: Terms) -> Absence {
         Absence::Unprovable
     } else if !terms.arrived {
         Absence::Proven
-    } else if left(terms.remembers).is_zero() {
-        // It was there, and has been forgotten.
+    } else if left(terms.remembers).is_zero()
+        || (left(terms.recovers_in).is_zero() && terms.unseen >= terms.remembers)
+    {
+        // It was there, and has been forgotten. That some look-ups were not answered meanwhile brings
+        // nothing back.
         Absence::Unprovable
     } else {
         Absence::NotYet(left(terms.remembers))
@@ -161,6 +166,7 @@ mod tests {
             recovers_in: RECOVERS,
             remembers: secs(540),
             arrived: false,
+            unseen: Duration::ZERO,
         }
     }
 
@@ -265,5 +271,20 @@ mod tests {
         );
         looked(&mut silence, began, (100..=540).step_by(5));
         assert_eq!(absence(&silence, secs(540), arrived), Absence::Unprovable);
+        let mut broken = Silence::since_sending(began);
+        looked(&mut broken, began, (0..=100).step_by(5));
+        let unseen = |secs| Terms {
+            unseen: Duration::from_secs(secs),
+            ..arrived
+        };
+        assert_eq!(
+            absence(&broken, secs(1_000), unseen(539)),
+            Absence::NotYet(secs(440))
+        );
+        assert_eq!(
+            absence(&broken, secs(1_000), unseen(540)),
+            Absence::Unprovable,
+            "what was not answered in between brings nothing back"
+        );
     }
 }
