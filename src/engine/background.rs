@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::orders;
 use crate::auth::Authenticator;
 use crate::fleet::Upstream;
 use crate::gateway::Gateway;
@@ -71,7 +72,7 @@ pub fn start(gateway: &Arc<Gateway>) {
         loop {
             // What was missed may be an order, too.
             if let Change::Orders | Change::Missed = gateway.registry.follow().await {
-                obey(&gateway).await;
+                orders::obey_again(&gateway).await;
             }
         }
     });
@@ -153,20 +154,6 @@ pub fn fetch_keys(gateway: &Arc<Gateway>, one: &Arc<Authenticator>, gone: &Cance
         // A failure is logged and counted where it happens.
         async move { drop(set.refresh().await) }
     });
-}
-
-/// Makes every cluster obey what administrators told another gateway.
-async fn obey(gateway: &Gateway) {
-    let orders = match gateway.registry.orders().await {
-        Ok(orders) => orders,
-        Err(error) => {
-            return tracing::error!(%error, "what administrators said can't be read");
-        }
-    };
-    for (name, upstream) in &gateway.snapshot.load().upstreams {
-        let its = orders.iter().filter(|order| order.cluster == *name);
-        upstream.health.obey_all(its.cloned().collect());
-    }
 }
 
 /// Notes how long the registry has been in use, and whether it can be written; what could not be is

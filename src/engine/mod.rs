@@ -7,6 +7,7 @@
 pub mod background;
 mod bind;
 pub mod build;
+mod orders;
 mod reload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +29,7 @@ use crate::listen::{self, Server};
 use crate::observe::metrics::{Metrics, unix_now};
 #[cfg(feature = "postgres")]
 use crate::registry::PostgresStore;
-use crate::registry::{Order, Registry, SqliteStore, Store};
+use crate::registry::{Registry, SqliteStore, Store};
 
 /// How long clients get to read what they are told when the drain's time is up.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -94,10 +95,11 @@ impl Engine {
         let bound = bind::bind(&loaded.config, &BTreeSet::new(), None)
             .await
             .map_err(|problems| in_words(&problems))?;
-        let orders = registry.orders().await;
-        let orders = orders.map_err(|error| format!("registry: {error}"))?;
+        let held = registry.orders().await;
+        let held = held.map_err(|error| format!("registry: {error}"))?;
         let snapshot = built.into_snapshot(None, &metrics);
-        obey(&snapshot, &orders);
+        orders::obey(&snapshot, &held);
+        orders::remind(&snapshot, &held);
         let gateway = Gateway::new(snapshot, registry, metrics);
         let engine = Arc::new(Engine {
             path: path.to_owned(),
@@ -357,21 +359,6 @@ async fn open_postgres(config: &checked::Postgres) -> Result<Arc<dyn Store>, Str
 async fn open_postgres(_: &checked::Postgres) -> Result<Arc<dyn Store>, String> {
     // Whoever checks the configuration has said so already.
     Err("registry.postgres: this gateway was built without PostgreSQL".to_owned())
-}
-
-/// Makes clusters obey what administrators said before.
-fn obey(snapshot: &Snapshot, orders: &[Order]) {
-    for (name, upstream) in &snapshot.upstreams {
-        let its: Vec<Order> = orders
-            .iter()
-            .filter(|order| order.cluster == *name)
-            .cloned()
-            .collect();
-        for order in &its {
-            tracing::warn!(cluster = %name, order = order.wish.as_str(), by = %order.by, "an administrator's order still holds");
-        }
-        upstream.health.obey_all(its);
-    }
 }
 
 fn warn_of_danger(snapshot: &Snapshot) {

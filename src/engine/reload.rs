@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Engine;
 use super::bind::{Bound, bind};
 use super::build::{Built, build};
-use crate::config::checked::Cluster;
+use super::orders;
 use crate::config::{self, BuildProblem, Loaded, Problems};
 use crate::gateway::Snapshot;
 use crate::gateway::reload::{Order, Verdict};
@@ -101,7 +101,7 @@ impl Engine {
         }
         // Until the swap: an order that comes now is for what is in force then.
         let _turn = self.gateway.orders.lock().await;
-        let orders = self.gateway.registry.orders().await.map_err(|error| {
+        let held = self.gateway.registry.orders().await.map_err(|error| {
             let what = format!("the orders of administrators can't be read: {error}");
             let problem = BuildProblem::new(&["registry"], what, "reload again");
             loaded.locate(vec![problem])
@@ -110,7 +110,8 @@ impl Engine {
             .await
             .map_err(|problem| loaded.locate(vec![problem]))?;
         let snapshot = Arc::new(built.into_snapshot(Some(&before), metrics));
-        super::obey(&snapshot, &orders);
+        orders::obey(&snapshot, &held);
+        orders::remind(&snapshot, &held);
         self.gateway.snapshot.store(snapshot.clone());
         self.run(&snapshot, bound);
         Ok(loaded.hash())
@@ -139,14 +140,10 @@ impl Engine {
             let remedy = "restart the gateway to use another one";
             problems.push(BuildProblem::new(&["registry"], what, remedy));
         }
-        let clusters = &built.config().clusters;
-        for one in before.upstreams.values().map(|upstream| &upstream.config) {
-            let name = &one.name;
-            let path: &[&str] = match clusters.iter().find(|other| other.name == *name) {
-                _ if force => continue,
-                Some(same) if same.is_same_server(one) => continue,
-                Some(_) => &["clusters", name],
-                None => &["clusters"],
+        for (name, is_elsewhere) in leaving(before, built).filter(|_| !force) {
+            let path: &[&str] = match is_elsewhere {
+                true => &["clusters", name],
+                false => &["clusters"],
             };
             let what = match self.gateway.registry.live(name).await {
                 Ok(0) => continue,
@@ -163,13 +160,8 @@ impl Engine {
 
     /// What may still arrive at a server that goes away arrives at no other one.
     async fn give_up_arrivals(&self, before: &Snapshot, built: &Built) -> Result<(), BuildProblem> {
-        let clusters = &built.config().clusters;
-        for one in before.upstreams.values().map(|upstream| &upstream.config) {
-            let stays = |other: &&Cluster| other.name == one.name && other.is_same_server(one);
-            if clusters.iter().find(stays).is_some() {
-                continue;
-            }
-            let given_up = self.gateway.registry.give_up_arrivals(&one.name).await;
+        for (name, _) in leaving(before, built) {
+            let given_up = self.gateway.registry.give_up_arrivals(name).await;
             given_up.map_err(|error| {
                 let what = format!("the registry can't be written: {error}");
                 BuildProblem::new(&["registry"], what, "reload again")
@@ -231,4 +223,16 @@ fn living(snapshot: &Snapshot) -> Vec<Arc<dyn Living>> {
         .chain(chain.filter_map(|one| one.living()))
         .chain(clusters.flat_map(|one| one.living()))
         .collect()
+}
+
+/// Returns the clusters whose servers are not served any more: by name, and whether the name stands
+/// for another server.
+fn leaving<'a>(before: &'a Snapshot, built: &Built) -> impl Iterator<Item = (&'a str, bool)> {
+    let clusters = &built.config().clusters;
+    before.upstreams.values().filter_map(move |upstream| {
+        let one = &upstream.config;
+        let now = clusters.iter().find(|other| other.name == one.name);
+        let stays = now.is_some_and(|other| other.is_same_server(one));
+        (!stays).then_some((one.name.as_str(), now.is_some()))
+    })
 }

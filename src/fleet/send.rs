@@ -16,7 +16,7 @@ use super::credentials::scrub::scrub;
 use super::credentials::{Stamp, Unsigned};
 use super::health::State;
 use super::slots::Slot;
-use super::upstream::Upstream;
+use super::upstream::{Upstream, not_meant};
 use super::verdict::{self, Verdict};
 use crate::net::Held;
 use crate::observe::exchange::Exchange;
@@ -58,7 +58,7 @@ impl Upstream {
                 return Err(SendError::not_sent("draining", "it takes no new batches"));
             }
             // What it has is still looked after.
-            (Err(_), Operation::CreateBatch) => self.must_be_meant()?,
+            (Err(why), Operation::CreateBatch) => return Err(not_meant(why)),
             _ => {}
         }
         // Probes must get through when everything is taken; a submission has its place already.

@@ -37,6 +37,11 @@ enum Successor {
     IsElsewhere,
 }
 
+/// Says that the configuration in force does not mean this server, and so nothing was sent there.
+pub(super) fn not_meant(why: &'static str) -> SendError {
+    SendError::not_sent(why, "another configuration is in force")
+}
+
 /// A cluster, ready to be asked.
 #[derive(Debug)]
 pub struct Upstream {
@@ -180,13 +185,7 @@ impl Upstream {
     /// # Errors
     /// It does not: nothing is sent there.
     pub fn must_be_meant(&self) -> Result<(), SendError> {
-        match self.wanted() {
-            Ok(_) => Ok(()),
-            Err(why) => Err(SendError::not_sent(
-                why,
-                "another configuration is in force",
-            )),
-        }
+        self.wanted().map(drop).map_err(not_meant)
     }
 
     /// Notes that the cluster just gave an id, if it counts: the newest is the highest, also when

@@ -406,7 +406,7 @@ async fn what_gave_way_may_be_open_again() {
     assert!(
         matches!(registry.by_key("ann", "k", "h").await, Ok(Some(Intention::Same(entry))) if entry.id == first.id)
     );
-    let pending = registry.pending().await.expect("is read");
+    let pending = registry.take_over().await.expect("is read");
     assert_eq!(
         pending.iter().map(|entry| entry.id).collect::<Vec<_>>(),
         [first.id]

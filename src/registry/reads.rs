@@ -60,20 +60,6 @@ impl Registry {
         ))
     }
 
-    /// Returns the submissions whose outcome is open.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn pending(&self) -> Result<Vec<Arc<Entry>>, RegistryError> {
-        let pending = self
-            .store
-            .pending()
-            .await?
-            .into_iter()
-            .map(|row| self.remember(row));
-        Ok(pending.filter(|entry| entry.is_open()).collect())
-    }
-
     /// Counts the batches of a cluster that have not ended.
     ///
     /// # Errors

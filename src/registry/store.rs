@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use livy_dialect::{Lookup, Observed};
 
+use super::decide::adopt::Adopt;
 use super::error::RegistryError;
 use super::row::{GatewayId, Row};
 use crate::clock::Moment;
@@ -104,6 +105,28 @@ pub struct Adoption {
     pub doubted: Vec<(Row, Observed)>,
     /// Entries that lost their upstream id to another batch.
     pub lost: Vec<Row>,
+}
+
+impl Adoption {
+    /// Sorts in what was decided of a batch of a list; hands it back if it is new.
+    pub(super) fn sort_in(
+        &mut self,
+        decision: Adopt,
+        seen: Observed,
+        holder: Option<Row>,
+        candidates: Vec<Row>,
+    ) -> Option<(Observed, Option<Row>)> {
+        let nth = |at: usize| candidates.into_iter().nth(at);
+        match decision {
+            Adopt::Known => self.known.extend(holder.map(|row| (row, seen))),
+            Adopt::Leave => {}
+            Adopt::Late(at) => self.late.extend(nth(at).map(|row| (row, seen))),
+            Adopt::Again(at) => self.again.extend(nth(at).map(|row| (row, seen))),
+            Adopt::Contradicts => self.doubted.extend(holder.map(|row| (row, seen))),
+            Adopt::New => return Some((seen, holder)),
+        }
+        None
+    }
 }
 
 /// What an administrator can want of a cluster.

@@ -159,17 +159,8 @@ fn a_cluster_with_live_batches_stays_where_it_is() {
     let other = "livy: {flavor: livy, url: \"http://127.0.0.1:9\"";
     gateway.scene.clusters = gateway.scene.clusters.replace(&here, other);
     assert!(gateway.scene.clusters.contains(other));
-    let reload = |query: &str| {
-        let path = format!("/reload{query}");
-        let stream = std::net::TcpStream::connect(gateway.admin).expect("listens");
-        let request = Request {
-            method: "POST",
-            ..Request::get(&path)
-        };
-        exchange(stream, &request.to_bytes())
-    };
     gateway.scene.write();
-    let refused = reload("");
+    let refused = gateway.admin_post("/reload");
     assert!(
         refused.status >= 400
             && refused
@@ -179,6 +170,6 @@ fn a_cluster_with_live_batches_stays_where_it_is() {
         refused.text()
     );
     gateway.wait_for_state(id, "running");
-    let forced = reload("?force");
+    let forced = gateway.admin_post("/reload?force");
     assert_eq!(forced.status, 200, "{}", forced.text());
 }

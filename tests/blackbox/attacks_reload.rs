@@ -7,15 +7,6 @@ use testkit::*;
 /// How long the cluster holds the look-up of a name, before anything is recorded.
 const HELD_MS: u64 = 2_000;
 
-fn admin_post(gateway: &Gateway, path: &str) -> Reply {
-    let stream = std::net::TcpStream::connect(gateway.admin).expect("listens");
-    let request = Request {
-        method: "POST",
-        ..Request::get(path)
-    };
-    exchange(stream, &request.to_bytes())
-}
-
 /// Submits, and does something while the cluster is still being asked for the name.
 fn meanwhile(
     clusters: &Clusters,
@@ -57,7 +48,7 @@ fn redefine(gateway: &mut Gateway, from: &str, to: &str) {
     );
     gateway.scene.clusters = gateway.scene.clusters.replace(from, to);
     gateway.scene.write();
-    let reloaded = admin_post(gateway, "/reload");
+    let reloaded = gateway.admin_post("/reload");
     assert_eq!(reloaded.status, 200, "{}", reloaded.text());
 }
 
@@ -114,7 +105,7 @@ fn an_order_reaches_a_submission_whose_cluster_was_defined_anew() {
             "livy: {freshness: 0s",
             "livy: {settle: 7s, freshness: 0s",
         );
-        assert_eq!(admin_post(gateway, "/clusters/livy/drain").status, 200);
+        assert_eq!(gateway.admin_post("/clusters/livy/drain").status, 200);
     });
     nothing_was_submitted(&clusters, &answer, "draining");
 }
@@ -146,7 +137,7 @@ fn a_submission_that_is_being_recorded_holds_its_cluster() {
     gateway.scene.clusters = gone.map(|line| format!("{line}\n")).collect();
     gateway.scene.routes = "  - {name: all, targets: [{cluster: kyuubi}]}\n".to_owned();
     gateway.scene.write();
-    let refused = admin_post(&gateway, "/reload");
+    let refused = gateway.admin_post("/reload");
     assert!(
         refused
             .text()

@@ -27,16 +27,7 @@ fn edit(gateway: &Gateway, from: &str, to: &str) {
 }
 
 fn reload(gateway: &Gateway, query: &str) -> (u16, Value) {
-    let path = format!("/reload{query}");
-    let request = Request {
-        method: "POST",
-        ..Request::get(&path)
-    };
-    let stream = std::net::TcpStream::connect(gateway.admin).expect("it listens");
-    stream
-        .set_read_timeout(Some(PATIENCE))
-        .expect("is a socket");
-    let reply = exchange(stream, &request.to_bytes());
+    let reply = gateway.admin_post(&format!("/reload{query}"));
     (reply.status, reply.json())
 }
 

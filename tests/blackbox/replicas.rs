@@ -9,13 +9,31 @@ use testkit::*;
 const QUICK: &str =
     "settle: 300ms, lost_after: 1s, freshness: 0s, timeouts: {create_batch: 5s, response: 2s}";
 
-fn replica(database: &Postgres, clusters: &Clusters, keys: &str) -> Gateway {
+fn replica(database: &Postgres, clusters: &Clusters) -> Gateway {
     let registry = format!("registry: {{postgres: {{url: \"{}\"}}}}", database.url());
     Scene::new(clusters)
-        .with_cluster("livy", keys)
+        .with_cluster("livy", QUICK)
         .with_top(&registry)
         .with_routes("  - {name: all, targets: [{cluster: livy}]}\n")
         .start()
+}
+
+/// Two replicas on one database, before one cluster.
+struct House {
+    one: Gateway,
+    other: Gateway,
+    clusters: Clusters,
+    _database: Postgres,
+}
+
+fn house() -> House {
+    let (database, clusters) = (Postgres::start(), Clusters::start());
+    House {
+        one: replica(&database, &clusters),
+        other: replica(&database, &clusters),
+        clusters,
+        _database: database,
+    }
 }
 
 fn job(name: &str) -> Value {
@@ -31,11 +49,12 @@ fn keyed<'a>(body: &Value, key: &str) -> Request<'a> {
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn what_one_replica_does_the_others_show() {
-    let (database, clusters) = (Postgres::start(), Clusters::start());
-    let (one, other) = (
-        replica(&database, &clusters, QUICK),
-        replica(&database, &clusters, QUICK),
-    );
+    let House {
+        _database,
+        clusters: _clusters,
+        one,
+        other,
+    } = house();
     let id = one.post("/batches", &job("a")).json()["id"]
         .as_i64()
         .expect("an id");
@@ -51,11 +70,12 @@ fn what_one_replica_does_the_others_show() {
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn a_key_that_is_raced_on_two_replicas_is_one_job() {
-    let (database, clusters) = (Postgres::start(), Clusters::start());
-    let (one, other) = (
-        replica(&database, &clusters, QUICK),
-        replica(&database, &clusters, QUICK),
-    );
+    let House {
+        _database,
+        clusters,
+        one,
+        other,
+    } = house();
     clusters.fault(
         "livy",
         json!({"operation": "create_batch", "moment": "before", "delay_ms": 1_000}),
@@ -80,14 +100,13 @@ fn a_key_that_is_raced_on_two_replicas_is_one_job() {
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn an_order_to_one_replica_is_obeyed_by_all() {
-    let (database, clusters) = (Postgres::start(), Clusters::start());
-    let (one, other) = (
-        replica(&database, &clusters, QUICK),
-        replica(&database, &clusters, QUICK),
-    );
-    let drain = Request::post("/clusters/livy/drain", &json!({})).to_bytes();
-    let stream = std::net::TcpStream::connect(one.admin).expect("connects");
-    assert_eq!(exchange(stream, &drain).status, 200);
+    let House {
+        _database,
+        clusters,
+        one,
+        other,
+    } = house();
+    assert_eq!(one.admin_post("/clusters/livy/drain").status, 200);
     other.wait_until("the drain is heard", |other| {
         other.admin("/clusters").text().contains("draining")
     });
@@ -99,7 +118,7 @@ fn an_order_to_one_replica_is_obeyed_by_all() {
 #[ignore = "needs PostgreSQL"]
 fn what_is_known_is_shown_while_the_database_is_away() {
     let (database, clusters) = (Postgres::start(), Clusters::start());
-    let gateway = replica(&database, &clusters, QUICK);
+    let gateway = replica(&database, &clusters);
     let id = gateway.post("/batches", &job("a")).json()["id"]
         .as_i64()
         .expect("an id");
@@ -129,11 +148,12 @@ fn what_is_known_is_shown_while_the_database_is_away() {
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn what_a_dead_replica_left_open_is_taken_over() {
-    let (database, clusters) = (Postgres::start(), Clusters::start());
-    let (one, other) = (
-        replica(&database, &clusters, QUICK),
-        replica(&database, &clusters, QUICK),
-    );
+    let House {
+        _database,
+        clusters,
+        one,
+        other,
+    } = house();
     clusters.fault(
         "livy",
         json!({"operation": "create_batch", "moment": "after", "delay_ms": 60_000, "hang_up": true}),
@@ -159,11 +179,12 @@ fn what_a_dead_replica_left_open_is_taken_over() {
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn a_replica_that_was_stopped_for_a_while_does_no_harm() {
-    let (database, clusters) = (Postgres::start(), Clusters::start());
-    let (one, other) = (
-        replica(&database, &clusters, QUICK),
-        replica(&database, &clusters, QUICK),
-    );
+    let House {
+        _database,
+        clusters,
+        one,
+        other,
+    } = house();
     clusters.fault(
         "livy",
         json!({"operation": "create_batch", "moment": "after", "delay_ms": 2_000}),

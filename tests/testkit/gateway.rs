@@ -57,11 +57,15 @@ pub fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
 
 /// Gets something of an admin listener; status 0 if it did not answer.
 pub fn admin(address: SocketAddr, path: &str) -> Reply {
+    ask_admin(address, &Request::get(path))
+}
+
+fn ask_admin(address: SocketAddr, request: &Request<'_>) -> Reply {
     let stream = TcpStream::connect(address).expect("the admin listener listens");
     stream
         .set_read_timeout(Some(PATIENCE))
         .expect("is a socket");
-    exchange(stream, &Request::get(path).to_bytes())
+    exchange(stream, &request.to_bytes())
 }
 
 /// Runs `serve` on a folder's `routes.yaml`; returns the address that it listens on.
@@ -255,6 +259,15 @@ impl Gateway {
     /// Gets something of the admin listener.
     pub fn admin(&self, path: &str) -> Reply {
         admin(self.admin, path)
+    }
+
+    /// Tells the admin listener to do something.
+    pub fn admin_post(&self, path: &str) -> Reply {
+        let request = Request {
+            method: "POST",
+            ..Request::get(path)
+        };
+        ask_admin(self.admin, &request)
     }
 
     /// Returns the value of one series, 0 if there is none.

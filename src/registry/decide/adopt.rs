@@ -40,6 +40,32 @@ pub struct Circumstances {
     pub asked: Moment,
 }
 
+/// Tells whether it matters for a page of candidates if a live batch of another cluster has the
+/// row's name.
+pub fn matters_elsewhere(candidates: &[Row]) -> bool {
+    let by_name = |row: &Row| row.known.may_arrive && !row.identity.lookup.is_certain();
+    candidates.iter().any(by_name)
+}
+
+/// What clients are shown of a batch that was created outside the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Face<'a> {
+    /// Whose it is.
+    pub owner: Option<&'a str>,
+    /// Its name.
+    pub name: Option<&'a str>,
+}
+
+/// Returns what clients are shown of a batch that was created outside the gateway. A made-up name
+/// is the mark of a gateway, not something that a client chose: it is shown to nobody.
+pub fn face(seen: &Observed) -> Face<'_> {
+    let chosen = |name: &&str| !name.starts_with(livy_dialect::livy::NAME_PREFIX);
+    Face {
+        owner: seen.proxy_user.as_deref().or(seen.owner.as_deref()),
+        name: seen.name.as_deref().filter(chosen),
+    }
+}
+
 /// Leaves out what one list shows as two batches under one number: nothing tells which is right. A
 /// batch that moved from page to page while they were read is shown twice, and is the same.
 pub fn readable(seen: Vec<Observed>) -> Vec<Observed> {

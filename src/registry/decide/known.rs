@@ -3,7 +3,7 @@
 use livy_dialect::{BatchState, Observed, StateReading};
 
 use crate::clock::Moment;
-use crate::registry::row::{Known, Phase};
+use crate::registry::row::{GatewayId, Known, Phase, Row};
 
 /// What an observation changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,6 +150,22 @@ pub fn delete(known: &mut Known, may_arrive: bool, now: Moment) {
     known.phase = Phase::Deleted { upstream_id };
     if known.ended.is_none() {
         (known.state, known.ended) = (BatchState::Killed, Some(now));
+    }
+}
+
+/// Takes an upstream id away from the row that holds it; `by` is the submission that gets it. A row
+/// that was adopted after that submission had been recorded is the submission itself, and
+/// vanishes; any other one keeps its last known state, and one that had not ended is an `error` that
+/// says why.
+pub fn lose_id(holder: &mut Row, by: Option<GatewayId>, now: Moment) {
+    give_up(
+        &mut holder.known,
+        "the cluster gave this batch's id to another one: it was restarted",
+        false,
+        now,
+    );
+    if holder.identity.adopted && by.is_some_and(|submission| holder.identity.id > submission) {
+        holder.known.phase = Phase::Deleted { upstream_id: None };
     }
 }
 

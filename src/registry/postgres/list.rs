@@ -210,26 +210,15 @@ pub(super) async fn adopt(
         let wanted = (cluster, observed, holder.as_ref());
         let (decision, candidates) = search(tx, wanted, first, around).await?;
         let observed = observed.clone();
-        match decision {
-            Adopt::Known => adoption.known.extend(holder.map(|row| (row, observed))),
-            Adopt::Leave => {}
-            Adopt::Late(at) => adoption
-                .late
-                .extend(candidates.into_iter().nth(at).map(|row| (row, observed))),
-            Adopt::Again(at) => adoption
-                .again
-                .extend(candidates.into_iter().nth(at).map(|row| (row, observed))),
-            Adopt::Contradicts => adoption.doubted.extend(holder.map(|row| (row, observed))),
-            Adopt::New => {
-                if let Some(holder) = holder {
-                    adoption
-                        .lost
-                        .push(detach(tx, &holder, None, sender, now).await?);
-                }
-                touched.extend(observed.name.clone());
-                let row = insert_adopted(tx, cluster, &observed, now).await?;
-                adoption.known.push((row, observed));
+        let new = adoption.sort_in(decision, observed, holder, candidates);
+        if let Some((observed, holder)) = new {
+            if let Some(holder) = holder {
+                let lost = detach(tx, &holder, None, sender, now).await?;
+                adoption.lost.push(lost);
             }
+            touched.extend(observed.name.clone());
+            let row = insert_adopted(tx, cluster, &observed, now).await?;
+            adoption.known.push((row, observed));
         }
     }
     Ok(adoption)
@@ -255,8 +244,7 @@ async fn search(
             }
         };
         // Asked for only where it matters.
-        let by_name = |row: &Row| row.known.may_arrive && !row.identity.lookup.is_certain();
-        around.lives_elsewhere = page.iter().any(by_name)
+        around.lives_elsewhere = decide::matters_elsewhere(&page)
             && lives_elsewhere(tx, cluster, observed.name.as_deref()).await?;
         let decision = decide::adopt(observed, holder, &page, around);
         let undecided = matches!(decision, Adopt::New | Adopt::Contradicts);

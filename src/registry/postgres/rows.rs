@@ -160,17 +160,6 @@ pub(super) async fn insert(
     rows.first().map(read_row).transpose()
 }
 
-/// Changes rows and reads them back.
-pub(super) async fn update(
-    session: &impl Session,
-    changes_and_filter: &str,
-    values: Values<'_>,
-) -> Result<Vec<Row>, Error> {
-    let statement = format!("UPDATE batches SET {changes_and_filter} RETURNING {COLUMNS}");
-    let rows = session.rows(&statement, values).await?;
-    rows.iter().map(read_row).collect()
-}
-
 /// Phases go forward only; what was given up without the cluster's word, and came late, or lost its
 /// id on another's, may be bound after all.
 const FORWARD: &str =

@@ -4,10 +4,10 @@
 use livy_dialect::Observed;
 use tokio_postgres::Error;
 
-use super::rows::{Session, all, insert, one, save, update};
+use super::rows::{Session, all, insert, one, save};
 use crate::clock::Moment;
 use crate::registry::decide::{self, Claim};
-use crate::registry::row::{GatewayId, Phase, Row};
+use crate::registry::row::{GatewayId, Row};
 use crate::registry::store::{NewRow, Recorded, Saved};
 
 /// Waits until no other transaction decides about the same thing. The lock ends with the
@@ -143,9 +143,7 @@ pub(super) async fn reopen(
     Ok(())
 }
 
-/// Takes an upstream id away from whoever holds it. An entry that was adopted after the submission
-/// had been recorded is the submission itself, and vanishes; any other one keeps its last known
-/// state, and one that had not ended is an `error` that says why.
+/// Takes an upstream id away from whoever holds it.
 pub(super) async fn detach(
     tx: &impl Session,
     holder: &Row,
@@ -154,15 +152,7 @@ pub(super) async fn detach(
     now: Moment,
 ) -> Result<Row, Error> {
     let mut row = holder.clone();
-    decide::give_up(
-        &mut row.known,
-        "the cluster gave this batch's id to another one: it was restarted",
-        false,
-        now,
-    );
-    if row.identity.adopted && by.is_some_and(|submission| row.identity.id > submission) {
-        row.known.phase = Phase::Deleted { upstream_id: None };
-    }
+    decide::lose_id(&mut row, by, now);
     save(tx, &row, sender).await?;
     let now = one(tx, "id = $1", &[&row.identity.id.0]).await?;
     Ok(now.unwrap_or(row))
@@ -199,13 +189,7 @@ pub(super) async fn insert_adopted(
     now: Moment,
 ) -> Result<Row, Error> {
     let state = observed.state.settle(None);
-    // A made-up name is the mark of a gateway, not something that a client chose: it is shown to
-    // nobody.
-    let shown = observed
-        .name
-        .as_ref()
-        .filter(|name| !name.starts_with(livy_dialect::livy::NAME_PREFIX));
-    let owner = observed.proxy_user.as_ref().or(observed.owner.as_ref());
+    let face = decide::face(observed);
     let row = insert(
         tx,
         "(cluster, route, lookup_key, sent_name, owner, name, proxy_user, app_id, adopted, phase, upstream_id, state,
@@ -214,8 +198,8 @@ pub(super) async fn insert_adopted(
         &[
             &cluster,
             &observed.name,
-            &owner,
-            &shown,
+            &face.owner,
+            &face.name,
             &observed.proxy_user,
             &observed.app_id,
             &observed.upstream_id,
@@ -233,15 +217,16 @@ pub(super) async fn insert_adopted(
 /// that nobody works on.
 pub(super) async fn take_over(tx: &impl Session, sender: &str) -> Result<Vec<Row>, Error> {
     // The version tells the former sender, should it go on, that it was given up.
-    let mut rows = update(
-        tx,
-        "sender = $1, version = version + 1 WHERE phase = 'sending' AND sender IS DISTINCT FROM $1
+    tx.change(
+        "UPDATE batches SET sender = $1, version = version + 1 WHERE phase = 'sending' AND sender IS DISTINCT FROM $1
              AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.name = 'process/' || batches.sender AND until > clock_timestamp())",
         &[&sender],
     )
     .await?;
-    rows.extend(all(tx, "phase = 'sending' AND sender = $1", &[&sender]).await?);
-    rows.sort_by_key(|row| row.identity.id);
-    rows.dedup_by_key(|row| row.identity.id);
-    Ok(rows)
+    all(
+        tx,
+        "phase = 'sending' AND sender = $1 ORDER BY id",
+        &[&sender],
+    )
+    .await
 }

@@ -235,9 +235,7 @@ pub(super) fn save(tx: &Connection, row: &Row) -> rusqlite::Result<Saved> {
     }))
 }
 
-/// Takes an upstream id away from whoever holds it. An entry that was adopted after the submission
-/// had been recorded is the submission itself, and vanishes; any other one keeps its last known
-/// state, and one that had not ended is an `error` that says why.
+/// Takes an upstream id away from whoever holds it.
 fn detach(
     tx: &Transaction<'_>,
     holder: &Row,
@@ -245,15 +243,7 @@ fn detach(
     now: Moment,
 ) -> rusqlite::Result<Row> {
     let mut row = holder.clone();
-    decide::give_up(
-        &mut row.known,
-        "the cluster gave this batch's id to another one: it was restarted",
-        false,
-        now,
-    );
-    if row.identity.adopted && by.is_some_and(|submission| row.identity.id > submission) {
-        row.known.phase = Phase::Deleted { upstream_id: None };
-    }
+    decide::lose_id(&mut row, by, now);
     save(tx, &row)?;
     Ok(one(tx, "id = ?1", [row.identity.id.0])?.unwrap_or(row))
 }
@@ -326,10 +316,9 @@ pub(super) fn adopt(
                 params![cluster, observed.upstream_id, observed.name, before],
             )?;
             // Asked for only where it matters.
-            let by_name = |row: &Row| row.known.may_arrive && !row.identity.lookup.is_certain();
             let around = Circumstances {
                 unnamed_on_its_way,
-                lives_elsewhere: page.iter().any(by_name)
+                lives_elsewhere: decide::matters_elsewhere(&page)
                     && lives_elsewhere(tx, cluster, observed.name.as_deref())?,
                 asked,
             };
@@ -342,23 +331,13 @@ pub(super) fn adopt(
                 _ => break (decision, page),
             }
         };
-        match decision {
-            Adopt::Known => adoption.known.extend(holder.map(|row| (row, observed))),
-            Adopt::Leave => {}
-            Adopt::Late(at) => adoption
-                .late
-                .extend(candidates.into_iter().nth(at).map(|row| (row, observed))),
-            Adopt::Again(at) => adoption
-                .again
-                .extend(candidates.into_iter().nth(at).map(|row| (row, observed))),
-            Adopt::Contradicts => adoption.doubted.extend(holder.map(|row| (row, observed))),
-            Adopt::New => {
-                if let Some(holder) = holder {
-                    adoption.lost.push(detach(tx, &holder, None, now)?);
-                }
-                let row = insert_adopted(tx, cluster, &observed, now)?;
-                adoption.known.push((row, observed));
+        let new = adoption.sort_in(decision, observed, holder, candidates);
+        if let Some((observed, holder)) = new {
+            if let Some(holder) = holder {
+                adoption.lost.push(detach(tx, &holder, None, now)?);
             }
+            let row = insert_adopted(tx, cluster, &observed, now)?;
+            adoption.known.push((row, observed));
         }
     }
     Ok(adoption)
@@ -371,13 +350,7 @@ fn insert_adopted(
     now: Moment,
 ) -> rusqlite::Result<Row> {
     let state = observed.state.settle(None);
-    // A made-up name is the mark of a gateway, not something that a client chose: it is shown to
-    // nobody.
-    let shown = observed
-        .name
-        .as_ref()
-        .filter(|name| !name.starts_with(livy_dialect::livy::NAME_PREFIX));
-    let owner = observed.proxy_user.as_ref().or(observed.owner.as_ref());
+    let face = decide::face(observed);
     tx.execute(
         "INSERT INTO batches (cluster, route, lookup_key, sent_name, owner, name, proxy_user, app_id, adopted, phase, upstream_id, state,
              created_ms, created_up_ms, echoed, version)
@@ -385,8 +358,8 @@ fn insert_adopted(
         params![
             cluster,
             observed.name,
-            owner,
-            shown,
+            face.owner,
+            face.name,
             observed.proxy_user,
             observed.app_id,
             observed.upstream_id,
