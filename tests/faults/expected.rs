@@ -23,7 +23,7 @@ pub(crate) enum Outcome {
     FreshAndRight,
     /// 200, the job is dead, and the batch is gone.
     DeletedAndDead,
-    /// 502 or 503, and the job runs and is shown so; a second try kills it.
+    /// 502 or 503, and the job runs and is shown so; by a second try it is dead, and the batch gone.
     NotDeletedAndRuns,
     /// 502 or 503, and the job is dead and is shown so.
     NotDeletedAndDead,

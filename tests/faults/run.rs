@@ -454,8 +454,10 @@ impl Player<'_> {
             self.story.truncate(quiet);
         }
         if outcome == Outcome::NotDeletedAndRuns {
+            // 404: the kill that was remembered came first.
             let again = self.ask_the_living(&request, "again");
-            if again.is_none_or(|reply| reply.status != 200) || self.alive() > 0 {
+            let is_gone = again.is_some_and(|reply| matches!(reply.status, 200 | 404));
+            if !is_gone || self.alive() > 0 {
                 return (Outcome::Wrong, met);
             }
         }
