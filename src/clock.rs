@@ -3,8 +3,8 @@
 //! on this registry, which only grows while one runs. Nothing is ended, swept or forgotten by wall
 //! time alone.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
@@ -50,6 +50,8 @@ pub struct Clock {
     up_before_ms: i64,
     /// How far other processes are ahead of this one's count.
     ahead_ms: Arc<AtomicI64>,
+    /// What the wall clock said when this process began, where it goes with the monotonic one.
+    simulated_ms: Arc<OnceLock<i64>>,
     /// Added to the wall clock; tests make it jump.
     skew_ms: Arc<AtomicI64>,
 }
@@ -61,17 +63,23 @@ impl Clock {
             began: Instant::now(),
             up_before_ms,
             ahead_ms: Arc::default(),
+            simulated_ms: Arc::default(),
             skew_ms: Arc::default(),
         }
     }
 
     /// Returns the current moment.
     pub fn now(&self) -> Moment {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let wall_ms = match self.simulated_ms.get() {
+            Some(began_ms) => began_ms.saturating_add(millis(self.began.elapsed())),
+            None => millis(
+                SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default(),
+            ),
+        };
         Moment {
-            wall_ms: millis(since).saturating_add(self.skew_ms.load(Ordering::Relaxed)),
+            wall_ms: wall_ms.saturating_add(self.skew_ms.load(Ordering::Relaxed)),
             up_ms: self.up_ms_at(Instant::now()),
         }
     }
@@ -97,6 +105,13 @@ impl Clock {
     pub fn is_recent(&self, moment: Moment, span: Duration) -> bool {
         moment.up_ms >= self.up_before_ms
             && self.now().up_ms.saturating_sub(moment.up_ms) < millis(span)
+    }
+
+    /// Makes the wall clock say so now, and go on with the monotonic one, which tests can make go as
+    /// they like. It can be said once. For tests.
+    pub fn simulate(&self, now_ms: i64) {
+        let began_ms = now_ms.saturating_sub(millis(self.began.elapsed()));
+        let _ = self.simulated_ms.set(began_ms);
     }
 
     /// Makes the wall clock jump, in milliseconds from what it really says. For tests.

@@ -4,12 +4,37 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
+
+type Board<K, V> = Arc<Mutex<HashMap<K, Arc<Flight<V>>>>>;
 
 /// Work under way, by what it is about.
-pub struct Flights<K, V>(Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>);
+pub struct Flights<K, V>(Board<K, V>);
+
+/// One piece of work. Those who wait for it are woken in the order in which they came.
+struct Flight<V> {
+    /// `None` inside: it panicked.
+    outcome: OnceLock<Option<V>>,
+    landed: Notify,
+}
+
+impl<V: Clone> Flight<V> {
+    fn land(&self, outcome: Option<V>) {
+        let _ = self.outcome.set(outcome);
+        self.landed.notify_waiters();
+    }
+
+    async fn outcome(&self) -> Option<V> {
+        // Listens before it looks: what lands in between is heard.
+        let landed = self.landed.notified();
+        if self.outcome.get().is_none() {
+            landed.await;
+        }
+        self.outcome.get().cloned().flatten()
+    }
+}
 
 impl<K, V> Debug for Flights<K, V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -24,11 +49,24 @@ impl<K, V> Default for Flights<K, V> {
 }
 
 /// Takes the work off the board however it ends, a panic included.
-struct Landing<K: Eq + Hash, V>(Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>, K);
+struct Landing<K: Eq + Hash, V: Clone> {
+    board: Board<K, V>,
+    key: K,
+    flight: Arc<Flight<V>>,
+    outcome: Option<V>,
+}
 
-impl<K: Eq + Hash, V> Drop for Landing<K, V> {
+impl<K: Eq + Hash, V: Clone> Landing<K, V> {
+    fn with(mut self, outcome: V) {
+        self.outcome = Some(outcome);
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> Drop for Landing<K, V> {
     fn drop(&mut self) {
-        lock(&self.0).remove(&self.1);
+        // Whoever comes from now on begins anew; whoever waits is told.
+        lock(&self.board).remove(&self.key);
+        self.flight.land(self.outcome.take());
     }
 }
 
@@ -47,31 +85,29 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let (mut outcome, joined) = {
+        let (flight, joined) = {
             let mut board = lock(&self.0);
             match board.get(&key) {
                 Some(under_way) => (under_way.clone(), true),
                 None => {
-                    let (tell, told) = watch::channel(None);
-                    board.insert(key.clone(), told.clone());
-                    let landing = Landing(self.0.clone(), key);
-                    let work = work();
-                    tokio::spawn(async move {
-                        let value = work.await;
-                        // Whoever comes from now on begins anew; whoever waits is told.
-                        drop(landing);
-                        tell.send_replace(Some(value));
+                    let flight = Arc::new(Flight {
+                        outcome: OnceLock::new(),
+                        landed: Notify::new(),
                     });
-                    (told, false)
+                    board.insert(key.clone(), flight.clone());
+                    let landing = Landing {
+                        board: self.0.clone(),
+                        key,
+                        flight: flight.clone(),
+                        outcome: None,
+                    };
+                    let work = work();
+                    tokio::spawn(async move { landing.with(work.await) });
+                    (flight, false)
                 }
             }
         };
-        let value = outcome
-            .wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|value| value.clone());
-        (value, joined)
+        (flight.outcome().await, joined)
     }
 
     /// Tells whether work of this key is under way.
@@ -108,6 +144,14 @@ mod tests {
             joined += usize::from(shared);
         }
         assert_eq!((joined, began.elapsed().as_secs()), (5, 30));
+        assert!(!flights.is_under_way(&1));
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_panic_is_told() {
+        let flights: Flights<u8, u8> = Flights::default();
+        let (outcome, _) = flights.join(1, || async { panic!("on purpose") }).await;
+        assert_eq!(outcome, None);
         assert!(!flights.is_under_way(&1));
     }
 }

@@ -26,6 +26,7 @@
 //! - [`config`]: text to checked; the plain types.
 //! - [`flight`]: one question that many ask.
 //! - [`clock`]: the two clocks.
+//! - [`random`]: chance.
 //!
 //! `livy_dialect`, a crate of its own below `src/dialect/`, is the pure translation core; every
 //! room may use it.
@@ -47,6 +48,7 @@ pub mod listen;
 pub mod live;
 pub mod net;
 pub mod observe;
+pub mod random;
 pub mod registry;
 pub mod route;
 pub mod sandbox;

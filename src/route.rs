@@ -15,6 +15,7 @@ use crate::config::checked::{Match, Route, Target};
 use crate::config::glob::{self, Glob};
 use crate::fleet::Upstream;
 use crate::fleet::health::Health;
+use crate::random::Random;
 
 /// A cluster to try.
 #[derive(Clone, Debug)]
@@ -37,6 +38,7 @@ pub fn choose(
     spec: &BatchSpec,
     headers: &HeaderMap,
     pinned: Option<&str>,
+    random: &Random,
 ) -> Result<(Arc<Route>, Vec<Candidate>), ApiError> {
     if let Some(name) = pinned
         && !upstreams.contains_key(name)
@@ -64,9 +66,9 @@ pub fn choose(
         .filter(|target| pinned.is_none_or(|name| target.cluster == name))
         .cloned()
         .collect();
-    let mut candidates = in_order(&targets, upstreams, Health::takes_batches);
+    let mut candidates = in_order(&targets, upstreams, random, Health::takes_batches);
     if candidates.is_empty() {
-        candidates = last_resort(route, &targets, upstreams);
+        candidates = last_resort(route, &targets, upstreams, random);
     } else if pinned.is_some() {
         candidates.iter_mut().for_each(|one| one.reason = "pinned");
     }
@@ -84,8 +86,9 @@ fn last_resort(
     route: &Route,
     targets: &[Target],
     upstreams: &BTreeMap<String, Arc<Upstream>>,
+    random: &Random,
 ) -> Vec<Candidate> {
-    let mut candidates = in_order(targets, upstreams, Health::is_last_resort);
+    let mut candidates = in_order(targets, upstreams, random, Health::is_last_resort);
     for candidate in &mut candidates {
         candidate.reason = "last_resort";
         tracing::warn!(
@@ -155,6 +158,7 @@ fn matches(route: &Route, principal: &Principal, spec: &BatchSpec, headers: &Hea
 fn in_order(
     targets: &[Target],
     upstreams: &BTreeMap<String, Arc<Upstream>>,
+    random: &Random,
     fits: impl Fn(&Health) -> bool,
 ) -> Vec<Candidate> {
     let mut tiers: BTreeMap<u32, Vec<(u32, Arc<Upstream>)>> = BTreeMap::new();
@@ -174,7 +178,7 @@ fn in_order(
     for (tier, mut members) in tiers {
         while !members.is_empty() {
             let weights: Vec<u32> = members.iter().map(|(weight, _)| *weight).collect();
-            let (_, upstream) = members.swap_remove(pick(&weights, random()));
+            let (_, upstream) = members.swap_remove(pick(&weights, random.number()));
             let reason = match (order.is_empty(), Some(tier) == best) {
                 (true, true) => "weight",
                 (true, false) => "tier",
@@ -197,10 +201,6 @@ fn pick(weights: &[u32], chance: u64) -> usize {
         }
     }
     0
-}
-
-fn random() -> u64 {
-    uuid::Uuid::new_v4().as_u64_pair().1
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ impl Call {
         };
         let limit = self.deadline(&entry);
         let killed = tokio::select! {
+            biased;
             killed = timeout(limit, self.gateway.kills.join(entry.id, work)) => killed,
             () = self.gateway.hurry.cancelled() => return Err(unconfirmed(&entry, "the gateway is shutting down and the kill is remembered")),
         };

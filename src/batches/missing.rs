@@ -101,6 +101,7 @@ impl Reader {
     async fn ask_until_clear(&self, entry: &Arc<Entry>, upstream: &Upstream) {
         let stop = &self.gateway.stop;
         let _place = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             place = upstream.missing.acquire() => place,
         };
@@ -113,6 +114,7 @@ impl Reader {
         let pause = (upstream.config.lost_after / 4).clamp(ASKS_AT_MOST_EVERY, ASKS_EVERY);
         while is_missing() && !upstream.health.is_ejected() {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }

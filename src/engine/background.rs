@@ -203,6 +203,7 @@ pub fn supervise<F>(
         loop {
             let run = catch(begin(supervised.clone()));
             tokio::select! {
+                biased;
                 () = end.cancelled() => return,
                 outcome = run => match outcome {
                     Ok(()) => return,
@@ -213,6 +214,7 @@ pub fn supervise<F>(
                 },
             }
             tokio::select! {
+                biased;
                 () = end.cancelled() => return,
                 () = tokio::time::sleep(REST) => {}
             }

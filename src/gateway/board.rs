@@ -1,7 +1,7 @@
 //! The submissions that this process has under way, and what everybody waits on who waits for one:
 //! its own client, and those who sent it again. All get the same answer.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use livy_dialect::UpstreamRequest;
@@ -128,9 +128,10 @@ impl Ticket {
 /// The submissions that this process has under way.
 #[derive(Debug, Default)]
 pub struct Board {
-    tickets: Mutex<HashMap<GatewayId, Arc<Ticket>>>,
+    // In order: whoever goes over them does it alike in every run of a simulation.
+    tickets: Mutex<BTreeMap<GatewayId, Arc<Ticket>>>,
     /// Those whose outcome is being asked for, with the request where it is at hand.
-    open: Mutex<HashMap<GatewayId, Option<UpstreamRequest>>>,
+    open: Mutex<BTreeMap<GatewayId, Option<UpstreamRequest>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -27,6 +27,7 @@ use crate::fleet::Upstream;
 use crate::flight::Flights;
 use crate::net::certificate::ServerCertificate;
 use crate::observe::metrics::Metrics;
+use crate::random::Random;
 use crate::registry::{Entry, GatewayId, Registry};
 use board::Board;
 use reads::{Origin, Want};
@@ -89,6 +90,8 @@ pub struct Gateway {
     pub stop: CancellationToken,
     /// Says that whoever waits must be answered now.
     pub hurry: CancellationToken,
+    /// What keys are made of, and weights are drawn by.
+    pub random: Random,
     /// When this process began.
     pub started: Instant,
     /// The submissions under way.
@@ -123,6 +126,7 @@ impl Gateway {
             background: TaskTracker::new(),
             stop: CancellationToken::new(),
             hurry: CancellationToken::new(),
+            random: Random::default(),
             started: Instant::now(),
             board: Arc::default(),
             reads: Flights::default(),

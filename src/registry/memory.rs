@@ -1,7 +1,7 @@
 //! The registry over its store: one memory of each batch, and how it gets into the store and out of
 //! it again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub struct Registry {
     /// not known yet.
     pub(super) young: Mutex<Vec<Arc<Entry>>>,
     /// What is newer in memory than in the store.
-    pub(super) dirty: Mutex<HashMap<GatewayId, Arc<Entry>>>,
+    pub(super) dirty: Mutex<BTreeMap<GatewayId, Arc<Entry>>>,
     pub(super) written: Notify,
     pub(super) writable: AtomicBool,
     /// Counts the times when changes of other processes were missed.

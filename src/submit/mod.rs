@@ -143,12 +143,7 @@ impl Client<'_> {
     async fn begin(&self, headers: &HeaderMap) -> Result<(Outcome, Arc<Ticket>), ApiError> {
         let writable = self.gateway.registry.must_be_writable().await;
         writable.map_err(|error| registry_failed(&error))?;
-        let (route, plans) = plan::make(
-            self.snapshot,
-            &self.submission,
-            headers,
-            &self.gateway.metrics,
-        )?;
+        let (route, plans) = plan::make(self.gateway, self.snapshot, &self.submission, headers)?;
         let ticket = Ticket::new();
         let ambiguous = route.ambiguous;
         let run = attempt::Run::new(
@@ -248,6 +243,7 @@ impl Client<'_> {
                 .unclear
                 .map_or(limit, |since| (since + PATIENCE).min(limit));
             let hurry = tokio::select! {
+                biased;
                 changed = progress.changed() => match changed {
                     Ok(()) => continue,
                     Err(_) => return Err(ApiError::new(Code::Internal, "the submission's task ended early; what was sent will be looked up")),

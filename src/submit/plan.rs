@@ -13,7 +13,6 @@ use crate::config::checked::Route;
 use crate::fleet::Upstream;
 use crate::fleet::slots::Slot;
 use crate::gateway::{Gateway, Snapshot};
-use crate::observe::metrics::Metrics;
 use crate::registry::Entry;
 use crate::route::{self, Candidate};
 
@@ -45,10 +44,10 @@ impl Plan {
 /// No route, no cluster, an effective user that is not allowed, or fields that no cluster can
 /// honour.
 pub(super) fn make(
+    gateway: &Gateway,
     snapshot: &Snapshot,
     submission: &Submission,
     headers: &HeaderMap,
-    metrics: &Metrics,
 ) -> Result<(Arc<Route>, Vec<Plan>), ApiError> {
     let mut spec = submission.spec.clone();
     let claims = access::take_claims(&mut spec, submission.do_as.as_deref());
@@ -60,13 +59,15 @@ pub(super) fn make(
         &spec,
         headers,
         pinned,
+        &gateway.random,
     )?;
+    let metrics = &gateway.metrics;
     let mut plans = Vec::new();
     let mut first_refusal = None;
     for candidate in candidates {
         let cluster = candidate.upstream.config.name.clone();
         // A new key each time: what an earlier try left behind must not be taken for this one.
-        let key = uuid::Uuid::new_v4().to_string();
+        let key = gateway.random.uuid().to_string();
         match plan(snapshot, submission, &spec, &claims, candidate, &key) {
             Ok(plan) => plans.push(plan),
             Err(error) => {

@@ -264,6 +264,7 @@ impl Open {
                 _ => pause,
             };
             tokio::select! {
+                biased;
                 () = self.gateway.stop.cancelled() => return End::Stopped,
                 () = tokio::time::sleep(wait) => pause = (pause * 2).min(LONGEST_PAUSE),
             }

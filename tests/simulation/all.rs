@@ -5,10 +5,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::run::{Report, run};
+use crate::world::Story;
 
 /// Runs so many seeds from a first one on, or, if it `stops`, until one broke a promise; returns
-/// how many did.
-pub(crate) fn all(first: u64, count: u64, stops: bool) -> usize {
+/// how many did. Where the stories are digested, each runs twice and must go the same way.
+pub(crate) fn all(first: u64, count: u64, stops: bool, story: Story) -> usize {
     let next = AtomicU64::new(first);
     let failed = AtomicBool::new(false);
     let reports: Mutex<Vec<Report>> = Mutex::default();
@@ -22,7 +23,12 @@ pub(crate) fn all(first: u64, count: u64, stops: bool) -> usize {
                     if seed >= first + count || (stops && failed.load(Ordering::Relaxed)) {
                         return;
                     }
-                    let report = run(seed, false);
+                    let mut report = run(seed, story);
+                    if story == Story::Digested && run(seed, story).digest != report.digest {
+                        report
+                            .broken
+                            .push("went another way the second time".into());
+                    }
                     if !report.broken.is_empty() {
                         failed.store(true, Ordering::Relaxed);
                         eprintln!("seed {seed} ({}): {}", report.scene, report.broken[0]);

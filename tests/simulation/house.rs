@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
@@ -145,6 +145,8 @@ impl House {
                 *upstream = Arc::new(over);
             }
             let gateway = Gateway::new(snapshot, registry, self.metrics.clone());
+            let seed = self.world.next_chance("the gateway's own").draw();
+            gateway.random.seed(seed);
             self.set_clock(&gateway);
             background::start(&gateway);
             for upstream in gateway.snapshot.load().upstreams.values() {
@@ -153,6 +155,7 @@ impl House {
             gateway
         };
         let gateway = tokio::select! {
+            biased;
             gateway = started => gateway,
             // It died before it served anybody: so be it, the next life comes.
             () = life.ended() => return Box::pin(self.start(i64::MAX)).await,
@@ -185,6 +188,7 @@ impl House {
             gateway.registry.close().await;
         };
         tokio::select! {
+            biased;
             () = rest => {}
             () = running.life.ended() => {}
         }
@@ -196,30 +200,17 @@ impl House {
         self.world
             .tell(|| format!("the wall clock jumps by {} s", by_ms / 1000));
         self.jumped_ms.fetch_add(by_ms, Ordering::Relaxed);
+        if let Some(running) = self.running() {
+            self.set_clock(&running.gateway);
+        }
     }
 
     /// The wall clock goes with the simulated time, not with that of the machine.
     fn set_clock(&self, gateway: &Gateway) {
-        let real = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let passed = self.world.began.elapsed();
-        let wanted = BEGINNING_MS
-            + livy_gateway::clock::millis(passed)
-            + self.jumped_ms.load(Ordering::Relaxed);
-        gateway
-            .registry
-            .clock()
-            .set_skew_ms(wanted - livy_gateway::clock::millis(real));
-    }
-
-    pub(crate) async fn keep_clock(self) {
-        loop {
-            sleep(Duration::from_millis(250)).await;
-            if let Some(running) = self.running() {
-                self.set_clock(&running.gateway);
-            }
-        }
+        let clock = gateway.registry.clock();
+        let passed = livy_gateway::clock::millis(self.world.began.elapsed());
+        clock.simulate(BEGINNING_MS + passed);
+        clock.set_skew_ms(self.jumped_ms.load(Ordering::Relaxed));
     }
 
     /// Asks the gateway something, as a client does.
@@ -238,7 +229,9 @@ impl House {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(AUTHORIZATION, format!("Bearer {}", token(user)));
+            .header(AUTHORIZATION, format!("Bearer {}", token(user)))
+            // Pauses are spread by it.
+            .header("x-request-id", self.world.next_request_id());
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }
@@ -282,14 +275,12 @@ impl House {
             let ids = all.filter_map(|one| one.get("id").and_then(Value::as_i64));
             self.world.books().shown.extend(ids);
         }
-        self.world.tell(|| {
-            format!(
-                "{user} {method} {path} -> {} {} {}",
-                heard.status,
-                heard.code(),
-                short(&heard.body)
-            )
-        });
+        let same = format!(
+            "{user} {method} {path} -> {} {}",
+            heard.status,
+            heard.code()
+        );
+        self.world.tell_answer(&same, || short(&heard.body));
         Ok(heard)
     }
 }

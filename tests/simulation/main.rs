@@ -4,8 +4,9 @@
 //! one number, the seed.
 //!
 //! `cargo test --test simulation` runs 1,000 seeds; `SEEDS=20000` more, `FIRST=5000` others,
-//! `STOP=1` no more after the first that breaks a promise; `SEED=17` tells the story of one. Plain
-//! `cargo test` runs a hundred (`few.rs`).
+//! `STOP=1` no more after the first that breaks a promise; `TWICE=1` runs each a second time, and
+//! compares the two stories; `SEED=17` tells the story of one. Plain `cargo test` runs a hundred
+//! (`few.rs`).
 
 mod all;
 mod client;
@@ -35,14 +36,22 @@ fn main() -> ExitCode {
                 .with_writer(std::io::stderr)
                 .init();
         }
-        let report = run::run(seed, true);
-        eprintln!("seed {seed} ({}): {:#?}", report.scene, report.broken);
+        let report = run::run(seed, world::Story::Told);
+        eprintln!(
+            "seed {seed} ({}), digest {:016x}: {:#?}",
+            report.scene, report.digest, report.broken
+        );
         return ExitCode::from(u8::from(!report.broken.is_empty()));
     }
     let failed = all::all(
         number("FIRST").unwrap_or(1),
         number("SEEDS").unwrap_or(1000),
         number("STOP").is_some(),
+        if number("TWICE").is_some() {
+            world::Story::Digested
+        } else {
+            world::Story::Untold
+        },
     );
     ExitCode::from(u8::from(failed > 0))
 }

@@ -13,7 +13,7 @@ use crate::house::{House, moment, until};
 use crate::hunter::Hunt;
 use crate::judge;
 use crate::wire::{HOLDS, SETTLE};
-use crate::world::{Cluster, Weather, World};
+use crate::world::{Cluster, Story, Weather, World};
 use testkit::chance::Chance;
 
 /// For how long nothing can be trusted.
@@ -29,6 +29,8 @@ pub(crate) struct Report {
     pub(crate) scene: String,
     pub(crate) broken: Vec<String>,
     pub(crate) counts: std::collections::BTreeMap<&'static str, u64>,
+    /// Two runs with one digest went the same way, step by step; 0 if the story is untold.
+    pub(crate) digest: u64,
 }
 
 /// What is drawn before anything happens.
@@ -97,23 +99,22 @@ impl Scene {
 }
 
 /// Runs a seed.
-pub(crate) fn run(seed: u64, loud: bool) -> Report {
+pub(crate) fn run(seed: u64, story: Story) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
-    runtime.block_on(live(seed, loud))
+    runtime.block_on(live(seed, story))
 }
 
-async fn live(seed: u64, loud: bool) -> Report {
-    let world = World::new(seed, loud);
+async fn live(seed: u64, story: Story) -> Report {
+    let world = World::new(seed, story);
     let mut chance = world.chance("scene");
     let scene = Scene::draw(&mut chance);
     world.tell(|| format!("seed {seed}: {}", scene.describe()));
     let house = settle(&world, &scene, &mut chance);
     let mut tasks = JoinSet::new();
-    tasks.spawn(house.clone().keep_clock());
     for (name, flavor) in &scene.clusters {
         if !scene.hasty {
             tasks.spawn(restarts(world.clone(), name, *flavor, scene.blind));
@@ -137,6 +138,7 @@ async fn live(seed: u64, loud: bool) -> Report {
         scene: scene.describe(),
         broken: books.broken.clone(),
         counts: books.counts.clone(),
+        digest: world.digest.load(std::sync::atomic::Ordering::Relaxed),
     }
 }
 
@@ -403,6 +405,7 @@ async fn lives(house: &House, scene: &Scene) {
         let planned = !scene.hasty && chance.percent(30);
         let end = (Instant::now() + lasts).min(moment(world, CHAOS));
         tokio::select! {
+            biased;
             () = running.life.ended() => {}
             () = tokio::time::sleep_until(end) => {
                 if planned {

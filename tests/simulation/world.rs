@@ -7,6 +7,8 @@
 //! `cluster`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -168,6 +170,7 @@ pub(crate) struct Books {
     /// Names and keys under which submissions were sent.
     pub(crate) keys: HashMap<String, Tag>,
     asked: HashMap<String, u32>,
+    requests: u64,
     /// Ids that anybody was shown.
     pub(crate) shown: BTreeSet<i64>,
     /// Broken promises.
@@ -176,24 +179,37 @@ pub(crate) struct Books {
     pub(crate) counts: BTreeMap<&'static str, u64>,
 }
 
+/// What becomes of the story of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Story {
+    Untold,
+    /// One number is made of it.
+    Digested,
+    /// It is written, and digested.
+    Told,
+}
+
 /// The world, shared by all who live in it.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
     pub(crate) seed: u64,
     pub(crate) began: Instant,
-    pub(crate) loud: bool,
+    story: Story,
     /// Whether known weaknesses count as broken promises.
     strict: bool,
     books: Arc<Mutex<Books>>,
+    /// What the lines of the story make together.
+    pub(crate) digest: Arc<AtomicU64>,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, loud: bool) -> World {
+    pub(crate) fn new(seed: u64, story: Story) -> World {
         let books = Books {
             clusters: BTreeMap::new(),
             jobs: Vec::new(),
             keys: HashMap::new(),
             asked: HashMap::new(),
+            requests: 0,
             shown: BTreeSet::new(),
             broken: Vec::new(),
             counts: BTreeMap::new(),
@@ -201,9 +217,10 @@ impl World {
         World {
             seed,
             began: Instant::now(),
-            loud,
+            story,
             strict: std::env::var_os("STRICT").is_some(),
             books: Arc::new(Mutex::new(books)),
+            digest: Arc::default(),
         }
     }
 
@@ -230,15 +247,45 @@ impl World {
         self.chance(&format!("{what}/{count}"))
     }
 
+    pub(crate) fn next_request_id(&self) -> String {
+        let mut books = self.books();
+        books.requests += 1;
+        format!("simulated-{}", books.requests)
+    }
+
     pub(crate) fn seconds(&self) -> f64 {
         self.began.elapsed().as_secs_f64()
     }
 
     /// Writes a line of the run's story, if anybody wants to read it.
     pub(crate) fn tell(&self, line: impl FnOnce() -> String) {
-        if self.loud {
+        if self.story != Story::Untold {
+            let line = line();
+            self.digest(&line);
+            self.say(|| line);
+        }
+    }
+
+    /// Writes a line of which only the beginning is the same whenever the seed is run: an answer
+    /// may name real times.
+    pub(crate) fn tell_answer(&self, same: &str, rest: impl FnOnce() -> String) {
+        if self.story != Story::Untold {
+            self.digest(same);
+            self.say(|| format!("{same} {}", rest()));
+        }
+    }
+
+    fn say(&self, line: impl FnOnce() -> String) {
+        if self.story == Story::Told {
             eprintln!("{:9.3} {}", self.seconds(), line());
         }
+    }
+
+    fn digest(&self, line: &str) {
+        let mut hasher = DefaultHasher::new();
+        let before = self.digest.load(Ordering::Relaxed);
+        (before, self.began.elapsed(), line).hash(&mut hasher);
+        self.digest.store(hasher.finish(), Ordering::Relaxed);
     }
 
     /// Notes a broken promise.
