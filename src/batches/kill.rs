@@ -126,7 +126,7 @@ impl Reader {
             Phase::Bound { .. } => may_arrive = !self.kill_upstream(entry).await?.is_certain(),
         }
         if let Err(error) = self.registry().delete(entry, may_arrive).await {
-            // The wish is stored and the job is dead: the next look finds that out again.
+            // The wish is stored and the job is dead: it is gone for its clients all the same.
             tracing::error!(batch = %entry.id, %error, "a confirmed kill could not be stored yet");
         }
         Ok(())

@@ -247,6 +247,8 @@ pub struct Application {
     pub key: Option<String>,
     /// Whether the details show `conf`: they may do so only after a while.
     pub shows_conf: bool,
+    /// Its state.
+    pub state: StateReading,
 }
 
 /// Reads the list of applications, newest as the service orders them; `None` if it is none.
@@ -287,6 +289,7 @@ fn application(map: &Map<String, Value>) -> Option<Application> {
         spark_id: json::text(map, "spark_application_id"),
         key,
         shows_conf: conf.is_some_and(Value::is_object),
+        state: state_of(map),
     })
 }
 

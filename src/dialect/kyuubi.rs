@@ -277,7 +277,9 @@ impl Dialect for KyuubiDialect {
         let shown = |key: &str| observed.app_info.get(key).cloned().flatten();
         let never_ran = observed.app_id.is_none()
             && shown("sparkUiUrl").is_none()
-            && shown("kyuubiAppState").is_none_or(|state| is(&Some(state), "UNKNOWN"));
+            && shown("kyuubiAppState").is_none_or(|state| {
+                is(&Some(state.clone()), "UNKNOWN") || is(&Some(state), "NOT_FOUND")
+            });
         let ended = matches!(
             observed.state,
             StateReading::Known(BatchState::Killed | BatchState::Dead)
@@ -632,6 +634,9 @@ mod tests {
         assert!(is_leftover(json!({"id": "x", "state": "ERROR"})));
         assert!(is_leftover(
             json!({"id": "x", "state": "CANCELED", "appState": "UNKNOWN"})
+        ));
+        assert!(is_leftover(
+            json!({"id": "x", "state": "CANCELED", "appState": "NOT_FOUND"})
         ));
         assert!(!is_leftover(json!({"id": "x", "state": "PENDING"})));
         assert!(!is_leftover(

@@ -6,7 +6,7 @@ use super::decide;
 use super::entry::Entry;
 use super::error::RegistryError;
 use super::memory::Registry;
-use super::row::Phase;
+use super::row::{Known, Phase};
 
 impl Registry {
     /// Notes that somebody asked for the end; for a batch that is only presumed only if that
@@ -48,11 +48,20 @@ impl Registry {
     /// Forgets a batch for its clients: from now on it is 404, as after a DELETE at Livy.
     /// `may_arrive`: without the cluster's own word.
     ///
+    /// For its clients that holds also while it can't be stored: whoever heard of the end is not
+    /// shown a batch that runs. It is stored as soon as that is possible; a process that dies before
+    /// leaves the wish, which the next one finds fulfilled.
+    ///
     /// # Errors
     /// The database failed.
     pub async fn delete(&self, entry: &Arc<Entry>, may_arrive: bool) -> Result<(), RegistryError> {
         let now = self.clock.now();
-        self.write(entry, |known| decide::delete(known, may_arrive, now))
-            .await
+        let change = |known: &mut Known| decide::delete(known, may_arrive, now);
+        let stored = self.write(entry, change).await;
+        if stored.is_err() {
+            entry.change(change);
+            self.save_soon(entry);
+        }
+        stored
     }
 }

@@ -54,10 +54,11 @@ impl Registry {
             .store
             .list(visible, cluster, without, Box::new(range))
             .await?;
-        Ok((
-            total,
-            rows.into_iter().map(|row| self.remember(row)).collect(),
-        ))
+        let mut entries: Vec<Arc<Entry>> = rows.into_iter().map(|row| self.remember(row)).collect();
+        let read = entries.len();
+        // What was deleted and could not be stored yet is gone all the same.
+        entries.retain(|entry| entry.phase().is_visible());
+        Ok((total - (read - entries.len()), entries))
     }
 
     /// Counts the batches of a cluster that have not ended.

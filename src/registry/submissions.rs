@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use livy_dialect::{Lookup, Observed};
+use livy_dialect::{Lookup, Observed, StateReading};
 
 use super::decide;
 use super::entry::Entry;
@@ -313,6 +313,23 @@ impl Registry {
         let now = self.clock.now();
         self.write(entry, |known| {
             decide::give_up(known, reason, may_arrive, now)
+        })
+        .await
+    }
+
+    /// Ends a submission whose cluster tells how it ended, but not under which number.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn ended_unlisted(
+        &self,
+        entry: &Arc<Entry>,
+        end: &StateReading,
+        reason: &str,
+    ) -> Result<(), RegistryError> {
+        let now = self.clock.now();
+        self.write(entry, |known| {
+            decide::ended_unlisted(known, end, reason, now)
         })
         .await
     }

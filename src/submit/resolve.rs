@@ -42,6 +42,7 @@ const NOBODY_KNOWS: &str = "the answer to the submission was lost, and it may ha
 const SEVERAL: &str = "the answer to the submission was lost, and the service lists several batches since, which have all ended; it does not say which is this one";
 const OPEN: &str = "the answer to the submission was lost, and the service lists several batches since; it does not say which is this one";
 const NOT_LISTED: &str = "the answer to the submission was lost; its application is there, but the service does not list the batch, so nobody can ask for it by its number";
+const ENDED: &str = "the answer to the submission was lost; its application has ended so, and the service does not list the batch";
 const NOT_ALL: &str = "the answer to the submission was lost, and the cluster's list, which alone could show it, can't be read whole";
 const PERHAPS: &str = "the answer to the submission was lost, and its cluster shows a batch that may be this one or another: of another user, from before, or under the number of a third";
 const WAS_PERHAPS: &str = "the answer to the submission was lost, and a batch has ended that may have been this one or another; look at the cluster";
@@ -99,10 +100,8 @@ type Inspected = HashMap<String, u32>;
 enum Marked {
     /// Nowhere so far, or nobody shows it.
     Nowhere,
-    /// On an application that has no id of Spark's yet.
-    Somewhere,
-    /// On this one.
-    Runs(String),
+    /// On this application, which has an id of Spark's once it runs.
+    On(Option<String>, StateReading),
 }
 
 /// What a look-up of any kind brought.
@@ -113,6 +112,8 @@ enum News {
     Nothing,
     /// IBM: what is new in the list, and whether nobody else is submitting.
     Hints(Vec<Observed>, bool),
+    /// IBM: its application has ended so, and no row of the list has it.
+    Ended(StateReading),
     Unanswered,
 }
 
@@ -200,7 +201,7 @@ impl Open {
                     self.gateway.registry.arrived(&self.entry);
                     unseen_since = None;
                 }
-                News::Found(_) | News::Nothing | News::Hints(..) => {
+                News::Found(_) | News::Nothing | News::Hints(..) | News::Ended(_) => {
                     answered = Instant::now();
                     self.silence.goes_on(asked, answered);
                     unseen_since.get_or_insert(asked);
@@ -239,6 +240,11 @@ impl Open {
                     Absence::Unprovable => return self.give_up(NOBODY_KNOWS).await,
                     Absence::NotYet(_) => self.note(silent),
                 },
+                // No list shows it any more under its application, however long one looks.
+                News::Ended(end) if waited >= terms.held_for => {
+                    return self.ended_unlisted(&end).await;
+                }
+                News::Ended(_) => self.note((waited, None)),
                 News::Hints(hints, alone) => match (hints.as_slice(), verdict) {
                     (_, Absence::NotYet(_)) => self.note(silent),
                     ([only], _) if alone => return self.presume(only).await,
@@ -308,21 +314,21 @@ impl Open {
         };
         match self.marked_application(inspected).await {
             Marked::Nowhere => {}
-            Marked::Somewhere => {
-                self.gateway.registry.arrived(&self.entry);
-                return News::Unanswered;
-            }
-            Marked::Runs(spark_id) => {
+            Marked::On(spark_id, state) => {
                 self.gateway.registry.arrived(&self.entry);
                 let found = list
                     .into_iter()
-                    .find(|seen| seen.app_id.as_ref() == Some(&spark_id));
-                let Some(seen) = found else {
-                    // The list will show its application in a moment, or never again.
-                    self.gateway.registry.explain(&self.entry, NOT_LISTED);
-                    return News::Unanswered;
+                    .find(|seen| spark_id.is_some() && seen.app_id == spark_id);
+                if let Some(seen) = found {
+                    return News::Found(Box::new(seen));
+                }
+                // The list will show its application in a moment, or never again.
+                self.gateway.registry.explain(&self.entry, NOT_LISTED);
+                return if whole && is_end(&state) {
+                    News::Ended(state)
+                } else {
+                    News::Unanswered
                 };
-                return News::Found(Box::new(seen));
             }
         }
         let registry = &self.gateway.registry;
@@ -376,7 +382,7 @@ impl Open {
             };
             if detail.key.as_deref() == Some(self.entry.lookup.key.as_str()) {
                 *looks = 0;
-                return detail.spark_id.map_or(Marked::Somewhere, Marked::Runs);
+                return Marked::On(detail.spark_id, detail.state);
             }
             if detail.shows_conf {
                 *looks = LOOKS;
@@ -405,6 +411,14 @@ impl Open {
     async fn give_up(&self, why: &str) -> End {
         tracing::error!(batch = %self.entry.id, cluster = %self.entry.cluster, why, "a submission's outcome will never be known");
         if let Err(error) = self.gateway.registry.give_up(&self.entry, why, true).await {
+            tracing::error!(batch = %self.entry.id, %error, "the outcome of a submission could not be stored");
+        }
+        End::Ended
+    }
+
+    async fn ended_unlisted(&self, end: &StateReading) -> End {
+        let registry = &self.gateway.registry;
+        if let Err(error) = registry.ended_unlisted(&self.entry, end, ENDED).await {
             tracing::error!(batch = %self.entry.id, %error, "the outcome of a submission could not be stored");
         }
         End::Ended
@@ -524,7 +538,11 @@ impl Open {
 }
 
 fn has_ended(seen: &Observed) -> bool {
-    matches!(seen.state, StateReading::Known(state) if state.is_terminal())
+    is_end(&seen.state)
+}
+
+fn is_end(state: &StateReading) -> bool {
+    matches!(state, StateReading::Known(state) if state.is_terminal())
 }
 
 /// Takes up every submission that is open and has nobody: its process ended, or its task did.

@@ -4,6 +4,7 @@ mod admin;
 mod api;
 mod attacks;
 mod attacks_batches;
+mod attacks_flavors;
 mod attacks_identity;
 mod attacks_open;
 mod attacks_registry;

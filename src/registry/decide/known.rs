@@ -130,6 +130,19 @@ pub fn give_up(known: &mut Known, reason: &str, may_arrive: bool, now: Moment) {
     };
 }
 
+/// Ends a submission whose cluster tells how it ended, but not under which number: it can be asked
+/// nothing more.
+pub fn ended_unlisted(known: &mut Known, end: &StateReading, reason: &str, now: Moment) {
+    if known.phase == Phase::Sending {
+        observe_state(known, end, now);
+        known
+            .app_info
+            .insert("gatewayReason".to_owned(), Some(reason.to_owned()));
+        known.log.push(format!("livy-gateway: {reason}"));
+        give_up(known, reason, false, now);
+    }
+}
+
 /// Ends a submission of which nothing was created. Whoever asked for its end has what they wanted.
 pub fn never_was(known: &mut Known, reason: &str, may_arrive: bool, now: Moment) {
     if known.kill_asked {

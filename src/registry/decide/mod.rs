@@ -3,7 +3,7 @@
 //!
 //! - [`same`]: is what a cluster shows the batch that we mean? [`ours`]: is what a look-up found
 //!   the submission that was looked for? [`believable`]: is what the answer to a submission names?
-//! - [`observe`], [`bind`], [`rebind`], [`presume`], [`give_up`], [`never_was`], [`delete`],
+//! - [`observe`], [`bind`], [`rebind`], [`presume`], [`give_up`], [`ended_unlisted`], [`never_was`], [`delete`],
 //!   [`lose_id`], [`forward`]: how what is known goes on, and only ever forward.
 //! - [`claim`]: may a submission begin, or is it one that is here already?
 //! - [`adopt`]: what does a row of a cluster's list mean? [`readable`]: which rows mean
@@ -30,8 +30,8 @@ pub use before::{Before, counts_anew};
 pub use claim::{Claim, claim};
 pub use hint::{Hint, hint};
 pub use known::{
-    Change, bind, delete, forward, give_up, lose_id, never_was, observe, observe_state, presume,
-    rebind,
+    Change, bind, delete, ended_unlisted, forward, give_up, lose_id, never_was, observe,
+    observe_state, presume, rebind,
 };
 pub use over::{WATCHED_FOR, is_over};
 pub use same::{Same, before, believable, may_be_older, ours, same, same_if};

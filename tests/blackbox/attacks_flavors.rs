@@ -1,0 +1,86 @@
+//! What single flavors, and a disk that fails, must not make wrong.
+
+use serde_json::json;
+
+use testkit::*;
+
+const QUICK: &str = "settle: 300ms, freshness: 0s, timeouts: {create_batch: 1s, response: 4s}";
+
+fn gateway(clusters: &Clusters, flavor: &str) -> Gateway {
+    Scene::new(clusters).with_cluster(flavor, QUICK).start()
+}
+
+/// A submission to IBM whose answer was lost: its application shows the marker and ends, and no row
+/// of the batches' list has that application. Its end is told, not waited for in vain.
+#[test]
+fn an_application_that_ended_tells_the_end_of_a_lost_submission() {
+    let clusters = Clusters::start();
+    let gateway = gateway(&clusters, "ibm");
+    clusters.options("ibm", &json!({"applications": true}));
+    clusters.fault(
+        "ibm",
+        json!({"operation": "create_batch", "moment": "after", "hang_up": true}),
+    );
+    let empty = json!({"status": 200, "content_type": "application/json", "body": r#"{"from":0,"total":0,"sessions":[]}"#});
+    clusters.fault(
+        "ibm",
+        json!({"operation": "list_batches", "times": 10_000, "answer": empty}),
+    );
+    let id = std::thread::scope(|scope| {
+        let client = scope.spawn(|| gateway.submit("ibm", &json!({})));
+        gateway.wait_until("it was submitted", |_| clusters.submissions("ibm") == 1);
+        let upstream_id = &clusters.books("ibm")[0]["id"];
+        let path = format!("/batches/{}", upstream_id.as_str().unwrap_or("1"));
+        assert!(clusters.direct("ibm", "DELETE", &path, None).status < 300);
+        client.join().expect("no panic")
+    });
+    gateway.wait_for_state(id, "killed");
+    let batch = gateway.get(&format!("/batches/{id}")).json();
+    let reason = batch["appInfo"]["gatewayReason"]
+        .as_str()
+        .expect("a reason");
+    assert!(reason.contains("its application has ended"), "{reason}");
+    assert_eq!(gateway.delete(&format!("/batches/{id}")).status, 200);
+}
+
+/// The cluster confirmed the kill, and the database can't take it: who was told `deleted` is not
+/// shown a batch that runs, and it is stored when that is possible again.
+#[test]
+fn a_kill_that_was_confirmed_is_gone_though_it_cant_be_stored() {
+    let clusters = Clusters::start();
+    let gateway = gateway(&clusters, "livy");
+    let other = gateway.submit("livy", &json!({}));
+    let id = gateway.submit("livy", &json!({}));
+    gateway.wait_for_state(id, "running");
+    let database = gateway.scene.folder.path().join("livy-gateway.db");
+    let locking = rusqlite::Connection::open(&database).expect("opens");
+    clusters.fault(
+        "livy",
+        json!({"operation": "delete_batch", "moment": "after", "delay_ms": 700}),
+    );
+    let path = format!("/batches/{id}");
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| gateway.delete(&path));
+        gateway.wait_until("the kill is on its way", |_| {
+            let requests = clusters.requests("livy");
+            requests.iter().any(|one| one["method"] == "DELETE")
+        });
+        locking.execute_batch("BEGIN IMMEDIATE").expect("locks");
+        let told = client.join().expect("no panic");
+        assert_eq!(told.status, 200, "{}", told.text());
+    });
+    assert_eq!(gateway.get(&path).status, 404);
+    assert_eq!(gateway.get(&format!("{path}/state")).status, 404);
+    let listed = gateway.get("/batches?size=100").json();
+    assert_eq!(listed["total"], 1, "{listed}");
+    assert_eq!(listed["sessions"][0]["id"], other, "{listed}");
+    locking.execute_batch("ROLLBACK").expect("unlocks");
+    let phase = || -> String {
+        let query = format!("SELECT phase FROM batches WHERE id = {id}");
+        locking
+            .query_row(&query, [], |row| row.get(0))
+            .expect("is there")
+    };
+    gateway.wait_until("it is stored", |_| phase() == "deleted");
+    assert_eq!(gateway.get(&path).status, 404);
+}
