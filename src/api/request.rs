@@ -12,6 +12,10 @@ use livy_dialect::{BatchSpec, ListWindow, LogWindow};
 
 use super::error::{ApiError, Code};
 
+/// The most batches that one list gives. Livy has no such limit, but it forgets; this gateway holds
+/// many more than anybody wants in one answer. Whoever asks for more gets the most, and `total`.
+pub const MOST_BATCHES: i32 = 1000;
+
 /// Query parameters that mean something here; the first of a name wins, as in Livy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
@@ -38,7 +42,7 @@ impl Query {
         query
     }
 
-    /// Returns the window of a list.
+    /// Returns the window of a list, no longer than [`MOST_BATCHES`].
     ///
     /// # Errors
     /// 400 in Livy's words for what is no 32-bit integer.
@@ -46,7 +50,9 @@ impl Query {
         let default = ListWindow::default();
         Ok(ListWindow {
             from: integer(self.from.as_deref())?.unwrap_or(default.from),
-            size: integer(self.size.as_deref())?.unwrap_or(default.size),
+            size: integer(self.size.as_deref())?
+                .unwrap_or(default.size)
+                .min(MOST_BATCHES),
         })
     }
 
@@ -176,6 +182,16 @@ pub fn read_spec(body: &[u8]) -> Result<BatchSpec, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_has_a_longest_page() {
+        let window = |text| Query::read(Some(text)).list_window().expect("is valid");
+        assert_eq!(window("").size, 100, "as Livy");
+        assert_eq!(window("size=1000").size, 1000);
+        assert_eq!(window("from=7&size=1001"), window("from=7&size=1000"));
+        assert_eq!(window("size=2147483647").size, MOST_BATCHES);
+        assert_eq!(window("size=-1").size, -1);
+    }
 
     #[test]
     fn first_parameter_wins_and_odd_numbers_are_named() {

@@ -10,6 +10,8 @@ use super::entry::tests::seen;
 use super::memory::lock;
 use super::*;
 
+mod pages;
+
 async fn registry() -> Registry {
     #[cfg(feature = "postgres")]
     let store = super::postgres::tests::database()

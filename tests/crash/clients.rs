@@ -235,23 +235,17 @@ fn list(world: &World, lane: &Lane, one: &Submission) {
         .into_iter()
         .filter(|other| other.login == one.login)
         .collect();
-    let path = format!("/clusters/{}/batches?size=100000", lane.flavor);
+    let path = format!("/clusters/{}/batches", lane.flavor);
     let asked = Instant::now();
-    let Some(reply) = world
-        .gateway
-        .ask(&Request::get(&path).basic(one.login), PATIENCE)
-    else {
-        return;
+    let sessions = match world.list(&path, one.login, PATIENCE) {
+        None => return,
+        Some(Ok(sessions)) => sessions,
+        Some(Err(status)) => {
+            let what = format!("GET {path} was answered {status}");
+            one.client().wrongs.push((Wrong::ReadFailed, what));
+            return;
+        }
     };
-    if reply.status != 200 {
-        one.client().wrongs.push((
-            Wrong::ReadFailed,
-            format!("GET {path} was answered {}", reply.status),
-        ));
-        return;
-    }
-    let list = reply.json();
-    let sessions = list["sessions"].as_array().cloned().unwrap_or_default();
     for submission in wanted {
         let mut client = submission.client();
         let (Some(id), true) = (client.ids.last().copied(), client.kills.is_empty()) else {

@@ -13,8 +13,6 @@ use testkit::{ROOT, Reply, Request};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two judgements while things come to rest.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The rows that are read of one list.
-const EVERYTHING: &str = "size=1000000";
 
 /// A violation.
 #[derive(Clone, Debug)]
@@ -558,10 +556,8 @@ impl Bench<'_> {
                 .ask(&Request::get(path).basic(ROOT), PATIENCE)
                 .filter(|reply| reply.status == 200)
         };
-        let Some(list) = ask(&format!(
-            "/clusters/{}/batches?{EVERYTHING}",
-            self.lane.flavor
-        )) else {
+        let path = format!("/clusters/{}/batches", self.lane.flavor);
+        let Some(Ok(list)) = world.list(&path, ROOT, PATIENCE) else {
             return;
         };
         let told: HashMap<i64, String> = self
@@ -591,7 +587,7 @@ impl Bench<'_> {
             .map(|submission| submission.tag.clone())
             .collect();
         let mut seen: HashMap<String, i64> = HashMap::new();
-        for session in list.json()["sessions"].as_array().into_iter().flatten() {
+        for session in &list {
             let Some(id) = session["id"].as_i64() else {
                 continue;
             };

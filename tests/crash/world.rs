@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::submission::{Outcome, Submission};
 use crate::wish::Wish;
-use testkit::Clusters;
 use testkit::chance::Chance;
 use testkit::fault_proxy::FaultProxy;
 use testkit::keeper::{Keeper, quick};
+use testkit::{Clusters, Request};
 
 pub(crate) struct World {
     pub(crate) wish: Wish,
@@ -100,6 +100,45 @@ impl World {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(line);
+    }
+
+    /// Reads a list as a whole, page by page; or the status that was given instead of a page. What
+    /// is deleted meanwhile lets everything behind it move up, so each page begins a little before
+    /// the end of the one before.
+    pub(crate) fn list(
+        &self,
+        path: &str,
+        login: (&str, &str),
+        patience: Duration,
+    ) -> Option<Result<Vec<Value>, u16>> {
+        const PAGE: usize = 1000;
+        const OVERLAP: usize = 100;
+        let (mut all, mut from): (Vec<Value>, usize) = (Vec::new(), 0);
+        loop {
+            let page = format!("{path}?from={from}&size={PAGE}");
+            let reply = self
+                .gateway
+                .ask(&Request::get(&page).basic(login), patience)?;
+            if reply.status != 200 {
+                return Some(Err(reply.status));
+            }
+            let sessions = reply.json()["sessions"].as_array().cloned();
+            let sessions = sessions.unwrap_or_default();
+            let is_last = sessions.len() < PAGE;
+            let (before, end) = (all.len().saturating_sub(OVERLAP), all.len());
+            for session in sessions {
+                let again = all[before..end]
+                    .iter()
+                    .any(|one| one["id"] == session["id"]);
+                if !again {
+                    all.push(session);
+                }
+            }
+            if is_last {
+                return Some(Ok(all));
+            }
+            from += PAGE - OVERLAP;
+        }
     }
 
     /// Returns how much of the time is over, in thousandths.

@@ -13,8 +13,8 @@ use crate::certify::suite::{Made, Suite};
 
 /// How often a window is asked for again because the list changed meanwhile.
 const TRIES: usize = 5;
-/// A longer list is not read whole again and again.
-const LONGEST: usize = 2000;
+/// A longer list is not read whole again and again; and a gateway gives no more at once.
+const LONGEST: usize = 1000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Window {

@@ -135,13 +135,14 @@ pub(super) async fn by_name(
 }
 
 /// The rows that a batch of a list may have to do with, newest first: by the columns of three
-/// indexes. Of what ended under a name that a client chose nothing more can come. `cluster`,
-/// `upstream_id`, `name` and `before` are put in by who asks.
+/// indexes. What was bound under a name that a client chose, or given up on its cluster's own word,
+/// is known by its upstream id only. `cluster`, `upstream_id`, `name` and `before` are put in by who
+/// asks.
 fn related(cluster: &str, upstream_id: &str, name: &str, before: &str) -> String {
     format!(
         "id IN (SELECT id FROM batches WHERE cluster = {cluster} AND lookup_key = {upstream_id} AND NOT adopted AND id < {before}
             UNION ALL SELECT id FROM batches WHERE cluster = {cluster} AND sent_name = {name} AND id < {before}
-                AND (phase <> 'bound' OR ended_ms IS NULL OR sent_name = 'livy-gateway-' || lookup_key)
+                AND (phase IN ('sending', 'refused') OR may_arrive OR sent_name = 'livy-gateway-' || lookup_key)
             UNION ALL SELECT id FROM batches WHERE cluster = {cluster} AND upstream_id = {upstream_id} AND phase IN ('deleted', 'detached')
                 AND id < {before})
          ORDER BY id DESC LIMIT {RELATED_PAGE}"

@@ -3,44 +3,44 @@
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-pub(super) const MIGRATIONS: [&str; 5] = [
+use super::statements;
+
+pub(super) const MIGRATIONS: [&str; 6] = [
     include_str!("../schema/001.sql"),
     include_str!("../schema/002.sql"),
     include_str!("../schema/003.sql"),
     include_str!("../schema/004.sql"),
     include_str!("../schema/005.sql"),
+    include_str!("../schema/006.sql"),
 ];
-
-/// Statements that a connection keeps prepared: all there are here, so that none is ever parsed
-/// twice. SQLite's own default is 16.
-const STATEMENTS: usize = 64;
-
-pub(super) fn highest_id(connection: &Connection) -> rusqlite::Result<i64> {
-    let query = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'batches'), 0)";
-    connection
-        .prepare_cached(query)?
-        .query_row([], |row| row.get(0))
-}
 
 pub(super) fn sentence(error: rusqlite::Error) -> String {
     error.to_string()
 }
 
-/// Statements are made once: without this, SQLite makes one anew whenever a value is bound that its
-/// plan might have been chosen by, which cost more than carrying it out.
-pub(super) fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+/// All statements are kept, so that none is ever parsed twice (SQLite's own default is 16); and made
+/// once: without the option, SQLite makes one anew whenever a value is bound that its plan might have
+/// been chosen by, which cost more than carrying it out.
+fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(statements::COUNT);
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
 
+/// Prepares a connection that only reads.
+pub(super) fn prepare_to_read(connection: &Connection) -> rusqlite::Result<()> {
+    keep_statements(connection)?;
+    connection.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA query_only = ON;")
+}
+
+/// Prepares the connection that writes, and brings the database up to date.
 pub(super) fn prepare(connection: &Connection) -> Result<(), String> {
     keep_statements(connection).map_err(sentence)?;
     connection
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON;")
         .map_err(sentence)?;
     let version: usize = connection
-        .query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))
+        .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
         .map_err(sentence)
         .and_then(|version| {
             usize::try_from(version).map_err(|_| "a negative schema version".to_owned())

@@ -1,450 +1,302 @@
-//! The statements, and rows to and from columns. Each function is a part of one transaction.
+//! Every statement of this store: none is made of parts while the gateway runs, and none stands
+//! anywhere else in this folder, so that all of them are made once for each connection, and a test
+//! reads how SQLite carries each of them out.
+//!
+//! To add one: write it here, in the words of the index that it goes by (a partial index is used
+//! only by a statement that repeats its `WHERE`). One for each shape of a question: `?1 IS NULL OR
+//! …` goes by no index.
 
-use std::time::Duration;
+use rusqlite::{CachedStatement, Connection};
 
-use livy_dialect::{BatchState, Lookup, Observed};
-use rusqlite::{Connection, OptionalExtension as _, Transaction, named_params, params};
+/// One of the statements below.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sql(&'static str);
 
-use crate::clock::Moment;
-use crate::registry::decide::{self, Adopt, Circumstances, Claim};
-use crate::registry::row::{GatewayId, Identity, Known, Phase, Row};
-use crate::registry::store::{Adoption, NewRow, Order, RangeOf, Recorded, Saved, Visible, Wish};
+impl Sql {
+    /// Returns it, made for a connection.
+    pub(super) fn on(self, connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+        connection.prepare_cached(self.0)
+    }
+}
 
-const COLUMNS: &str = "id, cluster, route, lookup_key, sent_name, owner, name, proxy_user, adopted, phase, upstream_id, state, app_id, \
-    app_info, log, complete, created_ms, created_up_ms, seen_ms, ended_ms, ended_up_ms, name_hold_ms, idempotency_key, idempotency_hash, \
-    idempotency_until_ms, idempotency_until_up_ms, version, told, quiet_ms, looked_ms, let_go, may_arrive, kill_asked, echoed, presumed, above, \
-    waited_ms, arrived, absent, resolved_ms, resolved_up_ms";
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = $text:expr;)*) => {
+        $($(#[$doc])* pub(super) const $name: Sql = Sql($text);)*
 
-fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
-    let phase: String = row.get("phase")?;
-    let state: String = row.get("state")?;
-    let app_info: String = row.get("app_info")?;
-    let log: String = row.get("log")?;
-    let moment = |wall: Option<i64>, up: Option<i64>| {
-        wall.map(|wall_ms| Moment {
-            wall_ms,
-            up_ms: up.unwrap_or(0),
-        })
+        /// How many there are.
+        pub(super) const COUNT: usize = [$($name),*].len();
+
+        #[cfg(test)]
+        const ALL: [(&str, Sql); COUNT] = [$((stringify!($name), $name)),*];
     };
-    let known = Known {
-        phase: Phase::from_columns(&phase, row.get("upstream_id")?),
-        // The CHECK on the column admits these words only.
-        state: BatchState::from_word(&state).unwrap_or(BatchState::Starting),
-        app_id: row.get("app_id")?,
-        app_info: serde_json::from_str(&app_info).unwrap_or_default(),
-        log: serde_json::from_str(&log).unwrap_or_default(),
-        complete: row.get("complete")?,
-        seen_ms: row.get("seen_ms")?,
-        ended: moment(row.get("ended_ms")?, row.get("ended_up_ms")?),
-        resolved: moment(row.get("resolved_ms")?, row.get("resolved_up_ms")?),
-        proxy_user: row.get("proxy_user")?,
-        told: row.get("told")?,
-        echoed: row.get("echoed")?,
-        presumed: row.get("presumed")?,
-        kill_asked: row.get("kill_asked")?,
-        may_arrive: row.get("may_arrive")?,
-        let_go: row.get("let_go")?,
-        quiet_ms: row.get("quiet_ms")?,
-        looked_ms: row.get("looked_ms")?,
-        waited_ms: row.get("waited_ms")?,
-        arrived: row.get("arrived")?,
-        absent: row.get("absent")?,
-        ..Known::new()
+}
+
+/// Reads whole rows, as `rows` understands them.
+macro_rules! rows {
+    ($($rest:expr),*) => {
+        concat!(
+            "SELECT id, cluster, route, lookup_key, sent_name, owner, name, proxy_user, adopted, phase, upstream_id, state, app_id,
+                app_info, log, complete, created_ms, created_up_ms, seen_ms, ended_ms, ended_up_ms, name_hold_ms, idempotency_key,
+                idempotency_hash, idempotency_until_ms, idempotency_until_up_ms, version, told, quiet_ms, looked_ms, let_go, may_arrive,
+                kill_asked, echoed, presumed, above, waited_ms, arrived, absent, resolved_ms, resolved_up_ms
+             FROM batches ",
+            $($rest),*
+        )
     };
-    let identity = Identity {
-        id: GatewayId(row.get("id")?),
-        cluster: row.get("cluster")?,
-        route: row.get("route")?,
-        lookup: Lookup {
-            key: row.get("lookup_key")?,
-            sent_name: row.get("sent_name")?,
-        },
-        owner: row.get("owner")?,
-        name: row.get("name")?,
-        adopted: row.get("adopted")?,
-        created: Moment {
-            wall_ms: row.get("created_ms")?,
-            up_ms: row.get("created_up_ms")?,
-        },
-        name_hold_ms: row.get("name_hold_ms")?,
-        body_hash: row.get("idempotency_hash")?,
-        above: row.get("above")?,
+}
+
+/// What clients may know of.
+macro_rules! shown {
+    () => {
+        "phase IN ('sending', 'bound', 'detached')"
     };
-    let key: Option<String> = row.get("idempotency_key")?;
-    let until = moment(
-        row.get("idempotency_until_ms")?,
-        row.get("idempotency_until_up_ms")?,
+}
+
+/// What runs, or may run.
+macro_rules! alive {
+    () => {
+        "phase IN ('sending', 'bound')"
+    };
+}
+
+/// An end stands, but for what is bound again: it had not ended.
+macro_rules! open_end {
+    () => {
+        "ended_ms IS NULL OR (phase = 'detached' AND :phase IN ('sending', 'bound'))"
+    };
+}
+
+/// The first rows of a window, from an id on, but for those that are hidden.
+macro_rules! window {
+    () => {
+        concat!(
+            shown!(),
+            " AND id >= ?1 AND id NOT IN (SELECT value FROM json_each(?2)) ORDER BY id LIMIT ?3 OFFSET ?4"
+        )
+    };
+}
+
+statements! {
+    BY_ID = rows!("WHERE id = ?1");
+    BY_KEY = rows!("WHERE owner = ?1 AND idempotency_key = ?2");
+    HOLDER = rows!("WHERE cluster = ?1 AND upstream_id = ?2 AND phase = 'bound'");
+    OTHER_HOLDER = rows!("WHERE cluster = ?1 AND upstream_id = ?2 AND phase = 'bound' AND id <> ?3");
+
+    /// Who holds a name: whoever lives.
+    NAME_OF_THE_LIVING = rows!("WHERE name = ?1 AND id <> ?2 AND ended_ms IS NULL AND ", alive!(), " LIMIT 1");
+    /// Or else whoever ended last.
+    NAME_OF_THE_LAST = rows!("WHERE name = ?1 AND id <> ?2 AND ended_ms IS NOT NULL AND ", alive!(), " ORDER BY ended_ms DESC LIMIT 1");
+    NEWEST_OF_NAME = rows!("WHERE name = ?1 AND ", shown!(), " ORDER BY id DESC LIMIT 1");
+    NEWEST_OF_NAME_OF_OWNER = rows!("WHERE name = ?1 AND owner = ?2 AND ", shown!(), " ORDER BY id DESC LIMIT 1");
+    LIVES_ELSEWHERE = concat!(
+        "SELECT EXISTS (SELECT 1 FROM batches WHERE name = ?2 AND cluster <> ?1 AND adopted = 0 AND ended_ms IS NULL AND ", alive!(), ")"
     );
-    Ok(Row {
-        identity,
-        known,
-        version: row.get("version")?,
-        key_until: key.and(until),
-    })
-}
 
-pub(super) fn one(
-    tx: &Connection,
-    filter: &str,
-    values: impl rusqlite::Params,
-) -> rusqlite::Result<Option<Row>> {
-    tx.prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE {filter}"))?
-        .query_row(values, read_row)
-        .optional()
-}
-
-pub(super) fn all(
-    tx: &Connection,
-    filter: &str,
-    values: impl rusqlite::Params,
-) -> rusqlite::Result<Vec<Row>> {
-    tx.prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE {filter}"))?
-        .query_map(values, read_row)?
-        .collect()
-}
-
-pub(super) fn record(
-    tx: &Transaction<'_>,
-    new: &NewRow,
-    now: Moment,
-) -> rusqlite::Result<Recorded> {
-    let by_key = match &new.key {
-        Some(key) => one(
-            tx,
-            "owner = ?1 AND idempotency_key = ?2",
-            params![new.owner, key.key],
-        )?,
-        None => None,
-    };
-    let by_name = match &new.name {
-        Some(name) => {
-            let filter = "name = ?1 AND id <> ?2 AND phase IN ('sending', 'bound') ORDER BY ended_ms IS NOT NULL, ended_ms DESC LIMIT 1";
-            one(
-                tx,
-                filter,
-                params![name, new.replaces.map_or(0, |replaced| replaced.id.0)],
-            )?
-        }
-        None => None,
-    };
-    match decide::claim(new, by_key.as_ref(), by_name.as_ref(), now) {
-        Claim::Same(row) => return Ok(Recorded::Same(*row)),
-        Claim::Conflict => return Ok(Recorded::Conflict),
-        Claim::NameTaken(row) => return Ok(Recorded::NameTaken(row.map(|row| row.identity.id))),
-        Claim::Free => {}
-    }
-    if let Some(row) = by_key {
-        tx.execute(
-            "UPDATE batches SET idempotency_key = NULL WHERE id = ?1",
-            [row.identity.id.0],
-        )?;
-    }
-    if let Some(replaced) = new.replaces {
-        tx.execute(
-            "UPDATE batches SET phase = 'refused', idempotency_key = NULL, may_arrive = max(may_arrive, ?2), resolved_ms = ?3,
-                 resolved_up_ms = ?4, version = version + 1
-             WHERE id = ?1 AND phase IN ('sending', 'refused')",
-            params![replaced.id.0, replaced.may_arrive, now.wall_ms, now.up_ms],
-        )?;
-    }
-    tx.prepare_cached(
-        "INSERT INTO batches (cluster, route, lookup_key, sent_name, owner, name, phase, state, created_ms, created_up_ms, name_hold_ms,
+    INSERT = "INSERT INTO batches (cluster, route, lookup_key, sent_name, owner, name, phase, state, created_ms, created_up_ms, name_hold_ms,
              app_info, idempotency_key, idempotency_hash, idempotency_until_ms, idempotency_until_up_ms, told, looked_ms, above, proxy_user,
              version)
          VALUES (:cluster, :route, :key, :sent_name, :owner, :name, 'sending', 'starting', :now, :up, :hold,
-             '{\"driverLogUrl\":null,\"sparkUiUrl\":null}', :ikey, :ihash, :iuntil, :iuntil_up, 0, :now, :above, :proxy_user, 1)",
-    )?
-    .execute(named_params! {
-        ":cluster": new.cluster, ":route": new.route, ":key": new.lookup.key, ":sent_name": new.lookup.sent_name,
-        ":owner": new.owner, ":name": new.name, ":now": now.wall_ms, ":up": now.up_ms, ":hold": new.name_hold_ms,
-        ":ikey": new.key.as_ref().map(|key| &key.key), ":ihash": new.body_hash,
-        ":iuntil": new.key.as_ref().map(|key| key.until.wall_ms), ":iuntil_up": new.key.as_ref().map_or(0, |key| key.until.up_ms),
-        ":above": new.above, ":proxy_user": new.proxy_user,
-    })?;
-    let row = one(tx, "id = ?1", [tx.last_insert_rowid()])?;
-    row.map(Recorded::New)
-        .ok_or(rusqlite::Error::QueryReturnedNoRows)
-}
-
-pub(super) fn reopen(tx: &Transaction<'_>, id: GatewayId, by: GatewayId) -> rusqlite::Result<()> {
-    let columns = "idempotency_key, idempotency_until_ms, idempotency_until_up_ms";
-    let (key, until, until_up): (Option<String>, Option<i64>, i64) = tx.query_row(
-        &format!("SELECT {columns} FROM batches WHERE id = ?1"),
-        [by.0],
-        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-    )?;
-    tx.execute(
-        "UPDATE batches SET phase = 'refused', idempotency_key = NULL, version = version + 1
-         WHERE id = ?1 AND id <> ?2 AND phase IN ('sending', 'refused')",
-        params![by.0, id.0],
-    )?;
-    tx.execute(
-        "UPDATE batches SET phase = 'sending', idempotency_key = ?2, idempotency_until_ms = ?3, idempotency_until_up_ms = ?4,
+             '{\"driverLogUrl\":null,\"sparkUiUrl\":null}', :ikey, :ihash, :iuntil, :iuntil_up, 0, :now, :above, :proxy_user, 1)";
+    INSERT_ADOPTED = "INSERT INTO batches (cluster, route, lookup_key, sent_name, owner, name, proxy_user, app_id, adopted, phase, upstream_id,
+             state, created_ms, created_up_ms, echoed, version)
+         VALUES (?1, '_none', '', ?2, ?3, ?4, ?5, ?6, 1, 'bound', ?7, ?8, ?9, ?10, ?11, 1)";
+    LET_GO_OF_KEY = "UPDATE batches SET idempotency_key = NULL WHERE id = ?1";
+    GIVE_WAY = "UPDATE batches SET phase = 'refused', idempotency_key = NULL, may_arrive = max(may_arrive, ?2), resolved_ms = ?3,
+             resolved_up_ms = ?4, version = version + 1
+         WHERE id = ?1 AND phase IN ('sending', 'refused')";
+    KEY_OF = "SELECT idempotency_key, idempotency_until_ms, idempotency_until_up_ms FROM batches WHERE id = ?1";
+    CLOSE_AGAIN = "UPDATE batches SET phase = 'refused', idempotency_key = NULL, version = version + 1
+         WHERE id = ?1 AND id <> ?2 AND phase IN ('sending', 'refused')";
+    OPEN_AGAIN = "UPDATE batches SET phase = 'sending', idempotency_key = ?2, idempotency_until_ms = ?3, idempotency_until_up_ms = ?4,
              resolved_ms = NULL, resolved_up_ms = NULL, version = version + 1
-         WHERE id = ?1 AND phase IN ('sending', 'refused')",
-        params![id.0, key, until, until_up],
-    )?;
-    Ok(())
-}
-
-/// Phases go forward only; what was given up without the cluster's word, and came late, or lost its
-/// id on another's, may be bound after all.
-const FORWARD: &str =
-    "(CASE phase WHEN 'sending' THEN 0 WHEN 'bound' THEN 1 WHEN 'refused' THEN 2 WHEN 'detached' THEN 3 ELSE 4 END <= :rank
-    OR (:phase IN ('sending', 'bound') AND (may_arrive = 1 AND phase = 'refused' OR phase = 'detached')))";
-
-/// An end stands, but for what is bound again: it had not ended.
-const OPEN_END: &str =
-    "ended_ms IS NULL OR (phase = 'detached' AND :phase IN ('sending', 'bound'))";
-
-/// Stores a row if its version is the one that the writer saw.
-pub(super) fn save(tx: &Connection, row: &Row) -> rusqlite::Result<Saved> {
-    let known = &row.known;
-    // What never came to be lets go of its key: a client may use it again.
-    let lets_go = known.frees_key();
-    let changed = tx
-        .prepare_cached(&format!(
-            "UPDATE batches SET phase = :phase, upstream_id = :upstream_id, proxy_user = :proxy_user, app_id = :app_id, app_info = :app_info,
-             log = :log, complete = :complete, seen_ms = :seen_ms, told = :told, quiet_ms = :quiet_ms, looked_ms = :looked_ms, let_go = :let_go,
-             resolved_ms = :resolved_ms, resolved_up_ms = :resolved_up_ms, waited_ms = :waited_ms, arrived = :arrived, absent = :absent, may_arrive = :may_arrive, kill_asked = :kill_asked, echoed = :echoed, presumed = :presumed,
-             state = CASE WHEN {OPEN_END} THEN :state ELSE state END,
-             ended_up_ms = CASE WHEN {OPEN_END} THEN :ended_up_ms ELSE ended_up_ms END,
-             ended_ms = CASE WHEN {OPEN_END} THEN :ended_ms ELSE ended_ms END,
+         WHERE id = ?1 AND phase IN ('sending', 'refused')";
+    /// Phases go forward only; what was given up without the cluster's word, and came late, or lost
+    /// its id on another's, may be bound after all.
+    SAVE = concat!(
+        "UPDATE batches SET phase = :phase, upstream_id = :upstream_id, proxy_user = :proxy_user, app_id = :app_id, app_info = :app_info,
+             log = :log, complete = :complete, seen_ms = :seen_ms, told = :told, quiet_ms = :quiet_ms, looked_ms = :looked_ms,
+             let_go = :let_go, resolved_ms = :resolved_ms, resolved_up_ms = :resolved_up_ms, waited_ms = :waited_ms, arrived = :arrived,
+             absent = :absent, may_arrive = :may_arrive, kill_asked = :kill_asked, echoed = :echoed, presumed = :presumed,
+             state = CASE WHEN ", open_end!(), " THEN :state ELSE state END,
+             ended_up_ms = CASE WHEN ", open_end!(), " THEN :ended_up_ms ELSE ended_up_ms END,
+             ended_ms = CASE WHEN ", open_end!(), " THEN :ended_ms ELSE ended_ms END,
              idempotency_key = CASE WHEN :lets_go THEN NULL ELSE idempotency_key END, version = version + 1
-         WHERE id = :id AND version = :version AND {FORWARD}"
-        ))?
-        .execute(named_params! {
-            ":id": row.identity.id.0, ":version": row.version, ":phase": known.phase.as_str(), ":rank": known.phase.rank(),
-            ":upstream_id": known.phase.upstream_id(), ":proxy_user": known.proxy_user, ":app_id": known.app_id,
-            ":app_info": serde_json::to_string(&known.app_info).unwrap_or_else(|_| "{}".into()),
-            ":log": serde_json::to_string(&known.log).unwrap_or_else(|_| "[]".into()), ":complete": known.complete,
-            ":seen_ms": known.seen_ms, ":told": known.told, ":quiet_ms": known.quiet_ms, ":looked_ms": known.looked_ms,
-            ":waited_ms": known.waited_ms, ":arrived": known.arrived, ":absent": known.absent,
-            ":let_go": known.let_go, ":may_arrive": known.may_arrive, ":kill_asked": known.kill_asked, ":echoed": known.echoed,
-            ":presumed": known.presumed, ":state": known.state.as_str(), ":ended_ms": known.ended.map(|ended| ended.wall_ms),
-            ":ended_up_ms": known.ended.map(|ended| ended.up_ms), ":resolved_ms": known.resolved.map(|resolved| resolved.wall_ms),
-            ":resolved_up_ms": known.resolved.map(|resolved| resolved.up_ms), ":lets_go": lets_go,
-        })?;
-    if changed == 1 {
-        return Ok(Saved::Stored(row.version + 1));
-    }
-    // A row that was swept out is as if it had been deleted: nobody may bring it back.
-    let newest = one(tx, "id = ?1", [row.identity.id.0])?;
-    Ok(newest.map_or(Saved::Stored(row.version), |newest| {
-        Saved::Older(Box::new(newest))
-    }))
+         WHERE id = :id AND version = :version AND (CASE phase WHEN 'sending' THEN 0 WHEN 'bound' THEN 1 WHEN 'refused' THEN 2
+                 WHEN 'detached' THEN 3 ELSE 4 END <= :rank
+             OR (:phase IN ('sending', 'bound') AND (may_arrive = 1 AND phase = 'refused' OR phase = 'detached')))"
+    );
+
+    /// Whether a submission that no name would tell is under way.
+    UNNAMED_ON_ITS_WAY =
+        "SELECT EXISTS (SELECT 1 FROM batches WHERE phase = 'sending' AND cluster = ?1 AND sent_name IS NULL AND adopted = 0)";
+    /// The rows that a batch of a list may have to do with, newest first: the first ones of each kind.
+    /// What was bound under a name that a client chose is known by its upstream id only.
+    RELATED = rows!(
+        "WHERE id IN (
+             SELECT id FROM (SELECT id FROM batches WHERE cluster = ?1 AND lookup_key = ?2 AND adopted = 0 AND id < ?4 ORDER BY id DESC LIMIT 20)
+             UNION ALL SELECT id FROM (SELECT id FROM batches WHERE cluster = ?1 AND sent_name = ?3 AND id < ?4
+                 AND (phase IN ('sending', 'refused') OR may_arrive = 1 OR sent_name = 'livy-gateway-' || lookup_key) ORDER BY id DESC LIMIT 20)
+             UNION ALL SELECT id FROM (SELECT id FROM batches WHERE cluster = ?1 AND upstream_id = ?2 AND phase IN ('deleted', 'detached')
+                 AND id < ?4 ORDER BY id DESC LIMIT 20))
+         ORDER BY id DESC LIMIT 20"
+    );
+
+    SHOWS_NAMES = "SELECT coalesce(max(echoed), 0)
+         FROM (SELECT echoed FROM batches WHERE cluster = ?1 AND phase <> 'sending' ORDER BY id DESC LIMIT 50)";
+    OPEN = rows!("WHERE phase = 'sending' ORDER BY id");
+    LIVE = "SELECT coalesce((SELECT batches FROM live WHERE cluster = ?1), 0)";
+    LIVE_IDS = concat!("SELECT id FROM batches WHERE cluster = ?1 AND ended_ms IS NULL AND ", alive!(), "
+             AND phase = 'bound' AND adopted = 0 ORDER BY id");
+    TO_KILL = rows!("WHERE cluster = ?1 AND kill_asked = 1 AND ", alive!(), " ORDER BY id");
+    /// What has ended well, or badly, in its cluster's words is nothing to look for.
+    MAY_ARRIVE = rows!(
+        "WHERE cluster = ?1 AND may_arrive = 1 AND phase IN ('refused', 'detached', 'deleted')
+             AND (upstream_id IS NULL OR phase = 'deleted' OR state = 'error')
+             AND (created_ms >= ?2 OR created_up_ms >= ?3 OR ended_ms >= ?2 OR ended_up_ms >= ?3 OR resolved_ms >= ?2 OR resolved_up_ms >= ?3)
+             AND id > ?4 ORDER BY id LIMIT ?5"
+    );
+    GIVE_UP_ARRIVALS = "UPDATE batches SET may_arrive = 0, version = version + 1 WHERE cluster = ?1 AND may_arrive = 1";
+    HAD_ID = rows!(
+        "WHERE id <> ?3 AND id IN (SELECT id FROM batches WHERE cluster = ?1 AND upstream_id = ?2 AND phase = 'bound'
+             UNION ALL SELECT id FROM batches WHERE cluster = ?1 AND upstream_id = ?2 AND phase IN ('deleted', 'detached'))"
+    );
+    SUBMITTED_AGAIN = "SELECT EXISTS (SELECT 1 FROM batches WHERE owner = ?1 AND idempotency_hash = ?2 AND id > ?3 AND phase <> 'refused')";
+    WAS_ALONE = "SELECT NOT EXISTS (SELECT 1 FROM batches WHERE cluster = ?1 AND id <> ?2 AND phase = 'sending' AND sent_name IS NULL
+             AND adopted = 0)
+         AND NOT EXISTS (SELECT 1 FROM batches WHERE cluster = ?1 AND id <> ?2 AND phase IN ('detached', 'deleted') AND upstream_id IS NULL
+             AND absent = 0 AND sent_name IS NULL AND adopted = 0 AND ended_up_ms >= ?3)";
+
+    /// The blocks of a level, from one to before another, that anything is shown of.
+    BLOCKS = "SELECT block, shown FROM counts WHERE owner = ?1 AND cluster = ?2 AND level = ?3 AND block >= ?4 AND block < ?5 ORDER BY block";
+    /// Those among some ids that are shown at all.
+    HIDDEN = concat!("SELECT id, owner, cluster FROM batches WHERE id IN (SELECT value FROM json_each(?1)) AND ", shown!(), " ORDER BY id");
+    PAGE = rows!("INDEXED BY batches_shown WHERE ", window!());
+    PAGE_OF_CLUSTER = rows!("INDEXED BY batches_shown_of_cluster WHERE cluster = ?5 AND ", window!());
+    PAGE_OF_OWNER = rows!("INDEXED BY batches_shown_of_owner WHERE owner = ?5 AND ", window!());
+    PAGE_OF_BOTH = rows!("INDEXED BY batches_shown_of_both WHERE owner = ?5 AND cluster = ?6 AND ", window!());
+
+    /// The next rows that ended before a moment, by both clocks.
+    ENDED = rows!(
+        "INDEXED BY batches_ended WHERE ended_ms IS NOT NULL AND (ended_ms, id) > (?1, ?2) AND ended_ms < ?3
+             AND coalesce(ended_up_ms, 0) < ?4 ORDER BY ended_ms, id LIMIT ?5"
+    );
+    /// The next rows that came to nothing and were recorded before a moment, by both clocks.
+    GONE = rows!(
+        "INDEXED BY batches_gone WHERE phase IN ('refused', 'deleted') AND ended_ms IS NULL AND (created_ms, id) > (?1, ?2)
+             AND created_ms < ?3 AND created_up_ms < ?4 ORDER BY created_ms, id LIMIT ?5"
+    );
+    DELETE = "DELETE FROM batches WHERE id = ?1";
+
+    ORDERS = "SELECT cluster, wish, since_ms, given_by FROM orders ORDER BY cluster, wish";
+    ORDER = "SELECT cluster, wish, since_ms, given_by FROM orders WHERE cluster = ?1 AND wish = ?2";
+    GIVE_ORDER = "INSERT INTO orders (cluster, wish, since_ms, given_by) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+    LIFT_ORDER = "DELETE FROM orders WHERE cluster = ?1 AND wish = ?2";
+    UPTIME = "SELECT value FROM meta WHERE key = 'uptime_ms'";
+    BEAT = "UPDATE meta SET value = max(value, ?1) WHERE key = 'uptime_ms' RETURNING value";
+    HIGHEST_ID = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'batches'), 0)";
 }
 
-/// Takes an upstream id away from whoever holds it.
-fn detach(
-    tx: &Transaction<'_>,
-    holder: &Row,
-    by: Option<GatewayId>,
-    now: Moment,
-) -> rusqlite::Result<Row> {
-    let mut row = holder.clone();
-    decide::lose_id(&mut row, by, now);
-    save(tx, &row)?;
-    Ok(one(tx, "id = ?1", [row.identity.id.0])?.unwrap_or(row))
-}
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
 
-pub(super) const HOLDER: &str = "cluster = ?1 AND upstream_id = ?2 AND phase = 'bound'";
+    use super::*;
+    use crate::registry::sqlite::schema::prepare;
 
-pub(super) fn bind(
-    tx: &Transaction<'_>,
-    row: &Row,
-    now: Moment,
-) -> rusqlite::Result<(Saved, Vec<Row>)> {
-    let holder = one(
-        tx,
-        &format!("{HOLDER} AND id <> ?3"),
-        params![
-            row.identity.cluster,
-            row.known.phase.upstream_id(),
-            row.identity.id.0
-        ],
-    )?;
-    let lost = holder
-        .map(|holder| detach(tx, &holder, Some(row.identity.id), now))
-        .transpose()?;
-    Ok((save(tx, row)?, lost.into_iter().collect()))
-}
+    /// Tables that are read as a whole: as many rows as there are clusters, or as batches.
+    const SMALL: [&str; 2] = ["orders", "sqlite_sequence"];
 
-/// The rows that a batch of a list may have to do with, newest first. Of what ended under a name
-/// that a client chose nothing more can come.
-const RELATED: &str = "cluster = ?1 AND id < ?4 AND (lookup_key = ?2 AND adopted = 0
-    OR sent_name = ?3 AND (phase <> 'bound' OR ended_ms IS NULL OR sent_name = 'livy-gateway-' || lookup_key)
-    OR upstream_id = ?2 AND phase IN ('deleted', 'detached'))
-    ORDER BY id DESC LIMIT 20";
-
-const RELATED_PAGE: usize = 20;
-
-/// Tells whether a live batch of another cluster goes under a name that its client chose.
-fn lives_elsewhere(
-    tx: &Transaction<'_>,
-    cluster: &str,
-    name: Option<&str>,
-) -> rusqlite::Result<bool> {
-    let query =
-        "SELECT EXISTS (SELECT 1 FROM batches WHERE name = ?2 AND cluster <> ?1 AND adopted = 0
-        AND phase IN ('sending', 'bound') AND ended_ms IS NULL)";
-    tx.prepare_cached(query)?
-        .query_row(params![cluster, name], |row| row.get(0))
-}
-
-pub(super) fn adopt(
-    tx: &Transaction<'_>,
-    cluster: &str,
-    seen: Vec<Observed>,
-    asked: Moment,
-    now: Moment,
-) -> rusqlite::Result<Adoption> {
-    let mut adoption = Adoption::default();
-    let unnamed = "SELECT count(*) FROM batches WHERE phase = 'sending' AND cluster = ?1 AND sent_name IS NULL";
-    let unnamed_on_its_way = tx
-        .prepare_cached(unnamed)?
-        .query_row([cluster], |row| row.get::<_, i64>(0))?
-        > 0;
-    for observed in seen {
-        let holder = one(tx, HOLDER, params![cluster, observed.upstream_id])?;
-        let mut before = i64::MAX;
-        // Page by page, until one of them decides.
-        let (decision, candidates) = loop {
-            let page = all(
-                tx,
-                RELATED,
-                params![cluster, observed.upstream_id, observed.name, before],
-            )?;
-            // Asked for only where it matters.
-            let around = Circumstances {
-                unnamed_on_its_way,
-                lives_elsewhere: decide::matters_elsewhere(&page)
-                    && lives_elsewhere(tx, cluster, observed.name.as_deref())?,
-                asked,
-            };
-            let decision = decide::adopt(&observed, holder.as_ref(), &page, around);
-            let undecided = matches!(decision, Adopt::New | Adopt::Contradicts);
-            match page.last() {
-                Some(last) if undecided && page.len() == RELATED_PAGE => {
-                    before = i64::from(last.identity.id.0);
-                }
-                _ => break (decision, page),
-            }
+    /// What a step of a plan is to blame for.
+    fn fault(step: &str) -> Option<&'static str> {
+        let read = step.strip_prefix("SCAN ");
+        let small = |table: &str| {
+            SMALL
+                .iter()
+                .any(|small| table.split(' ').next() == Some(small))
         };
-        let new = adoption.sort_in(decision, observed, holder, candidates);
-        if let Some((observed, holder)) = new {
-            if let Some(holder) = holder {
-                adoption.lost.push(detach(tx, &holder, None, now)?);
-            }
-            let row = insert_adopted(tx, cluster, &observed, now)?;
-            adoption.known.push((row, observed));
+        // What a subquery has found, and what the statement was given.
+        let given = |table: &str| {
+            table.starts_with('(') || table.starts_with("json_each ") || table == "CONSTANT ROW"
+        };
+        if read.is_some_and(|table| !small(table) && !given(table)) {
+            return Some("it reads a table from end to end");
+        }
+        if step.contains("USE TEMP B-TREE") {
+            return Some("it sorts what it has found");
+        }
+        // Of the rows from an id on, most are none of those that are looked for.
+        if step.contains("INTEGER PRIMARY KEY (rowid>")
+            || step.contains("INTEGER PRIMARY KEY (rowid<")
+        {
+            return Some("it goes through the table by ids");
+        }
+        step.contains("AUTOMATIC")
+            .then_some("it makes an index for itself")
+    }
+
+    fn plan(connection: &Connection, sql: &str) -> Vec<String> {
+        let mut statement = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .expect("is a statement");
+        let steps = statement
+            .raw_query()
+            .mapped(|row| row.get("detail"))
+            .collect::<Result<_, _>>();
+        steps.expect("is explained")
+    }
+
+    #[test]
+    fn no_statement_reads_more_than_it_returns() {
+        let connection = Connection::open_in_memory().expect("memory");
+        prepare(&connection).expect("is prepared");
+        let mut faults = Vec::new();
+        for (name, sql) in ALL {
+            let steps = plan(&connection, sql.0);
+            let found = steps.iter().filter_map(|step| fault(step));
+            faults.extend(found.map(|fault| format!("{name}: {fault}: {steps:#?}")));
+        }
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+        // The test itself sees them.
+        for bad in [
+            "SELECT id FROM batches WHERE route = 'r'",
+            "SELECT id FROM batches WHERE cluster = 'c' AND phase <> 'sending' ORDER BY state",
+            "SELECT id FROM batches WHERE id > 3 AND adopted = 1",
+        ] {
+            let steps = plan(&connection, bad);
+            assert!(
+                steps.iter().any(|step| fault(step).is_some()),
+                "{bad}: {steps:#?}"
+            );
         }
     }
-    Ok(adoption)
-}
 
-fn insert_adopted(
-    tx: &Transaction<'_>,
-    cluster: &str,
-    observed: &Observed,
-    now: Moment,
-) -> rusqlite::Result<Row> {
-    let state = observed.state.settle(None);
-    let face = decide::face(observed);
-    tx.execute(
-        "INSERT INTO batches (cluster, route, lookup_key, sent_name, owner, name, proxy_user, app_id, adopted, phase, upstream_id, state,
-             created_ms, created_up_ms, echoed, version)
-         VALUES (?1, '_none', '', ?2, ?3, ?4, ?5, ?6, 1, 'bound', ?7, ?8, ?9, ?10, ?11, 1)",
-        params![
-            cluster,
-            observed.name,
-            face.owner,
-            face.name,
-            observed.proxy_user,
-            observed.app_id,
-            observed.upstream_id,
-            state.as_str(),
-            now.wall_ms,
-            now.up_ms,
-            observed.name.is_some()
-        ],
-    )?;
-    let row = one(tx, "id = ?1", [tx.last_insert_rowid()])?;
-    row.ok_or(rusqlite::Error::QueryReturnedNoRows)
-}
-
-pub(super) fn read_order(row: &rusqlite::Row<'_>) -> rusqlite::Result<Order> {
-    let wish: String = row.get("wish")?;
-    Ok(Order {
-        cluster: row.get("cluster")?,
-        // The CHECK on the column admits these words only.
-        wish: Wish::from_word(&wish).unwrap_or(Wish::Disable),
-        since_ms: row.get("since_ms")?,
-        by: row.get("given_by")?,
-    })
-}
-
-pub(super) const SHOWN: &str = "phase IN ('sending', 'bound', 'detached') AND (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR cluster = ?2)";
-
-pub(super) fn owner_of(visible: &Visible) -> Option<&str> {
-    match visible {
-        Visible::All => None,
-        Visible::OwnedBy(user) => Some(user),
-    }
-}
-
-pub(super) fn list(
-    connection: &Connection,
-    visible: &Visible,
-    cluster: Option<&str>,
-    without: &[GatewayId],
-    range: RangeOf,
-) -> rusqlite::Result<(usize, Vec<Row>)> {
-    let owner = owner_of(visible);
-    let without: Vec<String> = without.iter().map(ToString::to_string).collect();
-    let without = format!("[{}]", without.join(","));
-    let listed = format!("{SHOWN} AND id NOT IN (SELECT value FROM json_each(?3))");
-    let count: i64 = connection
-        .prepare_cached(&format!("SELECT count(*) FROM batches WHERE {listed}"))?
-        .query_row(params![owner, cluster, without], |row| row.get(0))?;
-    let total = usize::try_from(count).unwrap_or(0);
-    let range = range(total);
-    let limit = i64::try_from(range.len()).unwrap_or(i64::MAX);
-    let offset = i64::try_from(range.start).unwrap_or(i64::MAX);
-    let rows = all(
-        connection,
-        &format!("{listed} ORDER BY id LIMIT ?4 OFFSET ?5"),
-        params![owner, cluster, without, limit, offset],
-    )?;
-    Ok((total, rows))
-}
-
-/// How many rows are looked at at once to be swept out.
-const SWEPT_AT_ONCE: usize = 500;
-
-pub(super) fn sweep(
-    tx: &Transaction<'_>,
-    retain: Duration,
-    now: Moment,
-) -> rusqlite::Result<usize> {
-    let before = now.before(retain);
-    let (mut swept, mut after) = (0, 0);
-    loop {
-        let old = all(
-            tx,
-            "id > ?3 AND ((ended_ms < ?1 AND coalesce(ended_up_ms, 0) < ?2)
-                OR (phase IN ('refused', 'deleted') AND ended_ms IS NULL AND created_ms < ?1 AND created_up_ms < ?2))
-                ORDER BY id LIMIT ?4",
-            params![before.wall_ms, before.up_ms, after, SWEPT_AT_ONCE as i64],
-        )?;
-        let Some(last) = old.last() else {
-            return Ok(swept);
-        };
-        after = last.identity.id.0;
-        for row in old.iter().filter(|row| decide::is_over(row, retain, now)) {
-            swept += tx
-                .prepare_cached("DELETE FROM batches WHERE id = ?1")?
-                .execute([row.identity.id.0])?;
+    /// What stands elsewhere is looked at by nobody.
+    #[test]
+    fn all_statements_stand_here() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/registry/sqlite");
+        for file in std::fs::read_dir(folder).expect("is a folder") {
+            let path = file.expect("is readable").path();
+            let is_here = path.ends_with("statements.rs") || path.ends_with("tests.rs");
+            let text = std::fs::read_to_string(&path).expect("is text");
+            let code = text
+                .split("#[cfg(test)]\nmod tests {")
+                .next()
+                .unwrap_or_default();
+            for word in [
+                "\"SELECT ",
+                "\"INSERT ",
+                "\"UPDATE ",
+                "\"DELETE ",
+                "prepare_cached(",
+                ".query_row(\"",
+                ".execute(\"",
+            ] {
+                assert!(
+                    is_here || !code.contains(word),
+                    "{} has {word}",
+                    path.display()
+                );
+            }
         }
     }
 }
