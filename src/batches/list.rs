@@ -43,7 +43,8 @@ impl Call {
             // What vanished since it was read was never there.
             total: total - (read - sessions.len()),
             sessions,
-        });
+        })
+        .tagged(&self.principal.user);
         Ok(if all_answered { reply } else { reply.stale() })
     }
 

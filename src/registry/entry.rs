@@ -93,6 +93,11 @@ impl Entry {
         look(&self.memory.borrow())
     }
 
+    /// Returns what tells of every change of what is known.
+    pub fn news(&self) -> watch::Receiver<Known> {
+        self.memory.subscribe()
+    }
+
     /// Changes what is known, in memory only.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
         let mut result = None;

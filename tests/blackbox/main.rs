@@ -27,6 +27,7 @@ mod mutants;
 mod ownership;
 mod promise;
 mod proxy;
+mod reader;
 mod registry;
 mod reload;
 mod replicas;
