@@ -31,6 +31,7 @@ impl Reader {
                 .await;
             match answer {
                 Ok((id, reading)) if entry.upstream_id().as_deref() == Some(id.as_str()) => {
+                    entry.look_at();
                     self.learnt(upstream, &reading);
                     let new_state = self.registry().observe_state(entry, &reading).await;
                     new_state
@@ -117,7 +118,10 @@ impl Reader {
             .await?;
         upstream.showed_id(&seen.upstream_id);
         match entry.same(&seen) {
-            Same::Yes => Ok(seen),
+            Same::Yes => {
+                entry.look_at();
+                Ok(seen)
+            }
             // Its own name tells its number, whatever the answer to its submission said.
             Same::No if has_another_number(entry, &seen) => {
                 match self.registry().rebind(entry, &seen).await {

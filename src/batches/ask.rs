@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::round::LOOKED_AT_EVERY;
 use super::{Nothing, Reader};
 use crate::api::error::{ApiError, Code};
 use crate::fleet::Upstream;
-use crate::gateway::reads::{Origin, Want};
+use crate::gateway::reads::{Origin, Round, Want};
 use crate::registry::{Entry, Phase};
 
 impl Reader {
@@ -26,7 +27,7 @@ impl Reader {
                 ),
                 Some(upstream) => match timeout(
                     upstream.config.timeouts.response,
-                    self.ask_once(entry, upstream, want),
+                    self.ask_reader(entry, upstream, want),
                 )
                 .await
                 {
@@ -47,8 +48,51 @@ impl Reader {
         reads.with_label_values(&[origin.as_str()]).inc();
     }
 
+    /// Chooses how to ask: by the list, together with everybody who polls, or alone.
+    async fn ask_reader(
+        &self,
+        entry: &Arc<Entry>,
+        upstream: &Arc<Upstream>,
+        want: Want,
+    ) -> Result<Origin, ApiError> {
+        if self.wants_list(entry, upstream, want) {
+            let (round, joined) = self.round(upstream).await;
+            if let Round::Away(words) = round {
+                let why = format!("its cluster gives no answer that can be used ({words})");
+                return self.stale(entry, upstream.config.stale_reads, &why);
+            }
+            match self.answer_from_memory(entry, want) {
+                Some(Origin::Cached(_)) if joined => return Ok(Origin::Coalesced),
+                Some(Origin::Cached(_)) => return Ok(Origin::Upstream),
+                Some(origin) => return Ok(origin),
+                // The list does not show it, or not for sure.
+                None => {}
+            }
+        }
+        self.ask_alone(entry, upstream, want).await
+    }
+
+    /// Tells whether a poll that memory can't answer is to be answered by the list.
+    fn wants_list(&self, entry: &Entry, upstream: &Upstream, want: Want) -> bool {
+        let freshness = upstream.config.freshness;
+        if freshness.is_zero() || upstream.needs_a_caller() {
+            return false;
+        }
+        // Whoever joins a question costs nothing.
+        if self.gateway.reads.is_under_way(&(entry.id, want)) {
+            return false;
+        }
+        let cost = upstream.dialect().cost();
+        // Where lists lag behind, it must be looked at by itself now and then.
+        let trusted = !cost.lags || entry.was_looked_at(LOOKED_AT_EVERY);
+        let wants = upstream.reading.wants_list(Instant::now(), freshness, cost);
+        let is_read = self.gateway.lists.is_under_way(&upstream.config.name);
+        let lists = upstream.reading.demand(|demand| demand.lists());
+        trusted && (wants || (lists && is_read)) && upstream.health.may_ask()
+    }
+
     /// Asks the cluster, or joins whoever is asking it: failures are shared as well.
-    pub(super) async fn ask_once(
+    pub(super) async fn ask_alone(
         &self,
         entry: &Arc<Entry>,
         upstream: &Upstream,

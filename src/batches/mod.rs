@@ -12,6 +12,7 @@ pub mod list;
 pub mod log;
 mod missing;
 pub mod poll;
+mod round;
 pub mod watch;
 
 use std::sync::Arc;

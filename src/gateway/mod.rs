@@ -28,7 +28,7 @@ use crate::net::certificate::ServerCertificate;
 use crate::observe::metrics::Metrics;
 use crate::registry::{Entry, GatewayId, Registry};
 use board::Board;
-use reads::{Origin, Want};
+use reads::{Origin, Round, Want};
 use reload::Reloads;
 
 /// Everything that was built from one configuration.
@@ -97,7 +97,7 @@ pub struct Gateway {
     /// Questions, over and over, for batches that their cluster does not know.
     pub missing: Flights<GatewayId, ()>,
     /// Lists under way, by cluster.
-    pub lists: Flights<String, bool>,
+    pub lists: Flights<String, Round>,
     /// Kills under way.
     pub kills: Flights<GatewayId, Result<(), ApiError>>,
     /// Where to ask for a reload.
