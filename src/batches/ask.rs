@@ -17,6 +17,7 @@ impl Reader {
     /// Brings what is known up to date, if the cluster could know more. Takes no longer than the
     /// cluster's own deadline for an answer, whoever began to ask.
     pub(super) async fn refresh(&self, entry: &Arc<Entry>, want: Want) -> Result<Origin, ApiError> {
+        entry.want();
         match self.answer_from_memory(entry, want) {
             Some(origin) => Ok(origin),
             None => match self.snapshot.upstream_of(entry) {
