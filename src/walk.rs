@@ -15,17 +15,19 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use livy_dialect::Operation;
 use serde_json::json;
 
 use crate::api::error::{ApiError, Code};
+use crate::api::etag::Has;
 use crate::api::path::{Place, Resource};
 use crate::api::request::{self, Query};
 use crate::api::respond::{self, Body, REQUEST_ID, Reply};
 use crate::auth::{self, Refusal};
 use crate::batches::{Call, Reader};
+use crate::gateway::reads::Want;
 use crate::gateway::{Gateway, Snapshot};
 use crate::observe::access_log::{self, Line};
 use crate::observe::exchange::Exchange;
@@ -63,10 +65,16 @@ where
         .filter(|value| value.len() <= 128)
         .cloned();
     let exchange = Arc::new(Exchange::new(request_id.clone(), traceparent, peer.ip()));
+    // What a client has is compared with what it would be shown; only that can be left out.
+    let has = match parts.method {
+        Method::GET | Method::HEAD => Has::read(&parts.headers),
+        _ => Has::default(),
+    };
     let walk = Walk {
         gateway: &gateway,
         snapshot: &snapshot,
         parts: &parts,
+        has: &has,
         exchange,
         peer,
         operation,
@@ -74,7 +82,7 @@ where
     };
     let mut ending = Ending::new(&walk);
     let mut response = match walk.run(place, body).await {
-        Ok(reply) => reply.into_response(),
+        Ok(reply) => reply.into_response(&has),
         Err(Failure::Api(error)) => {
             walk.exchange.failed(error.code.row().code);
             respond::error(&error, &[], &request_id)
@@ -86,7 +94,7 @@ where
         }
     };
     let size = HttpBody::size_hint(response.body()).lower();
-    if parts.method == Method::HEAD {
+    if parts.method == Method::HEAD && response.status() != StatusCode::NOT_MODIFIED {
         // GET's headers without its body, on HTTP/2 as well.
         *response.body_mut() = Body::default();
         response
@@ -208,6 +216,7 @@ struct Walk<'a> {
     gateway: &'a Arc<Gateway>,
     snapshot: &'a Arc<Snapshot>,
     parts: &'a http::request::Parts,
+    has: &'a Has,
     exchange: Arc<Exchange>,
     peer: SocketAddr,
     operation: Operation,
@@ -245,6 +254,7 @@ impl Walk<'_> {
             reader,
             principal,
             pinned: place.cluster.clone(),
+            has: self.has.clone(),
         };
         Ok(self.operate(operation, place, call, body).await?)
     }
@@ -286,8 +296,12 @@ impl Walk<'_> {
             // which are asked all the time.
             (Operation::CreateBatch, _) => Box::pin(self.create(place, query, call, body)).await,
             (Operation::ListBatches, _) => Box::pin(call.list(query.list_window()?)).await,
-            (Operation::GetBatch, Resource::Batch(key)) => call.item(key).await,
-            (Operation::GetState, Resource::State(key)) => call.state(key).await,
+            (Operation::GetBatch, Resource::Batch(key)) => {
+                call.look(key, Want::Item, query.wait()?).await
+            }
+            (Operation::GetState, Resource::State(key)) => {
+                call.look(key, Want::State, query.wait()?).await
+            }
             (Operation::GetLog, Resource::Log(key)) => {
                 Box::pin(call.log(key, query.log_window()?)).await
             }

@@ -4,6 +4,7 @@
 //! the registry.
 
 pub mod error;
+pub mod etag;
 pub mod path;
 pub mod request;
 pub mod respond;

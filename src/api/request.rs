@@ -11,6 +11,11 @@ use livy_dialect::request::{RequestFault, parse};
 use livy_dialect::{BatchSpec, ListWindow, LogWindow};
 
 use super::error::{ApiError, Code};
+use crate::config::parse_duration;
+
+/// The longest wait for a change. Load balancers and proxies cut what is silent for longer: nginx
+/// and AWS after 60 s, most others later.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The most batches that one list gives. Livy has no such limit, but it forgets; this gateway holds
 /// many more than anybody wants in one answer. Whoever asks for more gets the most, and `total`.
@@ -21,6 +26,7 @@ pub const MOST_BATCHES: i32 = 1000;
 pub struct Query {
     from: Option<String>,
     size: Option<String>,
+    wait: Option<String>,
     /// The effective user that the client asks for; the name is case-sensitive, as in Livy.
     pub do_as: Option<String>,
 }
@@ -34,6 +40,7 @@ impl Query {
             let slot = match decode(name).as_str() {
                 "from" => &mut query.from,
                 "size" => &mut query.size,
+                "wait" => &mut query.wait,
                 "doAs" => &mut query.do_as,
                 _ => continue,
             };
@@ -54,6 +61,26 @@ impl Query {
                 .unwrap_or(default.size)
                 .min(MOST_BATCHES),
         })
+    }
+
+    /// Returns how long to wait for a change.
+    ///
+    /// # Errors
+    /// 400 for what is no duration, or is too long.
+    pub fn wait(&self) -> Result<Option<Duration>, ApiError> {
+        let Some(text) = &self.wait else {
+            return Ok(None);
+        };
+        match parse_duration(text) {
+            Some(wait) if wait <= LONGEST_WAIT => Ok(Some(wait)),
+            _ => Err(ApiError::new(
+                Code::BadRequest,
+                format!(
+                    "wait: {text:?} is no duration of at most {} s; write it like `500ms` or `30s`",
+                    LONGEST_WAIT.as_secs()
+                ),
+            )),
+        }
     }
 
     /// Returns the window of a log.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    AGE, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+    AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode};
 use http_body_util::Full;
@@ -12,8 +13,11 @@ use livy_dialect::{Batch, BatchState};
 use serde::Serialize;
 
 use super::error::ApiError;
+use super::etag::{Has, Tag};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json;charset=utf-8");
+/// Goes with every tag: nobody shows it to others, or shows it again without asking here.
+const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 const CLUSTER: HeaderName = HeaderName::from_static("x-livy-gateway-cluster");
 const ROUTE: HeaderName = HeaderName::from_static("x-livy-gateway-route");
 const UPSTREAM_ID: HeaderName = HeaderName::from_static("x-livy-gateway-upstream-id");
@@ -64,6 +68,7 @@ pub struct Reply {
     status: StatusCode,
     body: Bytes,
     headers: Vec<(HeaderName, HeaderValue)>,
+    tag: Option<Tag>,
 }
 
 impl Reply {
@@ -75,7 +80,20 @@ impl Reply {
             status: StatusCode::OK,
             body,
             headers: Vec::new(),
+            tag: None,
         }
+    }
+
+    /// Gives it the tag that it has for a user.
+    #[must_use]
+    pub fn tagged(mut self, user: &str) -> Self {
+        self.tag = Some(Tag::of(user, &self.body));
+        self
+    }
+
+    /// Tells whether a client has it already.
+    pub fn is_had(&self, has: &Has) -> bool {
+        self.tag.as_ref().is_some_and(|tag| has.has(tag))
     }
 
     /// Makes it a 201 with a `Location`: a path with the client's own prefix, never a host.
@@ -134,14 +152,29 @@ impl Reply {
         self
     }
 
-    /// Writes the answer.
-    pub fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(Full::new(self.body));
-        *response.status_mut() = self.status;
-        response.headers_mut().insert(CONTENT_TYPE, JSON);
-        for (name, value) in self.headers {
-            response.headers_mut().append(name, value);
+    /// Writes the answer; 304 to a client that has it already.
+    pub fn into_response(self, has: &Has) -> Response<Body> {
+        let is_had = self.is_had(has);
+        let body = if is_had { Bytes::new() } else { self.body };
+        let mut response = Response::new(Full::new(body));
+        let headers = response.headers_mut();
+        if !is_had {
+            headers.insert(CONTENT_TYPE, JSON);
         }
+        if let Some(tag) = &self.tag
+            && let Ok(tag) = HeaderValue::from_str(tag.as_str())
+        {
+            headers.insert(ETAG, tag);
+            headers.insert(CACHE_CONTROL, PRIVATE);
+        }
+        for (name, value) in self.headers {
+            headers.append(name, value);
+        }
+        *response.status_mut() = if is_had {
+            StatusCode::NOT_MODIFIED
+        } else {
+            self.status
+        };
         response
     }
 }

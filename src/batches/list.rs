@@ -2,19 +2,15 @@
 //!
 //! Owns merging. The window and `total` are over what the caller may see, ordered by id.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use livy_dialect::{Batch, ListWindow};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
 
-use super::{Call, Reader, read_failed};
+use super::{Call, read_failed};
 use crate::api::error::{ApiError, Code};
 use crate::api::respond::{ListBody, Reply};
 use crate::fleet::Upstream;
-use crate::gateway::reads::Want;
-use crate::registry::Entry;
-use crate::submit;
 
 impl Call {
     /// Serves `GET /batches`.
@@ -43,7 +39,8 @@ impl Call {
             // What vanished since it was read was never there.
             total: total - (read - sessions.len()),
             sessions,
-        });
+        })
+        .tagged(&self.principal.user);
         Ok(if all_answered { reply } else { reply.stale() })
     }
 
@@ -73,104 +70,5 @@ impl Call {
             asked.spawn(async move { reader.refresh_list(&upstream).await });
         }
         Ok(asked.join_all().await.into_iter().all(|answered| answered))
-    }
-}
-
-impl Reader {
-    /// Reads a cluster's list, or joins whoever is reading it. Returns whether it answered.
-    pub(super) async fn refresh_list(&self, upstream: &Arc<Upstream>) -> bool {
-        if self.check_token(upstream).is_err() {
-            return false;
-        }
-        if upstream.needs_a_caller() {
-            // What the cluster shows to one caller is not what it shows to another.
-            let limit = upstream.config.timeouts.response;
-            return upstream.health.may_ask()
-                && timeout(limit, self.read_list(upstream))
-                    .await
-                    .unwrap_or(false);
-        }
-        let last = *upstream
-            .listed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if last.is_some_and(|at| at.elapsed() < upstream.config.freshness) {
-            return true;
-        }
-        if !upstream.health.may_ask() {
-            return false;
-        }
-        let work = || {
-            let (reader, upstream) = (self.clone(), upstream.clone());
-            async move { reader.read_list(&upstream).await }
-        };
-        let answered = timeout(
-            upstream.config.timeouts.response,
-            self.gateway.lists.join(upstream.config.name.clone(), work),
-        )
-        .await;
-        matches!(answered, Ok((Some(true), _)))
-    }
-
-    /// Asks for batches whose ids a list shows for others, as polls do: one that is there is heard
-    /// of, one that is not is lost when that has held for a while.
-    async fn ask_for_all(&self, doubted: Vec<Arc<Entry>>, upstream: &Upstream) {
-        for entry in doubted {
-            if self.gateway.stop.is_cancelled() || upstream.health.is_ejected() {
-                return;
-            }
-            if self.answer_from_memory(&entry, Want::State).is_none() {
-                // What can't be told now is told by a later poll.
-                let _ = Box::pin(self.ask_once(&entry, upstream, Want::State)).await;
-            }
-        }
-    }
-
-    async fn read_list(&self, upstream: &Arc<Upstream>) -> bool {
-        let asked = self.registry().clock().now();
-        let seen = match submit::read_list(upstream, &self.exchange).await {
-            Ok(seen) => seen,
-            Err(error) => {
-                tracing::debug!(cluster = %upstream.config.name, %error, "the list is answered from what is known");
-                return false;
-            }
-        };
-        if let Some(highest) = seen
-            .iter()
-            .filter_map(|seen| seen.upstream_id.parse().ok())
-            .max()
-        {
-            upstream.listed_up_to(highest);
-        }
-        match self
-            .registry()
-            .adopt(&upstream.config.name, seen, asked)
-            .await
-        {
-            Ok(listed) => {
-                listed
-                    .entered
-                    .into_iter()
-                    .for_each(|state| upstream.handles.entered(state));
-                for (entry, seen) in listed.late {
-                    submit::late::deal_with(&self.gateway, upstream, &entry, &seen).await;
-                }
-                if !listed.doubted.is_empty() {
-                    let reader = self.clone();
-                    let upstream = upstream.clone();
-                    let asking = async move { reader.ask_for_all(listed.doubted, &upstream).await };
-                    self.gateway.tasks.spawn(asking);
-                }
-            }
-            Err(error) => {
-                tracing::error!(cluster = %upstream.config.name, %error, "a list could not be stored");
-                return false;
-            }
-        }
-        *upstream
-            .listed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        true
     }
 }

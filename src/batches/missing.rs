@@ -118,7 +118,7 @@ impl Reader {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
-            if let Err(error) = self.ask_once(entry, upstream, Want::State).await {
+            if let Err(error) = self.ask_alone(entry, upstream, Want::State).await {
                 tracing::debug!(batch = %entry.id, cluster = %upstream.config.name, error = %error.message, "a look at a missing batch brought nothing");
             }
         }

@@ -1,14 +1,17 @@
 //! Looking after batches that nobody asks about: a cluster forgets what has ended, and a scheduler
 //! that was away must still learn how its job did; a kill that could not be carried out goes on.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
 
 use super::Reader;
 use crate::fleet::Upstream;
+use crate::fleet::reading::is_cheaper;
 use crate::gateway::Gateway;
 use crate::gateway::reads::Want;
-use crate::registry::{Entry, GatewayId, RegistryError, decide};
+use crate::registry::{Entry, GatewayId, Phase, RegistryError, decide};
 use crate::submit::late;
 
 fn reader(gateway: &Arc<Gateway>) -> Reader {
@@ -19,33 +22,83 @@ fn reader(gateway: &Arc<Gateway>) -> Reader {
     }
 }
 
-/// Asks a cluster for the state of each live batch that went through this gateway and was not heard
-/// of for `watch`. A batch that a client polls costs nothing here.
-pub async fn watch(gateway: &Arc<Gateway>, upstream: &Upstream) {
+/// How many batches of a cluster are looked at alone in a second at most: what nobody asks for must
+/// not be what a cluster has most to do with.
+const LOOKS_A_SECOND: u32 = 20;
+
+/// Looks at the live batches that went through this gateway and were not heard of for `watch`: by
+/// the list where that is cheaper, and alone what it does not show. A batch that a client polls
+/// costs nothing here. What a turn has no time for is the next one's.
+pub async fn watch(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>) {
     // Nobody's token is at hand here.
     if upstream.needs_a_caller() {
         return;
     }
-    let silent = match gateway
-        .registry
-        .silent(&upstream.config.name, upstream.config.watch)
-        .await
-    {
-        Ok(silent) => silent,
+    let name = &upstream.config.name;
+    let live = match gateway.registry.live_ids(name).await {
+        Ok(live) => live,
         Err(error) => {
-            return tracing::error!(cluster = %upstream.config.name, %error, "live batches could not be read");
+            return tracing::error!(cluster = %name, %error, "live batches could not be read");
         }
     };
+    let silent = upstream.reading.in_turn(live, |id| {
+        let entry = gateway.registry.held(id);
+        entry.is_none_or(|entry| is_silent(upstream, &entry))
+    });
     let reader = reader(gateway);
-    for entry in silent {
-        if gateway.stop.is_cancelled() || upstream.health.is_ejected() {
+    let cost = upstream.dialect().cost();
+    let rows = upstream.reading.demand(|demand| demand.rows());
+    if is_cheaper(cost, silent.len(), rows) {
+        reader.refresh_list(upstream).await;
+    }
+    let until = Instant::now() + upstream.config.watch;
+    for id in silent {
+        if gateway.stop.is_cancelled() || upstream.health.is_ejected() || Instant::now() >= until {
             return;
         }
-        if let Err(error) = Box::pin(reader.ask_once(&entry, upstream, Want::State)).await {
-            tracing::debug!(batch = %entry.id, cluster = %upstream.config.name, error = %error.message, "a look at a silent batch brought nothing");
+        // Read one by one, and let go of: a cluster may have hundreds of thousands.
+        let Ok(Some(entry)) = gateway.registry.get(id).await else {
+            continue;
+        };
+        upstream.reading.had_its_turn(id);
+        if !is_silent(upstream, &entry) {
+            continue;
         }
+        let next = Instant::now() + Duration::from_secs(1) / LOOKS_A_SECOND;
+        if let Err(error) = Box::pin(reader.ask_alone(&entry, upstream, Want::State)).await {
+            tracing::debug!(batch = %entry.id, cluster = %name, error = %error.message, "a look at a silent batch brought nothing");
+        }
+        sleep_until(next).await;
     }
 }
+
+/// Tells whether a live batch was not heard of for `watch`; where lists lag behind, not alone.
+fn is_silent(upstream: &Upstream, entry: &Entry) -> bool {
+    let since = upstream.config.watch;
+    let late = upstream.dialect().cost().lags && !entry.was_looked_at(since);
+    entry.peek(|known| {
+        let live = matches!(known.phase, Phase::Bound { .. }) && !known.state.is_terminal();
+        live && (late || known.heard.is_none_or(|at| at.elapsed() >= since))
+    })
+}
+
+/// Goes on with reading a long list whole, by a page. Where several gateways share a registry, the
+/// one that does this also sees to it that there is something to go on with: the others' clients
+/// ask for lists as well.
+pub async fn read_on(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>) {
+    if upstream.needs_a_caller() || upstream.health.is_ejected() {
+        return;
+    }
+    let reader = reader(gateway);
+    let listed_ago = upstream.reading.listed_ago();
+    if gateway.registry.is_shared() && listed_ago.is_none_or(|age| age >= LISTED_FOR_ALL_EVERY) {
+        reader.refresh_list(upstream).await;
+    }
+    reader.read_on(upstream).await;
+}
+
+/// How often a cluster's newest rows are read on behalf of other gateways.
+const LISTED_FOR_ALL_EVERY: Duration = Duration::from_secs(60);
 
 /// For how long the application of a batch under a client's own name is asked for.
 const LEARNS_FOR: Duration = Duration::from_secs(300);
@@ -66,7 +119,7 @@ pub async fn learn(gateway: &Arc<Gateway>, upstream: &Upstream) {
         let age_ms = now.up_ms.saturating_sub(entry.created.up_ms);
         let pause = Duration::from_millis(u64::try_from(age_ms / 5).unwrap_or(0));
         let due = entry.peek(|known| known.item.is_none_or(|at| at.elapsed() >= pause));
-        if due && let Err(error) = Box::pin(reader.ask_once(&entry, upstream, Want::Item)).await {
+        if due && let Err(error) = Box::pin(reader.ask_alone(&entry, upstream, Want::Item)).await {
             tracing::debug!(batch = %entry.id, cluster = %upstream.config.name, error = %error.message, "a look for an application brought nothing");
         }
     }
@@ -80,11 +133,8 @@ const LOST: usize = 100;
 /// Reads a cluster's list while a submission that was given up may show up in it, and nowhere else:
 /// whoever reads a list deals with what comes late.
 pub async fn list_for_late(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>) {
-    let listed = *upstream
-        .listed
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    let is_new = listed.is_some_and(|at| at.elapsed() < LISTED_EVERY);
+    let listed_ago = upstream.reading.listed_ago();
+    let is_new = listed_ago.is_some_and(|age| age < LISTED_EVERY);
     if upstream.needs_a_caller() || is_new || upstream.health.is_ejected() {
         return;
     }

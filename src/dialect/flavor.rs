@@ -249,6 +249,22 @@ pub struct Listing {
     pub batches: Vec<Observed>,
     /// How many there are, with those that can't be read.
     pub rows: usize,
+    /// How many the whole list has, where the upstream says it.
+    pub total: Option<usize>,
+}
+
+/// What reads cost an upstream, in thousandths of what the state of one batch costs a Livy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// The state, or the item, of one batch.
+    pub state: usize,
+    /// A page of the list, without its rows.
+    pub page: usize,
+    /// A row of the list.
+    pub row: usize,
+    /// Whether rows may lag behind items, and for some batches for ever: what lives must be looked
+    /// at by itself now and then.
+    pub lags: bool,
 }
 
 /// One flavor's translation.
@@ -295,6 +311,9 @@ pub trait Dialect: Send + Sync {
     fn list(&self, from: usize, size: usize) -> UpstreamRequest {
         UpstreamRequest::get(format!("/batches?from={from}&size={size}"))
     }
+
+    /// Says what reads cost.
+    fn cost(&self) -> Cost;
 
     /// Tells whether [`Dialect::list`] honours its window; if not, one request returns everything.
     fn list_is_paged(&self) -> bool {

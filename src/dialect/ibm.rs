@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 
 use crate::fault::{FaultKind, UpstreamFault};
 use crate::flavor::{
-    BatchRef, Deleted, Dialect, Encoded, Flavor, Listing, LogPart, LogPlan, Lookup, LookupPlan,
-    Operation, Settings, Unsupported,
+    BatchRef, Cost, Deleted, Dialect, Encoded, Flavor, Listing, LogPart, LogPlan, Lookup,
+    LookupPlan, Operation, Settings, Unsupported,
 };
 use crate::json;
 use crate::livy::{app_info, body_of, decode_sessions, deleted};
@@ -121,6 +121,16 @@ impl Dialect for IbmDialect {
 
     fn list_is_paged(&self) -> bool {
         false
+    }
+
+    /// Each request passes IBM Cloud's front, which counts them and looks at the token.
+    fn cost(&self) -> Cost {
+        Cost {
+            state: 1_000,
+            page: 1_000,
+            row: 10,
+            lags: false,
+        }
     }
 
     fn lookup(&self, _lookup: &Lookup) -> LookupPlan {

@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use crate::fault::{FaultKind, UpstreamFault};
 use crate::flavor::{
-    BatchRef, Deleted, Dialect, Encoded, Flavor, Listing, LogPart, LogPlan, Lookup, LookupPlan,
-    Note, NoteAction, Operation, Settings, Unsupported,
+    BatchRef, Cost, Deleted, Dialect, Encoded, Flavor, Listing, LogPart, LogPlan, Lookup,
+    LookupPlan, Note, NoteAction, Operation, Settings, Unsupported,
 };
 use crate::json;
 use crate::livy::{app_info, decode_sessions};
@@ -197,6 +197,17 @@ impl Dialect for KyuubiDialect {
             "/batches/{}/localLog?from={from}&size={size}",
             segment(batch.upstream_id)
         ))
+    }
+
+    /// An item may cost a request to another instance, or to the resource manager; rows come from
+    /// the metadata store alone, and for batches of an instance that is gone never change.
+    fn cost(&self) -> Cost {
+        Cost {
+            state: 2_000,
+            page: 1_000,
+            row: 5,
+            lags: true,
+        }
     }
 
     fn lookup(&self, lookup: &Lookup) -> LookupPlan {

@@ -27,8 +27,8 @@ pub mod wire;
 
 pub use fault::{FaultKind, UpstreamFault};
 pub use flavor::{
-    BatchRef, Deleted, Dialect, Encoded, Flavor, LogPart, LogPlan, Lookup, LookupPlan, Note,
-    NoteAction, Operation, Settings, Unsupported,
+    BatchRef, Cost, Deleted, Dialect, Encoded, Flavor, Listing, LogPart, LogPlan, Lookup,
+    LookupPlan, Note, NoteAction, Operation, Settings, Unsupported,
 };
 pub use model::{AppInfo, Batch, BatchSpec, ConfMap, Field, Observed, StateReading};
 pub use state::BatchState;

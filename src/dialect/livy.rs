@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use crate::fault::{FaultKind, UpstreamFault};
 use crate::flavor::{
-    BatchRef, Deleted, Dialect, Encoded, Flavor, Listing, LogPart, LogPlan, Lookup, LookupPlan,
-    Operation, Settings, Unsupported,
+    BatchRef, Cost, Deleted, Dialect, Encoded, Flavor, Listing, LogPart, LogPlan, Lookup,
+    LookupPlan, Operation, Settings, Unsupported,
 };
 use crate::json;
 use crate::model::{AppInfo, BatchSpec, Field, Observed, StateReading};
@@ -162,6 +162,17 @@ impl Dialect for LivyDialect {
         ))
     }
 
+    /// Everything is in Livy's memory; a row is the batch rendered, which a request costs many times
+    /// over (Jetty, filters, impersonation).
+    fn cost(&self) -> Cost {
+        Cost {
+            state: 1_000,
+            page: 1_000,
+            row: 20,
+            lags: false,
+        }
+    }
+
     fn lookup(&self, lookup: &Lookup) -> LookupPlan {
         match lookup
             .sent_name
@@ -240,7 +251,12 @@ impl Dialect for LivyDialect {
 
     fn decode_list(&self, response: &UpstreamResponse<'_>) -> Result<Listing, UpstreamFault> {
         let map = self.accept(response, false)?;
-        decode_sessions(&map, "sessions", response, observed)
+        let listing = decode_sessions(&map, "sessions", response, observed)?;
+        let total = map.get("total").and_then(Value::as_u64);
+        Ok(Listing {
+            total: total.and_then(|total| usize::try_from(total).ok()),
+            ..listing
+        })
     }
 
     fn decode_delete(&self, response: &UpstreamResponse<'_>) -> Result<Deleted, UpstreamFault> {
@@ -369,6 +385,7 @@ pub(crate) fn decode_sessions(
     Ok(Listing {
         batches: batches.collect(),
         rows: items.len(),
+        total: None,
     })
 }
 

@@ -20,6 +20,9 @@ use crate::{batches, submit};
 /// How often kills that are not confirmed, and jobs that may come late, are looked after.
 const CARE: Duration = Duration::from_secs(2);
 
+/// How often a long list is read on, by a page.
+const PASS: Duration = Duration::from_secs(1);
+
 /// How often the registry notes that it is in use.
 const BEAT: Duration = Duration::from_secs(2);
 
@@ -92,6 +95,13 @@ pub fn look_after(gateway: &Arc<Gateway>, upstream: &Arc<Upstream>, gone: &Cance
             // the cluster's: it serves again with the first token.
             if !upstream.lacks_login() {
                 upstream.health.judge(&verdict);
+            }
+        })
+    });
+    of_cluster("pass", PASS, |gateway, upstream| {
+        Box::pin(async move {
+            if gateway.registry.leads(&upstream.config.name) {
+                batches::watch::read_on(&gateway, &upstream).await;
             }
         })
     });

@@ -14,6 +14,7 @@ pub mod budget;
 pub mod credentials;
 pub mod health;
 mod probe;
+pub mod reading;
 mod repeat;
 mod send;
 pub mod slots;

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use http::header::HeaderValue;
 use livy_dialect::{Operation, UpstreamFault};
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
 use super::allowance::Repeats;
 use super::answer::{Answer, SendError};
 use super::credentials::{self, Common, Credential, Opened};
 use super::health::{Health, State};
+use super::reading::Reading;
 use super::slots::{Slot, Slots};
 use super::transport::{Http, Transport};
 use crate::config::checked::{Cluster, MaxInFlight};
@@ -55,8 +55,8 @@ pub struct Upstream {
     pub(super) repeats: Repeats,
     /// A batch that it is known to have, for a probe that costs less than a list.
     pub(super) known_batch: Mutex<Option<String>>,
-    /// When its list was last read.
-    pub listed: Mutex<Option<Instant>>,
+    /// What its reader knows.
+    pub reading: Reading,
     /// Up to which id those were asked for that may still show up; 0 to begin anew.
     pub watched_up_to: AtomicI32,
     pub(super) transport: Box<dyn Transport>,
@@ -123,7 +123,7 @@ impl Upstream {
             tls: None,
             highest: AtomicI64::new(UNKNOWN),
             refuses_login: AtomicBool::new(false),
-            listed: Mutex::default(),
+            reading: Reading::default(),
             watched_up_to: AtomicI32::new(0),
             missing: Semaphore::new(MISSING_AT_ONCE),
             successor: OnceLock::new(),

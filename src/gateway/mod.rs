@@ -10,7 +10,6 @@ pub mod reload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
@@ -30,7 +29,7 @@ use crate::observe::metrics::Metrics;
 use crate::random::Random;
 use crate::registry::{Entry, GatewayId, Registry};
 use board::Board;
-use reads::{Origin, Want};
+use reads::{Origin, Round, Want};
 use reload::Reloads;
 
 /// Everything that was built from one configuration.
@@ -101,7 +100,7 @@ pub struct Gateway {
     /// Questions, over and over, for batches that their cluster does not know.
     pub missing: Flights<GatewayId, ()>,
     /// Lists under way, by cluster.
-    pub lists: Flights<String, bool>,
+    pub lists: Flights<String, Round>,
     /// Kills under way.
     pub kills: Flights<GatewayId, Result<(), ApiError>>,
     /// Where to ask for a reload.
@@ -112,7 +111,7 @@ pub struct Gateway {
     /// Held by whoever records a submission for what is in force, together with others who do; alone
     /// by whoever puts something else in force.
     pub in_force: tokio::sync::RwLock<()>,
-    draining: AtomicBool,
+    draining: CancellationToken,
 }
 
 impl Gateway {
@@ -136,17 +135,22 @@ impl Gateway {
             reloads: Reloads::default(),
             orders: tokio::sync::Mutex::default(),
             in_force: tokio::sync::RwLock::default(),
-            draining: AtomicBool::new(false),
+            draining: CancellationToken::new(),
         })
     }
 
     /// Tells whether a shutdown has begun.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.is_cancelled()
     }
 
-    /// Begins the shutdown: `/readyz` fails from now on.
+    /// Begins the shutdown: `/readyz` fails from now on, and whoever waits for news is answered.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.cancel();
+    }
+
+    /// Returns what says that a shutdown has begun.
+    pub fn drained(&self) -> &CancellationToken {
+        &self.draining
     }
 }

@@ -11,6 +11,17 @@ pub enum Want {
     Item,
 }
 
+/// What came of reading a cluster's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Round {
+    /// Its newest rows were read, and are stored.
+    Read,
+    /// It could not be read, or not be stored.
+    NotRead,
+    /// The cluster could not be reached, and why: whoever asks for a batch alone meets the same.
+    Away(String),
+}
+
 /// Where an answer comes from; the `outcome` of `state_reads_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {

@@ -101,7 +101,13 @@ impl Exchange {
             .store(status.unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// Returns the time spent waiting for clusters.
+    /// Notes time in which a client waited for a change, and nothing was done.
+    pub fn rested(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(0);
+        self.waited_us.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// Returns the time spent waiting for clusters, or for a change.
     pub fn time_waited(&self) -> Duration {
         Duration::from_micros(self.waited_us.load(Ordering::Relaxed))
     }

@@ -1,6 +1,7 @@
 //! One batch in memory.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use livy_dialect::{Batch, BatchRef, Observed};
@@ -26,6 +27,14 @@ pub struct Entry {
     owes_bind: AtomicBool,
     /// How many times changes of other processes had been missed when it was last read.
     read_after: AtomicU64,
+    /// Whether a client asked for it since a list last showed it.
+    wanted: AtomicBool,
+    /// When its cluster, in the time of this process, was last asked for it by itself.
+    looked_at: Mutex<Option<Instant>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::ops::Deref for Entry {
@@ -44,7 +53,32 @@ impl Entry {
             stored: tokio::sync::Mutex::new(row.version),
             owes_bind: AtomicBool::new(false),
             read_after: AtomicU64::new(0),
+            wanted: AtomicBool::new(false),
+            looked_at: Mutex::default(),
         }
+    }
+
+    /// Notes that a client asks for it.
+    pub fn want(&self) {
+        // Written only where that is news: thousands may poll one batch.
+        if !self.wanted.load(Ordering::Relaxed) {
+            self.wanted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells whether a client asked for it since this was last called.
+    pub fn was_wanted(&self) -> bool {
+        self.wanted.swap(false, Ordering::Relaxed)
+    }
+
+    /// Notes that its cluster answered the question for it alone.
+    pub fn look_at(&self) {
+        *lock(&self.looked_at) = Some(Instant::now());
+    }
+
+    /// Tells whether its cluster answered the question for it alone within a while.
+    pub fn was_looked_at(&self, within: Duration) -> bool {
+        lock(&self.looked_at).is_some_and(|at| at.elapsed() < within)
     }
 
     /// Notes that it was read after changes had been missed so many times.
@@ -91,6 +125,11 @@ impl Entry {
     /// Looks at what is known without copying it; `look` must be short, it holds a lock.
     pub fn peek<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
         look(&self.memory.borrow())
+    }
+
+    /// Returns what tells of every change of what is known.
+    pub fn news(&self) -> watch::Receiver<Known> {
+        self.memory.subscribe()
     }
 
     /// Changes what is known, in memory only.

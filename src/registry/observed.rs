@@ -14,6 +14,8 @@ use crate::clock::Moment;
 /// What a list of a cluster brought.
 #[derive(Debug, Default)]
 pub struct Listed {
+    /// The batches that it shows.
+    pub shown: Vec<Arc<Entry>>,
     /// States that batches are seen in for the first time.
     pub entered: Vec<BatchState>,
     /// Submissions that had been given up, and the jobs that they became after all.
@@ -29,6 +31,21 @@ impl Registry {
         let now = self.clock.now();
         self.note(entry, |known| decide::observe(known, seen, now), true)
             .await
+    }
+
+    /// Notes what a row of a list says that may lag behind: an end is one, but that a batch lives is
+    /// not news of this moment.
+    pub async fn observe_late(&self, entry: &Arc<Entry>, seen: &Observed) -> Option<BatchState> {
+        let ended = matches!(seen.state, StateReading::Known(state) if state.is_terminal());
+        if ended {
+            return self.observe(entry, seen).await;
+        }
+        let now = self.clock.now();
+        let outcome = entry.change(|known| decide::observe(known, seen, now));
+        if outcome.worth_saving {
+            self.save_soon(entry);
+        }
+        outcome.new_state
     }
 
     /// Notes a state that came without the rest of the batch.
@@ -94,17 +111,19 @@ impl Registry {
                 .await,
         )?;
         adoption.lost.into_iter().for_each(|row| self.absorb(row));
-        let mut entered = Vec::new();
+        let (mut entered, mut shown) = (Vec::new(), Vec::new());
         for (row, seen) in adoption.again {
             let entry = self.remember(row);
             self.bind_again(&entry, &seen).await?;
             entered.push(entry.peek(|known| known.state));
+            shown.push(entry);
         }
         for (row, seen) in adoption.known {
             let entry = self.remember(row);
             // The store judged by what it has; memory may know more by now.
             if entry.same(&seen) == Same::Yes {
                 entered.extend(self.observe(&entry, &seen).await);
+                shown.push(entry);
             }
         }
         let late = adoption
@@ -128,6 +147,7 @@ impl Registry {
             .map(|(entry, _)| entry)
             .collect();
         Ok(Listed {
+            shown,
             entered,
             late,
             doubted,

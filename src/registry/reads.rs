@@ -8,7 +8,7 @@ use livy_dialect::BatchState;
 use super::entry::Entry;
 use super::error::RegistryError;
 use super::memory::{Registry, lock};
-use super::row::{GatewayId, Known, Phase, Row};
+use super::row::{GatewayId, Phase, Row};
 use super::store::Visible;
 
 impl Registry {
@@ -69,26 +69,17 @@ impl Registry {
         self.store.live(cluster.to_owned()).await
     }
 
-    /// Finds the live batches of a cluster that came through this gateway and were not heard of for
-    /// a while.
+    /// Returns the ids of the live batches of a cluster that came through this gateway, in order.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn silent(
-        &self,
-        cluster: &str,
-        since: Duration,
-    ) -> Result<Vec<Arc<Entry>>, RegistryError> {
-        let mut silent = Vec::new();
-        for id in self.store.live_ids(cluster.to_owned()).await? {
-            let entry = self.get(id).await?;
-            let is_silent = |known: &Known| {
-                let live = matches!(known.phase, Phase::Bound { .. }) && !known.state.is_terminal();
-                live && known.heard.is_none_or(|at| at.elapsed() >= since)
-            };
-            silent.extend(entry.filter(|entry| entry.peek(is_silent)));
-        }
-        Ok(silent)
+    pub async fn live_ids(&self, cluster: &str) -> Result<Vec<GatewayId>, RegistryError> {
+        self.store.live_ids(cluster.to_owned()).await
+    }
+
+    /// Returns a batch if it is in memory.
+    pub fn held(&self, id: GatewayId) -> Option<Arc<Entry>> {
+        self.in_memory(id)
     }
 
     /// Finds the batches of a cluster that were bound within a while under a client's own name, and

@@ -34,7 +34,6 @@ use crate::registry::{Entry, Intention, Phase};
 pub use failure::registry_failed;
 use failure::unknown;
 pub(crate) use failure::unreachable;
-pub(crate) use look::read_list;
 pub use submission::Submission;
 
 /// How long a client waits, after an answer was lost, for the matter to become clear, before it

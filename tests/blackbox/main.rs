@@ -28,6 +28,8 @@ mod mutants;
 mod ownership;
 mod promise;
 mod proxy;
+mod reader;
+mod reader_rounds;
 mod registry;
 mod reload;
 mod replicas;

@@ -10,6 +10,7 @@ pub mod servers;
 
 mod clusters;
 mod gateway;
+mod long_list;
 mod process;
 mod root;
 mod scene;
@@ -18,6 +19,7 @@ mod wire;
 
 pub use clusters::{Clusters, FLAVORS, base_of};
 pub use gateway::{Gateway, addresses, admin, serve, serve_with_limit};
+pub use long_list::LongList;
 pub use process::{PATIENCE, Process, binary, run};
 pub use scene::{Scene, htpasswd, plain_folder};
 pub use secrets::{
