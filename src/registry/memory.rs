@@ -20,6 +20,9 @@ use crate::clock::{Clock, millis};
 /// How many batches are kept in memory though nobody works on them; the database holds the rest.
 const CACHED: usize = 20_000;
 
+/// How many batches are stored in one step: all of them wait for the last.
+const FLUSHED_TOGETHER: usize = 64;
+
 /// How often a write is tried whose writer had not seen the newest version.
 pub(super) const WRITE_TRIES: usize = 5;
 
@@ -165,14 +168,55 @@ impl Registry {
 
     /// Stores what is newer in memory. What can't be stored stays for the next time.
     pub async fn flush(&self) {
-        let dirty: Vec<Arc<Entry>> = std::mem::take(&mut *lock(&self.dirty))
+        let mut dirty: Vec<Arc<Entry>> = std::mem::take(&mut *lock(&self.dirty))
             .into_values()
             .collect();
-        for entry in dirty {
+        // In one order, so that nobody waits for somebody who waits for him.
+        dirty.sort_unstable_by_key(|entry| entry.id);
+        let mut one_by_one = Vec::new();
+        for some in dirty.chunks(FLUSHED_TOGETHER) {
+            one_by_one.extend(self.flush_together(some).await);
+        }
+        for entry in one_by_one {
             if self.write(&entry, |_| {}).await.is_err() {
                 lock(&self.dirty).insert(entry.id, entry);
             }
         }
+    }
+
+    /// Stores some entries in one step; returns those that must be written by themselves: somebody
+    /// is writing them, they are to be bound, the store knew more, or one of all failed.
+    async fn flush_together(&self, some: &[Arc<Entry>]) -> Vec<Arc<Entry>> {
+        let (mut held, mut left) = (Vec::new(), Vec::new());
+        for entry in some {
+            match entry.stored.try_lock() {
+                Ok(version) if !entry.owes_bind() => held.push((entry, version)),
+                _ => left.push(entry.clone()),
+            }
+        }
+        if held.len() < 2 {
+            return some.to_vec();
+        }
+        let row = |(entry, version): &(&Arc<Entry>, tokio::sync::MutexGuard<'_, i64>)| {
+            entry.row(entry.known(), **version)
+        };
+        let rows = held.iter().map(row).collect();
+        let saved = match self.store.save(rows).await {
+            // Which of them it is, and whether it is one of them, is seen when each is written.
+            Err(_) => return some.to_vec(),
+            saved => self.noted(saved).unwrap_or_default(),
+        };
+        for ((entry, mut version), saved) in held.into_iter().zip(saved) {
+            match saved {
+                Saved::Stored(stored) => *version = stored,
+                Saved::Older(row) => {
+                    *version = row.version;
+                    entry.change(|known| *known = decide::forward(&row.known, known));
+                    left.push(entry.clone());
+                }
+            }
+        }
+        left
     }
 
     /// Removes what ended longer ago than `retain`, by both clocks, and of which nothing can come
