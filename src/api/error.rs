@@ -324,6 +324,14 @@ impl ApiError {
         )
     }
 
+    /// Makes the refusal of a caller whose own token the cluster refused.
+    pub fn token_refused(cluster: &str, words: &str) -> Self {
+        ApiError::new(
+            Code::UpstreamForbidden,
+            format!("cluster '{cluster}' refused your own token: {words}"),
+        )
+    }
+
     /// Makes Livy's own 404.
     pub fn no_such_batch(id_or_name: &str) -> Self {
         ApiError::new(Code::NotFound, format!("Session '{id_or_name}' not found."))

@@ -85,7 +85,8 @@ impl Reader {
     }
 
     /// Asks for the item and makes sure that it is this batch and no other; notes whether its
-    /// cluster says that there is no such batch.
+    /// cluster says that there is no such batch. Where it is asked with its callers' own tokens,
+    /// only what it says to the owner's counts: from others it may hide the batch.
     pub(super) async fn fetch_item(
         &self,
         entry: &Entry,
@@ -95,10 +96,19 @@ impl Reader {
         let asked = Instant::now();
         let read = self.read_item(entry, upstream, operation).await;
         match &read {
+            Err(Nothing::Gone | Nothing::Another) if !self.speaks_for_owner(entry, upstream) => {
+                return Err(Nothing::CannotTell);
+            }
             Err(Nothing::Gone | Nothing::Another) => entry.note_missing(asked),
             Ok(_) | Err(Nothing::NoAnswer(_) | Nothing::CannotTell) => entry.note_not_missing(),
         }
         read
+    }
+
+    fn speaks_for_owner(&self, entry: &Entry, upstream: &Upstream) -> bool {
+        !upstream.needs_a_caller()
+            || entry.owner.is_none()
+            || self.exchange.notes().user == entry.owner
     }
 
     async fn read_item(

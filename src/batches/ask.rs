@@ -159,6 +159,10 @@ impl Reader {
                 Duration::MAX,
                 "its cluster shows a batch under its id that may be another one",
             ),
+            // Its caller is shown nothing that the cluster told somebody else.
+            Err(Nothing::NoAnswer(error)) if upstream.needs_a_caller() && error.refuses_login() => {
+                Err(ApiError::token_refused(&entry.cluster, &error.words()))
+            }
             Err(Nothing::NoAnswer(error)) => {
                 tracing::debug!(batch = %entry.id, cluster = %entry.cluster, %error, "a poll is answered from what is known");
                 self.stale(

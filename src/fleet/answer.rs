@@ -1,7 +1,7 @@
 //! What a request to a cluster brings: an answer, or the proof of how far it got.
 
 use bytes::Bytes;
-use livy_dialect::{UpstreamFault, UpstreamResponse};
+use livy_dialect::{FaultKind, UpstreamFault, UpstreamResponse};
 use thiserror::Error;
 
 use super::credentials::Unsigned;
@@ -107,6 +107,11 @@ pub enum AskError {
 }
 
 impl AskError {
+    /// Tells whether whoever was asked refused the login that went along.
+    pub fn refuses_login(&self) -> bool {
+        matches!(self, AskError::Fault(fault) if matches!(fault.kind, FaultKind::Unauthorized | FaultKind::Forbidden))
+    }
+
     /// Says in words why there is nothing, for a client's message.
     pub fn words(&self) -> String {
         match self {

@@ -13,6 +13,7 @@ pub mod breaker;
 pub mod budget;
 pub mod credentials;
 pub mod health;
+mod marks;
 mod probe;
 pub mod reading;
 mod repeat;

@@ -11,6 +11,7 @@ use super::allowance::Repeats;
 use super::answer::{Answer, SendError};
 use super::credentials::{self, Common, Credential, Opened};
 use super::health::{Health, State};
+use super::marks::Marks;
 use super::reading::Reading;
 use super::slots::{Slot, Slots};
 use super::transport::{Http, Transport};
@@ -77,6 +78,8 @@ pub struct Upstream {
     pub(super) active: Arc<AtomicI64>,
     pub(super) host: HeaderValue,
     pub(super) metrics: Arc<Metrics>,
+    /// IBM: whose its applications are.
+    pub marks: Marks,
     /// Places for batches that it does not know and that are asked for over and over.
     pub missing: Semaphore,
     /// Set when it is not in force any more.
@@ -125,6 +128,7 @@ impl Upstream {
             refuses_login: AtomicBool::new(false),
             reading: Reading::default(),
             watched_up_to: AtomicI32::new(0),
+            marks: Marks::default(),
             missing: Semaphore::new(MISSING_AT_ONCE),
             successor: OnceLock::new(),
             credential: Box::new(credentials::Open),

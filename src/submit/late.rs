@@ -69,7 +69,8 @@ async fn look_for(
     let seen = match entry.upstream_id() {
         Some(upstream_id) => by_number(upstream, &upstream_id, exchange).await?,
         None if keyed => by_name(gateway, upstream, entry, exchange).await?,
-        None => return None,
+        None if entry.adopted => return None,
+        None => return by_marker(upstream, entry, exchange).await,
     };
     match gateway.registry.is_late(entry, &seen).await {
         Ok(late) => late.then_some(seen),
@@ -94,6 +95,13 @@ async fn by_number(
         dialect.decode_get(response)
     });
     answer.await.ok()
+}
+
+/// Looks for what went along in `conf`, where the service shows it: nobody else's job has it.
+async fn by_marker(upstream: &Upstream, entry: &Entry, exchange: &Exchange) -> Option<Observed> {
+    let marked = upstream.marked(&entry.lookup.key, exchange).await?;
+    let (list, _) = look::read_whole_list(upstream, exchange).await.ok()?;
+    look::listed(&marked, list)
 }
 
 /// Asks for a client's own name, as long as a job under it may be taken for the submission. One
@@ -203,12 +211,18 @@ async fn still_runs(upstream: &Upstream, entry: &Entry, seen: &Observed) -> bool
             |response| dialect.decode_get(response),
         )
         .await;
-    now.is_ok_and(|now| {
-        let alive = !matches!(now.state, StateReading::Known(state) if state.is_terminal());
-        let application = entry.peek(|known| known.app_id.is_some() && known.app_id == now.app_id);
-        let itself = proof::shows(&entry.lookup, &now) || application;
-        alive && now.upstream_id == seen.upstream_id && itself
-    })
+    let Ok(now) = now else {
+        return false;
+    };
+    let alive = !matches!(now.state, StateReading::Known(state) if state.is_terminal());
+    let application = entry.peek(|known| known.app_id.is_some() && known.app_id == now.app_id);
+    let itself = proof::shows(&entry.lookup, &now)
+        || application
+        || upstream
+            .marks
+            .has(&entry.lookup.key, now.app_id.as_deref())
+            .await;
+    alive && now.upstream_id == seen.upstream_id && itself
 }
 
 async fn kill(upstream: &Upstream, entry: &Entry, seen: &Observed) -> &'static str {

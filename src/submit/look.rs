@@ -1,5 +1,6 @@
 //! Looking for a submission on its cluster.
 
+use livy_dialect::ibm::Application;
 use livy_dialect::{BatchRef, FaultKind, Lookup, LookupPlan, Observed, Operation, proof};
 
 use crate::fleet::{AskError, Upstream};
@@ -111,6 +112,13 @@ pub(super) async fn read_whole_list(
     }
     tracing::warn!(cluster = %upstream.config.name, read = all.len(), "the cluster lists more batches than are read");
     Ok((all, false))
+}
+
+/// Finds the batch of an application in a list.
+pub(super) fn listed(application: &Application, list: Vec<Observed>) -> Option<Observed> {
+    let id = application.spark_id.as_ref()?;
+    list.into_iter()
+        .find(|seen| seen.app_id.as_ref() == Some(id))
 }
 
 /// Removes the ghost that Livy keeps of a submission that it refused; its name would be taken for

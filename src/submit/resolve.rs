@@ -6,18 +6,15 @@
 //! serves a lost answer and a crash: how long the silence has lasted is kept in the row, so a
 //! restart does not begin it anew.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use livy_dialect::proof::{self, Holder, Proof};
-use livy_dialect::{
-    FaultKind, LookupPlan, Observed, Operation, StateReading, UpstreamRequest, ibm,
-};
+use livy_dialect::{FaultKind, LookupPlan, Observed, Operation, StateReading, UpstreamRequest};
 use tokio::time::Instant;
 
 use super::behind::{Behind, behind_refusal};
-use super::look::{self, Looked};
+use super::look::{self, Looked, listed};
 use super::whose;
 use crate::fleet::Upstream;
 use crate::gateway::Gateway;
@@ -32,9 +29,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const REPEATS: u32 = 2;
 /// How often what is open and has nobody is taken up.
 pub const TAKE_UP: Duration = Duration::from_secs(5);
-
-/// How often an application whose details lack `conf` is looked at: they may show it later.
-const LOOKS: u32 = 8;
 
 /// What is shown of a batch that nothing but its time of arrival ties to its submission.
 const PRESUMED: &str = "the answer to the submission was lost; this is the only batch that the service has listed since, so it is presumed to be it";
@@ -91,17 +85,6 @@ pub enum End {
     Ended,
     /// The gateway goes down: the next one goes on.
     Stopped,
-}
-
-/// How often each application was looked at.
-type Inspected = HashMap<String, u32>;
-
-/// Where the marker of a submission is.
-enum Marked {
-    /// Nowhere so far, or nobody shows it.
-    Nowhere,
-    /// On this application, which has an id of Spark's once it runs.
-    On(Option<String>, StateReading),
 }
 
 /// What a look-up of any kind brought.
@@ -180,7 +163,6 @@ impl Open {
     async fn look_until_clear(&mut self) -> End {
         let mut pause = FIRST_PAUSE;
         let mut answered = Instant::now();
-        let mut inspected = Inspected::new();
         let mut unseen_since: Option<Instant> = None;
         loop {
             if !self.entry.is_open() {
@@ -191,7 +173,7 @@ impl Open {
                 };
             }
             let asked = Instant::now();
-            let news = self.look(&mut inspected).await;
+            let news = self.look().await;
             let waited = self.waited_before + asked.saturating_duration_since(self.last_byte);
             match news {
                 News::Unanswered => self.silence.begins_anew(),
@@ -281,10 +263,10 @@ impl Open {
         self.gateway.registry.looked(&self.entry, waited, silence);
     }
 
-    async fn look(&self, inspected: &mut Inspected) -> News {
+    async fn look(&self) -> News {
         let lookup = &self.entry.lookup;
         if self.upstream.dialect().lookup(lookup) == LookupPlan::NewInList {
-            return self.look_at_what_is_new(inspected).await;
+            return self.look_at_what_is_new().await;
         }
         match look::look(&self.upstream, lookup, &self.exchange).await {
             Looked::Shows(seen) => {
@@ -308,28 +290,23 @@ impl Open {
         }
     }
 
-    async fn look_at_what_is_new(&self, inspected: &mut Inspected) -> News {
+    async fn look_at_what_is_new(&self) -> News {
         let Ok((list, whole)) = look::read_whole_list(&self.upstream, &self.exchange).await else {
             return News::Unanswered;
         };
-        match self.marked_application(inspected).await {
-            Marked::Nowhere => {}
-            Marked::On(spark_id, state) => {
-                self.gateway.registry.arrived(&self.entry);
-                let found = list
-                    .into_iter()
-                    .find(|seen| spark_id.is_some() && seen.app_id == spark_id);
-                if let Some(seen) = found {
-                    return News::Found(Box::new(seen));
-                }
-                // The list will show its application in a moment, or never again.
-                self.gateway.registry.explain(&self.entry, NOT_LISTED);
-                return if whole && is_end(&state) {
-                    News::Ended(state)
-                } else {
-                    News::Unanswered
-                };
+        let key = &self.entry.lookup.key;
+        if let Some(marked) = self.upstream.marked(key, &self.exchange).await {
+            self.gateway.registry.arrived(&self.entry);
+            if let Some(seen) = listed(&marked, list) {
+                return News::Found(Box::new(seen));
             }
+            // The list will show its application in a moment, or never again.
+            self.gateway.registry.explain(&self.entry, NOT_LISTED);
+            return if whole && is_end(&marked.state) {
+                News::Ended(marked.state)
+            } else {
+                News::Unanswered
+            };
         }
         let registry = &self.gateway.registry;
         let Ok(mut alone) = registry.was_alone(&self.entry).await else {
@@ -356,39 +333,6 @@ impl Open {
             (true, true) => News::Nothing,
             (true, false) => News::Unanswered,
         }
-    }
-
-    /// Looks for the marker that went along in `conf` among the applications of the service.
-    async fn marked_application(&self, inspected: &mut Inspected) -> Marked {
-        let base = &self.upstream.config.base.path;
-        let Some(path) = self.upstream.dialect().applications(base) else {
-            return Marked::Nowhere;
-        };
-        let Ok(answer) = self.upstream.read_beside(&path, &self.exchange).await else {
-            return Marked::Nowhere;
-        };
-        for application in ibm::read_applications(&answer.as_response()).unwrap_or_default() {
-            let looks = inspected.entry(application.id.clone()).or_default();
-            if *looks >= LOOKS {
-                continue;
-            }
-            *looks += 1;
-            let detail = format!("{path}/{}", livy_dialect::wire::segment(&application.id));
-            let Ok(answer) = self.upstream.read_beside(&detail, &self.exchange).await else {
-                return Marked::Nowhere;
-            };
-            let Some(detail) = ibm::read_application(&answer.as_response()) else {
-                continue;
-            };
-            if detail.key.as_deref() == Some(self.entry.lookup.key.as_str()) {
-                *looks = 0;
-                return Marked::On(detail.spark_id, detail.state);
-            }
-            if detail.shows_conf {
-                *looks = LOOKS;
-            }
-        }
-        Marked::Nowhere
     }
 
     async fn presume(&self, seen: &Observed) -> End {
