@@ -15,7 +15,7 @@ impl Reader {
     pub(super) async fn fetch(
         &self,
         entry: &Arc<Entry>,
-        upstream: &Upstream,
+        upstream: &Arc<Upstream>,
         want: Want,
     ) -> Result<(), Nothing> {
         let dialect = upstream.dialect();
@@ -60,10 +60,23 @@ impl Reader {
         let seen = self.fetch_item(entry, upstream, operation).await?;
         self.learnt(upstream, &seen.state);
         let new_state = self.registry().observe(entry, &seen).await;
-        new_state
-            .into_iter()
-            .for_each(|state| upstream.handles.entered(state));
+        self.entered(entry, upstream, new_state);
         Ok(())
+    }
+
+    /// Counts a state that a batch is seen in for the first time. One that ends it is the moment to
+    /// read its last lines, where items show none.
+    pub(super) fn entered(
+        &self,
+        entry: &Arc<Entry>,
+        upstream: &Arc<Upstream>,
+        new_state: Option<BatchState>,
+    ) {
+        let Some(state) = new_state else { return };
+        upstream.handles.entered(state);
+        if state.is_terminal() {
+            self.keep_last_lines(entry, upstream);
+        }
     }
 
     /// Tells whether an answer that holds an id and a state can be trusted to be about this batch:

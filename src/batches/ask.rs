@@ -131,7 +131,12 @@ impl Reader {
         if settled {
             return Some(Origin::Terminal);
         }
-        let freshness = self.snapshot.upstream_of(entry)?.config.freshness;
+        let upstream = self.snapshot.upstream_of(entry)?;
+        // What was told to another's token is not for this caller.
+        if upstream.needs_a_caller() {
+            return None;
+        }
+        let freshness = upstream.config.freshness;
         let heard = heard?.elapsed();
         (heard < freshness).then_some(Origin::Cached(heard))
     }

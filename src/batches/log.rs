@@ -15,9 +15,6 @@ use crate::api::respond::{LogBody, Reply};
 use crate::fleet::{AskError, SendError, Upstream};
 use crate::registry::Entry;
 
-/// Pages read of one log where positions are absolute: two million lines.
-const MOST_PAGES: i32 = 200;
-
 impl Call {
     /// Serves `GET /batches/{id}/log`.
     ///
@@ -32,7 +29,6 @@ impl Call {
         let read = tokio::time::timeout(limit, self.read_log(&entry, window)).await;
         let reply = match read.unwrap_or_else(|_| Err("the cluster takes too long".into())) {
             Ok(LogAnswer::Cut(part)) => cut_by_cluster(&entry, &part),
-            Ok(LogAnswer::Whole(lines)) => cut(&entry, window, &lines),
             Ok(LogAnswer::Nowhere(line)) => cut(&entry, window, &[line.to_owned()]).warning(line),
             Err(why) => cut(&entry, window, &last_known(&entry, &why)).stale(),
         };
@@ -61,7 +57,13 @@ impl Reader {
         let answers =
             |part: &LogPart| part.upstream_id.is_none() || part.upstream_id == entry.upstream_id();
         let read = match plan {
-            LogPlan::Nowhere(line) => return Ok(LogAnswer::Nowhere(line)),
+            LogPlan::Nowhere(line) => {
+                // What it was presumed by, or ended with, says more.
+                if entry.peek(|known| known.log.is_empty()) {
+                    self.registry().observe_log(entry, &[line.to_owned()]);
+                }
+                return Ok(LogAnswer::Nowhere(line));
+            }
             LogPlan::Window(request) => upstream
                 .ask(Operation::GetLog, &request, &self.exchange, |response| {
                     dialect.decode_log(response)
@@ -69,9 +71,9 @@ impl Reader {
                 .await
                 .map(LogAnswer::Cut),
             LogPlan::Pages { size, headers } => self
-                .read_pages(entry, upstream, size, headers)
+                .read_window(entry, upstream, window, size, headers)
                 .await
-                .map(LogAnswer::Whole),
+                .map(LogAnswer::Cut),
         };
         let read = read.map_err(|error| match error {
             AskError::Fault(fault) => {
@@ -117,42 +119,6 @@ impl Reader {
             )),
         }
     }
-
-    /// Reads a log from its first line, in pages, until a short one. Positions are always explicit:
-    /// a cursor on the server would be shared with every other reader.
-    async fn read_pages(
-        &self,
-        entry: &Entry,
-        upstream: &Upstream,
-        size: i32,
-        headers: bool,
-    ) -> Result<Vec<String>, AskError> {
-        let dialect = upstream.dialect();
-        let mut lines = Vec::new();
-        if headers {
-            lines.push("stdout: ".to_owned());
-        }
-        for page in 0..MOST_PAGES {
-            let Some(request) = entry.with_ref(|batch| dialect.log_page(batch, page * size, size))
-            else {
-                break;
-            };
-            let part = upstream
-                .ask(Operation::GetLog, &request, &self.exchange, |response| {
-                    dialect.decode_log(response)
-                })
-                .await?;
-            let full = i32::try_from(part.lines.len()).is_ok_and(|count| count >= size);
-            lines.extend(part.lines);
-            if !full {
-                break;
-            }
-        }
-        if headers {
-            lines.push("\nstderr: ".to_owned());
-        }
-        Ok(lines)
-    }
 }
 
 fn does_not_answer(error: &SendError) -> String {
@@ -162,8 +128,6 @@ fn does_not_answer(error: &SendError) -> String {
 enum LogAnswer {
     /// The cluster cut the window.
     Cut(LogPart),
-    /// All lines; the window is still to be cut.
-    Whole(Vec<String>),
     /// No log over REST.
     Nowhere(&'static str),
 }

@@ -8,6 +8,7 @@
 mod alone;
 mod ask;
 pub mod kill;
+mod lines;
 pub mod list;
 pub mod log;
 mod missing;

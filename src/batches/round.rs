@@ -278,7 +278,7 @@ impl Reader {
     /// for.
     async fn hear(
         &self,
-        upstream: &Upstream,
+        upstream: &Arc<Upstream>,
         entry: &Arc<Entry>,
         seen: &Observed,
         asked_at: Instant,
@@ -291,9 +291,7 @@ impl Reader {
             true => self.registry().observe_late(entry, seen).await,
             false => self.registry().observe(entry, seen).await,
         };
-        new_state
-            .into_iter()
-            .for_each(|state| upstream.handles.entered(state));
+        self.entered(entry, upstream, new_state);
     }
 
     /// Asks for batches whose ids a list shows for others, as polls do: one that is there is heard

@@ -68,9 +68,9 @@ impl Dialect for IbmDialect {
             Operation::ListBatches => {
                 Support::Emulated("the service returns everything; paged and merged by the gateway")
             }
-            Operation::GetBatch => {
-                Support::Emulated("missing keys are filled in from the registry; `log` is empty")
-            }
+            Operation::GetBatch => Support::Emulated(
+                "missing keys are filled in from the registry; `log` is empty, or the line that says where the log is",
+            ),
             Operation::GetLog => {
                 Support::Emulated("one line that says where the log is, and a warning header")
             }

@@ -108,12 +108,12 @@ impl Dialect for KyuubiDialect {
             Operation::ListBatches => Support::Emulated(
                 "read in pages until a short one (Kyuubi's `total` is the page's length)",
             ),
-            Operation::GetBatch => {
-                Support::Emulated("`log` is empty: it would cost a second request for each poll")
-            }
+            Operation::GetBatch => Support::Emulated(
+                "`log` holds the last lines that are known: of a log that was read, or read when the batch ended; more would cost a second request for each poll",
+            ),
             Operation::GetState => Support::Emulated("read from the item; Kyuubi has no `/state`"),
             Operation::GetLog => Support::Emulated(
-                "read from line 0 with explicit positions and cut here; Livy's section headers are added",
+                "the end is found, and the window read, by explicit positions; Livy's section headers are added",
             ),
             Operation::DeleteBatch => Support::Emulated(
                 "`success: false` is settled by reading the batch again; afterwards 404, as Livy",

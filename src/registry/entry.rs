@@ -1,6 +1,6 @@
 //! One batch in memory.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub struct Entry {
     wanted: AtomicBool,
     /// When its cluster, in the time of this process, was last asked for it by itself.
     looked_at: Mutex<Option<Instant>>,
+    /// How many lines its log had when it was last read, where the cluster does not say that.
+    lines: AtomicUsize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -55,6 +57,7 @@ impl Entry {
             read_after: AtomicU64::new(0),
             wanted: AtomicBool::new(false),
             looked_at: Mutex::default(),
+            lines: AtomicUsize::new(0),
         }
     }
 
@@ -69,6 +72,16 @@ impl Entry {
     /// Tells whether a client asked for it since this was last called.
     pub fn was_wanted(&self) -> bool {
         self.wanted.swap(false, Ordering::Relaxed)
+    }
+
+    /// Notes how many lines its log has.
+    pub fn note_lines(&self, lines: usize) {
+        self.lines.store(lines, Ordering::Relaxed);
+    }
+
+    /// Returns how many lines its log had when it was last read; 0 if it was not.
+    pub fn lines(&self) -> usize {
+        self.lines.load(Ordering::Relaxed)
     }
 
     /// Notes that its cluster answered the question for it alone.

@@ -33,6 +33,16 @@ impl Registry {
             .await
     }
 
+    /// Notes the last lines of a batch's log, where its cluster's items show none.
+    pub fn observe_log(&self, entry: &Arc<Entry>, lines: &[String]) {
+        let lines = decide::last_lines(lines);
+        if lines.is_empty() || entry.peek(|known| known.log == lines) {
+            return;
+        }
+        entry.change(|known| known.log = lines);
+        self.save_soon(entry);
+    }
+
     /// Notes what a row of a list says that may lag behind: an end is one, but that a batch lives is
     /// not news of this moment.
     pub async fn observe_late(&self, entry: &Arc<Entry>, seen: &Observed) -> Option<BatchState> {

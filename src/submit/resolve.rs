@@ -325,7 +325,13 @@ impl Open {
                     alone = false;
                     hints.push(seen);
                 }
-                Hint::Likely => hints.push(seen),
+                Hint::Likely => {
+                    // That the service shows all of `conf` is promised nowhere: it may be this one
+                    // all the same, but it can't be presumed to be.
+                    let app_id = seen.app_id.as_deref();
+                    alone &= !self.upstream.marks.speak_against(key, app_id).await;
+                    hints.push(seen);
+                }
             }
         }
         match (hints.is_empty(), whole) {

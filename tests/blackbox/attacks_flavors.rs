@@ -1,6 +1,6 @@
 //! What single flavors, and a disk that fails, must not make wrong.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use testkit::*;
 
@@ -8,6 +8,10 @@ const QUICK: &str = "settle: 300ms, freshness: 0s, timeouts: {create_batch: 1s, 
 
 fn gateway(clusters: &Clusters, flavor: &str) -> Gateway {
     Scene::new(clusters).with_cluster(flavor, QUICK).start()
+}
+
+fn job(file: &str) -> Value {
+    json!({"file": format!("cos://b.s/{file}"), "args": ["600"]})
 }
 
 /// A submission to IBM whose answer was lost: its application shows the marker and ends, and no row
@@ -41,6 +45,84 @@ fn an_application_that_ended_tells_the_end_of_a_lost_submission() {
         .expect("a reason");
     assert!(reason.contains("its application has ended"), "{reason}");
     assert_eq!(gateway.delete(&format!("/batches/{id}")).status, 200);
+}
+
+/// IBM's own double, with the API that shows `conf`. Returns the gateway before it.
+fn with_applications(clusters: &Clusters) -> Gateway {
+    clusters.options("ibm", &json!({"applications": true}));
+    let keys = format!("{QUICK}, lost_after: 1s");
+    Scene::new(clusters).with_cluster("ibm", &keys).start()
+}
+
+/// The body of the last submission that a cluster got.
+fn last_sent(clusters: &Clusters) -> Value {
+    let requests = clusters.requests("ibm");
+    let sent = requests.into_iter().rfind(|one| one["method"] == "POST");
+    let sent = sent.expect("a submission");
+    serde_json::from_str(sent["body"].as_str().expect("a body")).expect("JSON")
+}
+
+/// A submission to IBM that comes after it was given up is known by its marker, and killed.
+#[test]
+fn a_late_job_at_ibm_is_known_by_its_marker() {
+    let clusters = Clusters::start();
+    let gateway = with_applications(&clusters);
+    clusters.fault(
+        "ibm",
+        json!({"operation": "create_batch", "moment": "before", "hang_up": true}),
+    );
+    let refused = gateway.post("/clusters/ibm/batches", &job("mine.py"));
+    assert!(refused.status >= 500, "{}", refused.text());
+    // Now it arrives: something in between had held it.
+    let body = last_sent(&clusters);
+    let arrived = clusters.direct("ibm", "POST", "/batches", Some(&body));
+    assert!(arrived.status < 300, "{}", arrived.text());
+    let strangers = clusters.direct("ibm", "POST", "/batches", Some(&job("other.py")));
+    assert!(strangers.status < 300, "{}", strangers.text());
+    gateway.wait_until("it is known, and killed", |gateway| {
+        gateway.metric("livy_gateway_late_jobs_total{action=\"killed\",cluster=\"ibm\"}") >= 1.0
+    });
+    let killed: Vec<bool> = clusters
+        .books("ibm")
+        .iter()
+        .map(|job| !job["killed"].is_null())
+        .collect();
+    assert_eq!(killed, [true, false], "the late one and no other");
+}
+
+/// The only new job since a lost submission was sent without its marker: it is not presumed to be
+/// that.
+#[test]
+fn a_strangers_job_without_the_marker_is_not_presumed_to_be_ours() {
+    let clusters = Clusters::start();
+    let gateway = with_applications(&clusters);
+    clusters.fault(
+        "ibm",
+        json!({"operation": "create_batch", "moment": "before", "hang_up": true, "delay_ms": 500}),
+    );
+    let told = std::thread::scope(|scope| {
+        let client = scope.spawn(|| gateway.post("/clusters/ibm/batches", &job("mine.py")));
+        gateway.wait_until("it was sent", |_| clusters.submissions("ibm") == 1);
+        let mut other = job("other.py");
+        other["conf"] = json!({"spark.app.name": "other"});
+        let strangers = clusters.direct("ibm", "POST", "/batches", Some(&other));
+        assert!(strangers.status < 300, "{}", strangers.text());
+        client.join().expect("no panic")
+    });
+    assert_eq!(told.status, 201, "{}", told.text());
+    let id = told.json()["id"].as_i64().expect("an id");
+    gateway.wait_until("nobody can tell, which it says", |gateway| {
+        let batch = gateway.get(&format!("/batches/{id}")).json();
+        let reason = batch["appInfo"]["gatewayReason"]
+            .as_str()
+            .map(str::to_owned);
+        reason.is_some_and(|reason| reason.contains("does not say which"))
+    });
+    gateway.send(&Request {
+        method: "DELETE",
+        ..Request::get(&format!("/batches/{id}")).basic(ROOT)
+    });
+    assert!(clusters.books("ibm")[0]["killed"].is_null());
 }
 
 /// The cluster confirmed the kill, and the database can't take it: who was told `deleted` is not

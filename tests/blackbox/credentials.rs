@@ -425,6 +425,12 @@ fn the_callers_own_token_goes_through_and_nothing_else_does() {
     let reply = gateway.send(&Request::post("/batches", &job()).bearer(&other));
     let message = reply.error(403, "upstream_forbidden");
     assert!(message.contains("refused your own token"), "{message}");
+    // Nor is its caller shown what the cluster told another one.
+    for path in [state.clone(), format!("/batches/{id}")] {
+        let reply = gateway.send(&Request::get(&path).bearer(&other));
+        let message = reply.error(403, "upstream_forbidden");
+        assert!(message.contains("refused your own token"), "{message}");
+    }
     assert_eq!(
         send(Request {
             method: "DELETE",

@@ -184,3 +184,46 @@ fn a_wait_holds_nothing_of_its_cluster_and_ends_with_the_gateway() {
     });
     assert_eq!(gateway.process.ended(), Some(0));
 }
+
+#[test]
+fn items_show_the_last_lines_that_are_known() {
+    let clusters = Clusters::start();
+    let gateway = Gateway::over(&clusters);
+    let log_of = |id: i64| gateway.get(&format!("/batches/{id}")).json()["log"].clone();
+    let id = gateway.submit("kyuubi", &json!({}));
+    gateway.wait_for_state(id, "running");
+    assert_eq!(log_of(id), json!([]), "nobody read any");
+    let log = gateway.get(&format!("/batches/{id}/log")).json()["log"].clone();
+    let lines = log.as_array().expect("lines");
+    let shown = log_of(id);
+    assert_eq!(shown[0], lines[lines.len().saturating_sub(10)]);
+    assert_eq!(shown.as_array().and_then(|all| all.last()), lines.last());
+    // A window at the beginning is not the end.
+    gateway.get(&format!("/batches/{id}/log?from=0&size=1"));
+    assert_eq!(
+        log_of(id).as_array().and_then(|all| all.last()),
+        lines.last()
+    );
+    // Whoever may not see the item sees no line of it.
+    let bobs = gateway.send(&Request::get(&format!("/batches/{id}")).basic(BOB));
+    bobs.error(404, "not_found");
+    // The last lines are read when it ends, also if nobody asks for them.
+    let ends = gateway.submit("kyuubi", &json!({"args": ["0.3"]}));
+    gateway.wait_for_state(ends, "success");
+    gateway.wait_until("the last lines are there", |_| {
+        log_of(ends)
+            .as_array()
+            .is_some_and(|all| all.contains(&json!("simulated job: done")))
+    });
+    let gateway = gateway.killed_and_restarted();
+    let item = gateway.get(&format!("/batches/{ends}"));
+    assert!(
+        item.text().contains("simulated job: done"),
+        "{}",
+        item.text()
+    );
+    // IBM has no lines, and says where they are.
+    let id = gateway.submit("ibm", &json!({}));
+    let told = gateway.get(&format!("/batches/{id}/log")).json()["log"].clone();
+    assert_eq!(gateway.get(&format!("/batches/{id}")).json()["log"], told);
+}

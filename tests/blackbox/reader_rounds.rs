@@ -16,11 +16,15 @@ struct House {
 }
 
 fn house(cluster: &LongList, keys: &str) -> House {
+    house_of("livy", cluster, keys)
+}
+
+fn house_of(flavor: &str, cluster: &LongList, keys: &str) -> House {
     let folder = tempfile::tempdir().expect("a folder");
     let url = cluster.address;
     let yaml = format!(
         "server: {{listen: \"127.0.0.1:0\", plaintext: true}}\nadmin: {{listen: \"127.0.0.1:0\"}}\nregistry: {{memory: {{}}}}\nvisibility: all\n\
-         authenticators: {{open: {{anonymous: {{user: guest}}}}}}\nclusters: {{far: {{flavor: livy, url: \"http://{url}\", {keys}}}}}\n\
+         authenticators: {{open: {{anonymous: {{user: guest}}}}}}\nclusters: {{far: {{flavor: {flavor}, url: \"http://{url}\", {keys}}}}}\n\
          routes: [{{name: all, targets: [{{cluster: far}}]}}]\n"
     );
     std::fs::write(folder.path().join("routes.yaml"), yaml).expect("is writable");
@@ -166,8 +170,12 @@ fn a_long_list_is_adopted_whole_in_pages() {
     let lists = cluster.lists();
     assert!(lists.len() <= 3, "{lists:?}");
     house.wait_until("all are adopted", || house.total() == batches);
-    let lists = cluster.lists();
-    assert!(lists.iter().all(|(_, size)| *size <= 2_000), "{lists:?}");
+    // The last page of the pass; the next one is a minute away.
+    house.wait_until("all was read", || {
+        let lists = cluster.lists();
+        assert!(lists.iter().all(|(_, size)| *size <= 2_000), "{lists:?}");
+        lists.contains(&(0, batches % 2_000))
+    });
     // The newest are there with the next list, and it reads nothing else.
     cluster.add();
     house.wait_until("the new one is there", || house.total() == batches + 1);
@@ -191,4 +199,55 @@ fn rows_that_fill_an_answer_are_read_in_smaller_pages() {
     let cluster = LongList::start(100, 300_000);
     let house = house(&cluster, "");
     house.wait_until("all are adopted", || house.total() == 100);
+}
+
+#[test]
+fn a_window_of_a_long_log_is_not_the_whole_log() {
+    let lines = 250_000;
+    let cluster = LongList::start(1, 0);
+    cluster.set_lines(lines);
+    let house = house_of("kyuubi", &cluster, "");
+    assert_eq!(house.total(), 1);
+    let read = |query: &str| {
+        let log = house.get(&format!("/batches/1/log{query}")).json();
+        let text: Vec<String> = serde_json::from_value(log["log"].clone()).expect("lines");
+        (log["from"].clone(), log["total"].clone(), text)
+    };
+    let total = lines + 2;
+    let (from, said, tail) = read("?size=3");
+    assert_eq!((from, said), (Value::from(total - 3), Value::from(total)));
+    assert_eq!(tail, ["line 249998", "line 249999", "\nstderr: "]);
+    let first = cluster.lines_read();
+    assert!(first < 15_000, "{first} lines to find the end of {lines}");
+    // From then on the end is known, and what is new is read on.
+    cluster.set_lines(lines + 7);
+    for (query, begins, length) in [
+        ("", "line 249908", 100),
+        ("?from=0&size=2", "stdout: ", 2),
+        ("?from=1000&size=50", "line 999", 50),
+        ("?from=200000&size=5000", "line 199999", 5_000),
+    ] {
+        let (_, said, text) = read(query);
+        assert_eq!(said, Value::from(total + 7), "{query}");
+        assert_eq!((text[0].as_str(), text.len()), (begins, length), "{query}");
+        let read = cluster.lines_read();
+        assert!(read <= length + 200, "{query}: {read} lines for {length}");
+    }
+    let (_, _, all) = read("?size=-1");
+    assert_eq!((all.len(), all[5_000].as_str()), (total + 7, "line 4999"));
+    // It may become shorter, when an instance goes away.
+    cluster.set_lines(12);
+    let (_, said, text) = read("?from=0");
+    assert_eq!((said, text.len()), (Value::from(14), 14));
+}
+
+#[test]
+fn a_kyuubi_with_many_batches_is_read_in_pages_too() {
+    let cluster = LongList::start(7_003, 0);
+    let house = house_of("kyuubi", &cluster, "");
+    house.wait_until("all are adopted", || house.total() == 7_003);
+    cluster.add();
+    house.wait_until("the new one is there", || house.total() == 7_004);
+    let lists = cluster.lists();
+    assert!(lists.iter().all(|(_, size)| *size <= 2_000), "{lists:?}");
 }

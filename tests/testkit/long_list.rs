@@ -1,5 +1,6 @@
 //! A Livy with as many batches as a test wants, all of them made around the gateway, that counts
-//! what it is asked. It only reads.
+//! what it is asked; below `/api/v1` a Kyuubi with the same batches, each with a long log. It only
+//! reads.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -21,6 +22,9 @@ struct Books {
     lists: Vec<(usize, usize)>,
     /// How often a state or an item was asked for.
     alone: usize,
+    /// How many lines each log has, and how many were read.
+    lines: usize,
+    read: usize,
 }
 
 /// The cluster.
@@ -62,6 +66,16 @@ impl LongList {
     /// Makes one more batch.
     pub fn add(&self) {
         self.lock().batches += 1;
+    }
+
+    /// Sets how many lines each log has.
+    pub fn set_lines(&self, lines: usize) {
+        self.lock().lines = lines;
+    }
+
+    /// Returns how many lines of logs were read since this was last called.
+    pub fn lines_read(&self) -> usize {
+        std::mem::take(&mut self.lock().read)
     }
 
     /// Sets the state of all batches.
@@ -122,6 +136,38 @@ impl LongList {
                 .next()
                 .map_or(default, |(_, value)| value.parse().unwrap_or(0))
         };
+        if let Some(path) = path.strip_prefix("/api/v1") {
+            let mut parts = path
+                .trim_start_matches("/batches")
+                .trim_start_matches('/')
+                .split('/');
+            return match (parts.next(), parts.next()) {
+                (Some(_), Some("localLog")) => {
+                    let (from, size) = (number("from", 0), number("size", 100));
+                    let end = (from + size).min(books.lines);
+                    let lines: Vec<String> = (from.min(end)..end)
+                        .map(|line| format!("line {line}"))
+                        .collect();
+                    books.read += lines.len();
+                    Some(json!({"rowCount": lines.len(), "logRowSet": lines}))
+                }
+                (Some("" | "version"), _) => {
+                    let (from, size) = (number("from", 0), number("size", 100));
+                    books.lists.push((from, size));
+                    let end = (from + size).min(books.batches);
+                    let rows: Vec<Value> = (from.min(end)..end)
+                        .map(|id| kyuubi_batch(&books, id))
+                        .collect();
+                    Some(json!({"from": from, "total": rows.len(), "batches": rows}))
+                }
+                (Some(id), None) => {
+                    books.alone += 1;
+                    let id = id.rsplit('-').next()?.parse().ok()?;
+                    Some(kyuubi_batch(&books, id))
+                }
+                _ => None,
+            };
+        }
         let rest = path.strip_prefix("/batches")?;
         if rest.is_empty() {
             let (from, size) = (number("from", 0), number("size", 100));
@@ -139,6 +185,13 @@ impl LongList {
             _ => Some(json!({"id": id, "from": 0, "total": 1, "log": ["a line"]})),
         }
     }
+}
+
+fn kyuubi_batch(books: &Books, id: usize) -> Value {
+    let state = books.state.to_uppercase();
+    json!({"id": format!("00000000-0000-4000-8000-{id:012}"), "user": "ann", "batchType": "SPARK", "name": format!("job-{id}"),
+        "appId": format!("application_1_{id}"), "appUrl": null, "appState": state, "appDiagnostic": null, "state": state,
+        "createTime": 1, "endTime": 0, "batchInfo": {}})
 }
 
 fn batch(books: &Books, id: usize) -> Value {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use livy_dialect::Cost;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 pub use demand::{Demand, is_cheaper};
@@ -24,9 +25,25 @@ const MOST_KNOWN: usize = 20_000;
 /// while it did not run, are in no hurry.
 const PASS_EVERY: Duration = Duration::from_secs(60);
 
+/// Logs of batches that have just ended that are read at the same time: thousands may end at once.
+const LOGS_AT_ONCE: usize = 8;
+
 /// What the reader of a cluster knows.
-#[derive(Debug, Default)]
-pub struct Reading(Mutex<Inner>);
+#[derive(Debug)]
+pub struct Reading {
+    inner: Mutex<Inner>,
+    /// Places for logs that nobody asked for.
+    pub logs: Semaphore,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Reading {
+            inner: Mutex::default(),
+            logs: Semaphore::new(LOGS_AT_ONCE),
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -49,7 +66,7 @@ struct Inner {
 impl Reading {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing panics while it is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks at what was wanted, or notes something of it.

@@ -34,6 +34,7 @@ pub struct Newest {
     next: Option<Window>,
     /// The most that is asked for: less where rows are large.
     size: usize,
+    overlap: usize,
     pages: usize,
     is_whole: bool,
 }
@@ -41,13 +42,20 @@ pub struct Newest {
 impl Newest {
     /// Begins where the list ended the last time.
     pub fn new(ended_at: Option<usize>) -> Newest {
-        let from = ended_at.filter(|end| end + OVERLAP > PAGE);
-        let from = from.map_or(0, |end| end.saturating_sub(OVERLAP));
+        Newest::of(PAGE, OVERLAP, ended_at)
+    }
+
+    /// The same for anything that is read by position; `size` rows at once, of which `overlap` may
+    /// have been read before.
+    pub fn of(size: usize, overlap: usize, ended_at: Option<usize>) -> Newest {
+        let from = ended_at.filter(|end| end + overlap > size);
+        let from = from.map_or(0, |end| end.saturating_sub(overlap));
         Newest {
             least: 0,
             most: None,
-            next: Some(Window { from, size: PAGE }),
-            size: PAGE,
+            next: Some(Window { from, size }),
+            size,
+            overlap,
             pages: 0,
             is_whole: false,
         }
@@ -98,7 +106,9 @@ impl Newest {
         self.next = match self.most {
             _ if at_end && (rows > 0 || self.least == 0) => None,
             Some(most) if most - self.least <= self.size / 2 => {
-                let from = self.least.saturating_sub(OVERLAP.min(self.size / 2).max(1));
+                let from = self
+                    .least
+                    .saturating_sub(self.overlap.min(self.size / 2).max(1));
                 Some(self.window(from))
             }
             // One row tells whether there are so many.

@@ -62,6 +62,26 @@ pub fn presume(known: &mut Known, seen: &Observed, sentence: &str, now: Moment) 
     known.log = vec![format!("livy-gateway: {sentence}")];
 }
 
+/// Lines of a log that are kept with a batch: as many as Livy shows with an item.
+const LINES: usize = 10;
+
+/// Bytes of a line that are kept: a line may be a whole query plan.
+const LINE: usize = 1_024;
+
+/// Returns what is kept of a log: its last lines, none of them longer than a kilobyte.
+pub fn last_lines(lines: &[String]) -> Vec<String> {
+    let last = &lines[lines.len().saturating_sub(LINES)..];
+    last.iter().map(|line| shortened(line)).collect()
+}
+
+fn shortened(line: &str) -> String {
+    if line.len() <= LINE {
+        return line.to_owned();
+    }
+    let end = (0..=LINE).rev().find(|at| line.is_char_boundary(*at));
+    format!("{} …", &line[..end.unwrap_or(0)])
+}
+
 /// Notes what a cluster says of the whole batch.
 pub fn observe(known: &mut Known, seen: &Observed, now: Moment) -> Change {
     let mut change = observe_state(known, &seen.state, now);
@@ -82,7 +102,7 @@ pub fn observe(known: &mut Known, seen: &Observed, now: Moment) -> Change {
         }
     }
     if !seen.log.is_empty() {
-        known.log.clone_from(&seen.log);
+        known.log = last_lines(&seen.log);
     }
     let completes = known.state.is_terminal() && !known.complete;
     known.complete |= completes;
@@ -261,6 +281,21 @@ mod tests {
         );
         give_up(&mut known, "too late", false, at(50));
         assert_eq!(known.state, BatchState::Success, "an end is final");
+    }
+
+    #[test]
+    fn of_a_log_its_last_lines_are_kept() {
+        let mut lines: Vec<String> = (0..25).map(|line| format!("line {line}")).collect();
+        lines.push("ü".repeat(3_000));
+        let kept = last_lines(&lines);
+        assert_eq!((kept.len(), kept[0].as_str()), (LINES, "line 16"));
+        let longest = kept.iter().map(String::len).max();
+        assert!(
+            longest.is_some_and(|bytes| bytes <= LINE + 4),
+            "{longest:?}"
+        );
+        assert_eq!(last_lines(&[]), Vec::<String>::new());
+        assert_eq!(last_lines(&lines[..3]), &lines[..3]);
     }
 
     #[test]

@@ -30,8 +30,8 @@ pub use before::{Before, counts_anew};
 pub use claim::{Claim, claim};
 pub use hint::{Hint, hint};
 pub use known::{
-    Change, bind, delete, ended_unlisted, forward, give_up, lose_id, never_was, observe,
-    observe_state, presume, rebind,
+    Change, bind, delete, ended_unlisted, forward, give_up, last_lines, lose_id, never_was,
+    observe, observe_state, presume, rebind,
 };
 pub use over::{WATCHED_FOR, is_over};
 pub use same::{Same, before, believable, may_be_older, ours, same, same_if};
