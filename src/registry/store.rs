@@ -179,7 +179,8 @@ pub enum Change {
     Missed,
 }
 
-/// A database. Every method is one transaction; a future that is dropped may still take effect.
+/// A database. Every method is one transaction, but for `sweep`, which lets others come in between;
+/// a future that is dropped may still take effect.
 pub trait Store: Send + Sync + Debug {
     /// Stores a submission before it is sent, if name and key allow it; lets go of the earlier
     /// attempt that it replaces.

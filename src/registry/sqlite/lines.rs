@@ -28,14 +28,30 @@ pub(super) enum Job {
 /// How work gets to a connection.
 #[derive(Debug)]
 pub(super) enum Lines {
-    /// A thread for writing and some for reading.
-    Threads {
-        writer: mpsc::Sender<Job>,
-        readers: mpsc::Sender<Read>,
-        threads: Mutex<Vec<JoinHandle<()>>>,
-    },
+    /// On a thread for writing and some for reading.
+    Threads(Threads),
     /// At once, where it is asked for: nothing of it ever waits for a disk.
     Inline(Box<Mutex<Writer>>),
+}
+
+/// The threads, and what leads to them.
+#[derive(Debug)]
+pub(super) struct Threads {
+    pub(super) writer: mpsc::Sender<Job>,
+    pub(super) readers: mpsc::Sender<Read>,
+    all: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Threads {
+    /// Waits until all that was begun is done: the file is locked for as long as anything writes it,
+    /// and free for whoever opens it next.
+    fn drop(&mut self) {
+        // Nothing leads to them any more, so they end.
+        (self.writer, self.readers) = (mpsc::channel(1).0, mpsc::channel(1).0);
+        for thread in self.all.drain(..) {
+            let _ = thread.join();
+        }
+    }
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -48,14 +64,14 @@ impl Lines {
         let (to_writer, mut jobs) = mpsc::channel::<Job>(QUEUE);
         let (to_readers, reads) = mpsc::channel::<Read>(QUEUE);
         let reads = Arc::new(Mutex::new(reads));
-        let mut threads = vec![spawn("registry-write", move || {
+        let mut all = vec![spawn("registry-write", move || {
             while let Some(job) = jobs.blocking_recv() {
                 serve(&mut writer, job, &mut jobs);
             }
         })?];
         for mut connection in readers {
             let reads = reads.clone();
-            threads.push(spawn("registry-read", move || {
+            all.push(spawn("registry-read", move || {
                 // Whoever waits for work holds the lock, and lets go of it before doing any.
                 let next = || lock(&reads).blocking_recv();
                 while let Some(read) = next() {
@@ -63,11 +79,11 @@ impl Lines {
                 }
             })?);
         }
-        Ok(Lines::Threads {
+        Ok(Lines::Threads(Threads {
             writer: to_writer,
             readers: to_readers,
-            threads: Mutex::new(threads),
-        })
+            all,
+        }))
     }
 }
 

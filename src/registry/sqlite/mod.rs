@@ -102,7 +102,7 @@ impl SqliteStore {
                 let result = work(&mut lock(writer).connection).map_err(store_error);
                 return Box::pin(std::future::ready(result));
             }
-            Lines::Threads { readers, .. } => readers,
+            Lines::Threads(threads) => &threads.readers,
         };
         Box::pin(async move {
             let (tell, told) = oneshot::channel();
@@ -123,9 +123,9 @@ impl SqliteStore {
         let task = Box::new(task);
         match &self.lines {
             Lines::Inline(writer) => lock(writer).write(task, Vec::new),
-            Lines::Threads { writer, .. } => {
+            Lines::Threads(threads) => {
                 return Box::pin(async move {
-                    let sent = writer.send(Job::Write(task)).await;
+                    let sent = threads.writer.send(Job::Write(task)).await;
                     sent.map_err(|_| closed())?;
                     outcome.await.map_err(|_| ended())?
                 });
@@ -331,10 +331,7 @@ impl Store for SqliteStore {
 
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
-            let Lines::Threads {
-                writer, threads, ..
-            } = &self.lines
-            else {
+            let Lines::Threads(threads) = &self.lines else {
                 return;
             };
             // Work behind all other work: when it has run, so have they.
@@ -343,10 +340,9 @@ impl Store for SqliteStore {
                 let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);");
                 let _ = tell.send(());
             });
-            if writer.send(Job::Last(last)).await.is_ok() {
+            if threads.writer.send(Job::Last(last)).await.is_ok() {
                 let _ = told.await;
             }
-            lock(threads).clear();
         })
     }
 }

@@ -36,6 +36,25 @@ fn one_file_has_one_writer() {
     drop(first);
 }
 
+#[tokio::test]
+async fn who_lets_go_of_a_file_has_written_all_and_leaves_it_to_the_next() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.db");
+    for round in 1..20 {
+        let store = SqliteStore::open(&path).expect("opens");
+        let mut write = store.beat(round);
+        let began = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(write.as_mut().poll(context).is_pending())
+        });
+        // Nobody waits for it any more.
+        began.await;
+        drop(write);
+        drop(store);
+        let next = SqliteStore::open(&path).expect("opens");
+        assert_eq!(next.uptime_ms().await.expect("is read"), round);
+    }
+}
+
 #[test]
 fn ids_never_begin_again() {
     let folder = tempfile::tempdir().expect("a folder");
