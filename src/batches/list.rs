@@ -1,8 +1,11 @@
-//! `GET /batches`: every cluster is asked, what is new gets an id, and the registry answers.
+//! `GET /batches`: the newest rows of every cluster are read, what is new gets an id, and the
+//! registry answers.
 //!
-//! Owns merging. The window and `total` are over what the caller may see, ordered by id.
+//! Owns merging. The window and `total` are over what the caller may see, ordered by id; what it
+//! takes is in proportion to the window.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use livy_dialect::{Batch, ListWindow};
 use tokio::task::JoinSet;
@@ -11,6 +14,7 @@ use super::{Call, read_failed};
 use crate::api::error::{ApiError, Code};
 use crate::api::respond::{ListBody, Reply};
 use crate::fleet::Upstream;
+use crate::registry::{Entry, Phase};
 
 impl Call {
     /// Serves `GET /batches`.
@@ -32,8 +36,9 @@ impl Call {
             .await;
         let (total, entries) = listed.map_err(|error| read_failed(&error))?;
         let read = entries.len();
-        let shown = entries.iter().filter(|entry| self.shows(entry));
-        let sessions: Vec<Batch> = shown.map(|entry| entry.batch()).collect();
+        let shown = || entries.iter().filter(|entry| self.shows(entry));
+        let age = shown().filter_map(|entry| age(entry)).max();
+        let sessions: Vec<Batch> = shown().map(|entry| entry.batch()).collect();
         let reply = Reply::ok(&ListBody {
             from: window.from,
             // What vanished since it was read was never there.
@@ -41,6 +46,8 @@ impl Call {
             sessions,
         })
         .tagged(&self.principal.user);
+        // What was read with this list is news of this moment.
+        let reply = reply.age(age.filter(|age| *age >= Duration::from_secs(1)));
         Ok(if all_answered { reply } else { reply.stale() })
     }
 
@@ -71,4 +78,12 @@ impl Call {
         }
         Ok(asked.join_all().await.into_iter().all(|answered| answered))
     }
+}
+
+/// Returns how long ago a cluster last spoke of a batch that lives there.
+fn age(entry: &Entry) -> Option<Duration> {
+    entry.peek(|known| {
+        let lives = matches!(known.phase, Phase::Bound { .. }) && !known.state.is_terminal();
+        known.heard.filter(|_| lives).map(|at| at.elapsed())
+    })
 }

@@ -2,23 +2,20 @@
 //! it again.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use quick_cache::sync::Cache;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::cache::{self, Entries};
 use super::decide;
 use super::entry::{Entry, FOLLOWED};
 use super::error::RegistryError;
 use super::row::{GatewayId, Known, Phase, Row};
 use super::store::{LEASE, Saved, Store};
 use crate::clock::{Clock, millis};
-
-/// How many batches are kept in memory though nobody works on them; the database holds the rest.
-const CACHED: usize = 20_000;
 
 /// How many batches are stored in one step: all of them wait for the last.
 const FLUSHED_TOGETHER: usize = 64;
@@ -31,9 +28,11 @@ pub(super) const WRITE_TRIES: usize = 5;
 pub struct Registry {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Clock,
-    pub(super) cache: Cache<GatewayId, Arc<Entry>>,
+    pub(super) cache: Entries,
     /// Every entry that anybody holds: one batch never has two memories.
     pub(super) pinned: Mutex<HashMap<GatewayId, Weak<Entry>>>,
+    /// How many of those there may be before the dead are swept out.
+    sweep_at: AtomicUsize,
     /// What was bound a short while ago under a client's own name, and of which the application is
     /// not known yet.
     pub(super) young: Mutex<Vec<Arc<Entry>>>,
@@ -66,8 +65,9 @@ impl Registry {
         Ok(Registry {
             store,
             clock,
-            cache: Cache::new(CACHED),
+            cache: Entries::new(),
             pinned: Mutex::default(),
+            sweep_at: AtomicUsize::new(cache::EXPECTED),
             young: Mutex::default(),
             dirty: Mutex::default(),
             written: Notify::new(),
@@ -237,7 +237,7 @@ impl Registry {
 
     pub(super) fn in_memory(&self, id: GatewayId) -> Option<Arc<Entry>> {
         self.cache
-            .get(&id)
+            .get(id)
             .or_else(|| lock(&self.pinned).get(&id)?.upgrade())
     }
 
@@ -256,11 +256,14 @@ impl Registry {
         if (0..millis(FOLLOWED)).contains(&since_ms) {
             entry.change(|known| known.recalled = Some(Instant::now()));
         }
-        if pinned.len() > 2 * CACHED {
+        // What nobody holds any more still takes its place: swept when half of it may be that.
+        if pinned.len() >= self.sweep_at.load(Ordering::Relaxed) {
             pinned.retain(|_, entry| entry.strong_count() > 0);
+            let next = (2 * pinned.len()).max(cache::EXPECTED);
+            self.sweep_at.store(next, Ordering::Relaxed);
         }
         pinned.insert(id, Arc::downgrade(&entry));
-        self.cache.insert(id, entry.clone());
+        self.cache.keep(&entry);
         entry
     }
 

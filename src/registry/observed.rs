@@ -40,6 +40,7 @@ impl Registry {
             return;
         }
         entry.change(|known| known.log = lines);
+        self.cache.weigh_again(entry);
         self.save_soon(entry);
     }
 
@@ -96,6 +97,7 @@ impl Registry {
             change(known);
             hear(known, item);
         });
+        self.cache.weigh_again(entry);
         if outcome.worth_saving {
             self.save_soon(entry);
         }

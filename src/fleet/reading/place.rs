@@ -207,8 +207,10 @@ mod tests {
     fn a_short_list_is_one_request() {
         for says_total in [true, false] {
             for rows in [0, 1, 100, PAGE - 1] {
-                let (windows, newest) = reads(rows, Some(rows), says_total);
-                assert_eq!((windows.len(), newest.is_whole()), (1, true), "{rows}");
+                for ended_at in [None, Some(rows.min(PAGE - OVERLAP)), Some(0)] {
+                    let (windows, newest) = reads(rows, ended_at, says_total);
+                    assert_eq!((windows.len(), newest.is_whole()), (1, true), "{rows}");
+                }
             }
         }
         assert_eq!(reads(PAGE, None, true).0.len(), 1);
