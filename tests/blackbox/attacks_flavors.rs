@@ -166,3 +166,42 @@ fn a_kill_that_was_confirmed_is_gone_though_it_cant_be_stored() {
     gateway.wait_until("it is stored", |_| phase() == "deleted");
     assert_eq!(gateway.get(&path).status, 404);
 }
+
+/// Two entries of the configuration are one Kyuubi: a batch that came through one of them is not
+/// listed by the other, as the batch of whoever it runs as, who could kill it.
+#[test]
+fn one_kyuubi_behind_two_entries_lists_a_batch_once() {
+    let clusters = Clusters::start();
+    let mut scene = Scene::new(&clusters);
+    let twin = scene
+        .clusters
+        .lines()
+        .find(|line| line.trim_start().starts_with("kyuubi:"))
+        .expect("there is one")
+        .replacen("kyuubi:", "twin:", 1);
+    scene.clusters.push_str(&format!("{twin}\n"));
+    let gateway = scene.start();
+    let mut batch = json!({"file": "hdfs:///x.py", "args": ["600"]});
+    batch["proxyUser"] = ALICE.0.into();
+    let reply = gateway.send(&Request::post("/clusters/kyuubi/batches", &batch).basic(ROOT));
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    let list = |path: &str, user| gateway.send(&Request::get(path).basic(user)).json();
+    for path in ["/clusters/twin/batches?size=100", "/batches?size=100"] {
+        gateway.wait_until("the twin's list was read", |_| {
+            list(path, ROOT);
+            count_lists(&clusters) >= 2
+        });
+        assert_eq!(list(path, ALICE)["total"], 0, "{path}");
+    }
+    let everything = list("/batches?size=100", ROOT);
+    assert_eq!(everything["total"], 1, "{everything}");
+}
+
+fn count_lists(clusters: &Clusters) -> usize {
+    let requests = clusters.requests("kyuubi");
+    let is_list = |one: &&Value| {
+        let path = one["path"].as_str().unwrap_or_default();
+        one["method"] == "GET" && path == "/batches"
+    };
+    requests.iter().filter(is_list).count()
+}

@@ -140,7 +140,7 @@ pub(super) async fn by_name(
 /// asks.
 fn related(cluster: &str, upstream_id: &str, name: &str, before: &str) -> String {
     format!(
-        "id IN (SELECT id FROM batches WHERE cluster = {cluster} AND lookup_key = {upstream_id} AND NOT adopted AND id < {before}
+        "id IN (SELECT id FROM batches WHERE lookup_key = {upstream_id} AND NOT adopted AND id < {before}
             UNION ALL SELECT id FROM batches WHERE cluster = {cluster} AND sent_name = {name} AND id < {before}
                 AND (phase IN ('sending', 'refused') OR may_arrive OR sent_name = 'livy-gateway-' || lookup_key)
             UNION ALL SELECT id FROM batches WHERE cluster = {cluster} AND upstream_id = {upstream_id} AND phase IN ('deleted', 'detached')

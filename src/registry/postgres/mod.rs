@@ -34,7 +34,10 @@ use super::store::{
 use crate::clock::Moment;
 use crate::config::checked::Postgres;
 
-const MIGRATIONS: [&str; 1] = [include_str!("schema/001.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("schema/001.sql"),
+    include_str!("schema/002.sql"),
+];
 
 /// The oldest version of the schema whose gateways can work on the newest one.
 const READABLE_FROM: i32 = 1;

@@ -130,10 +130,11 @@ statements! {
     UNNAMED_ON_ITS_WAY =
         "SELECT EXISTS (SELECT 1 FROM batches WHERE phase = 'sending' AND cluster = ?1 AND sent_name IS NULL AND adopted = 0)";
     /// The rows that a batch of a list may have to do with, newest first: the first ones of each kind.
-    /// What was bound under a name that a client chose is known by its upstream id only.
+    /// What was bound under a name that a client chose is known by its upstream id only. Of a key of
+    /// ours it does not matter which cluster it went to: two of them may be one server.
     RELATED = rows!(
         "WHERE id IN (
-             SELECT id FROM (SELECT id FROM batches WHERE cluster = ?1 AND lookup_key = ?2 AND adopted = 0 AND id < ?4 ORDER BY id DESC LIMIT 20)
+             SELECT id FROM (SELECT id FROM batches WHERE lookup_key = ?2 AND adopted = 0 AND id < ?4 ORDER BY id DESC LIMIT 20)
              UNION ALL SELECT id FROM (SELECT id FROM batches WHERE cluster = ?1 AND sent_name = ?3 AND id < ?4
                  AND (phase IN ('sending', 'refused') OR may_arrive = 1 OR sent_name = 'livy-gateway-' || lookup_key) ORDER BY id DESC LIMIT 20)
              UNION ALL SELECT id FROM (SELECT id FROM batches WHERE cluster = ?1 AND upstream_id = ?2 AND phase IN ('deleted', 'detached')
