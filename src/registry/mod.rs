@@ -7,6 +7,7 @@
 //! refuses a write whose writer had not seen the newest version. Leaves asking clusters to `submit`
 //! and `batches`; never shows a batch to anybody: that is `access`.
 
+pub mod archive;
 mod cache;
 pub mod decide;
 mod entry;

@@ -31,6 +31,7 @@ mod proxy;
 mod reader;
 mod reader_rounds;
 mod registry;
+mod registry_cli;
 mod reload;
 mod replicas;
 mod rooms;

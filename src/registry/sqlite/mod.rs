@@ -9,11 +9,11 @@
 //! refused rather than guessed at.
 
 mod adopt;
-mod guard;
+pub(super) mod guard;
 mod lines;
 mod pages;
-mod rows;
-mod schema;
+pub(super) mod rows;
+pub(super) mod schema;
 mod statements;
 mod sweep;
 #[cfg(test)]

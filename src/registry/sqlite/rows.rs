@@ -8,7 +8,7 @@ use crate::clock::Moment;
 use crate::registry::row::{GatewayId, Identity, Known, Phase, Row};
 use crate::registry::store::{Order, Wish};
 
-fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+pub(in crate::registry) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let phase: String = row.get("phase")?;
     let state: String = row.get("state")?;
     let app_info: String = row.get("app_info")?;
@@ -113,11 +113,11 @@ pub(super) fn change(
 }
 
 /// Reads the highest id that was ever given.
-pub(super) fn highest_id(connection: &Connection) -> rusqlite::Result<i64> {
+pub(in crate::registry) fn highest_id(connection: &Connection) -> rusqlite::Result<i64> {
     value(connection, HIGHEST_ID, [])
 }
 
-pub(super) fn read_order(row: &rusqlite::Row<'_>) -> rusqlite::Result<Order> {
+pub(in crate::registry) fn read_order(row: &rusqlite::Row<'_>) -> rusqlite::Result<Order> {
     let wish: String = row.get("wish")?;
     Ok(Order {
         cluster: row.get("cluster")?,
