@@ -18,6 +18,7 @@ mod laws;
 mod memory;
 mod observed;
 mod orders;
+mod passthrough;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod reads;
@@ -32,6 +33,7 @@ pub use entry::Entry;
 pub use error::RegistryError;
 pub use memory::Registry;
 pub use observed::Listed;
+pub use passthrough::PassthroughStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
 pub use row::{GatewayId, Identity, Known, Phase, Row};

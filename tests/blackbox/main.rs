@@ -26,6 +26,7 @@ mod logs;
 mod metrics;
 mod mutants;
 mod ownership;
+mod passthrough;
 mod promise;
 mod proxy;
 mod reader;

@@ -42,7 +42,9 @@ fn busy(clusters: &Clusters) -> (Gateway, Vec<i64>) {
         .start();
     let mut ids = Vec::new();
     for flavor in ["livy", "kyuubi"] {
-        ids.push(gateway.submit(flavor, &json!({"name": format!("runs on {flavor}")})));
+        let running = gateway.submit(flavor, &json!({"name": format!("runs on {flavor}")}));
+        gateway.wait_for_state(running, "running");
+        ids.push(running);
         let ended = gateway.submit(flavor, &json!({"args": ["0.1"]}));
         gateway.wait_for_state(ended, "success");
         ids.push(ended);
@@ -71,6 +73,7 @@ fn a_registry_moves_with_its_ids_while_its_gateway_runs() {
     .basic(ALICE)
     .header("Idempotency-Key", "k");
     let with_key = old.send(&keyed).json()["id"].clone();
+    old.wait_for_state(with_key.as_i64().expect("an id"), "running");
     let folder = old.scene.folder.path().to_owned();
     let (_, said) = done(&folder, &["export", "-o", "lines.jsonl"]);
     assert!(said.contains("5 batches"), "{said}");
@@ -280,7 +283,7 @@ fn what_a_registry_holds_is_counted_and_looked_over() {
     drop(broken);
     let (status, out, told) = registry(&folder, &["verify"]);
     assert_eq!(status, 1, "{out}");
-    assert!(told.contains("of 13 checks failed"), "{told}");
+    assert!(told.contains("of 14 checks failed"), "{told}");
     insta::assert_snapshot!(
         "verify_finds",
         out.replace(&folder.display().to_string(), "FOLDER")

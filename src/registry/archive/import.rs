@@ -53,7 +53,8 @@ impl Mistakes {
         self.list.is_empty()
     }
 
-    fn render(&self, file: &str) -> String {
+    fn render(mut self, file: &str) -> String {
+        self.list.sort();
         let lines = self
             .list
             .iter()

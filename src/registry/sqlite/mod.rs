@@ -93,6 +93,18 @@ impl SqliteStore {
         })
     }
 
+    /// The same, whose ids begin above one.
+    ///
+    /// # Errors
+    /// Why it can't be made, in a sentence.
+    pub(super) fn in_memory_above(id: i64) -> Result<Self, String> {
+        let store = Self::in_memory()?;
+        if let Lines::Inline(writer) = &store.lines {
+            change(&lock(writer).connection, sql::BEGIN_ABOVE, [id]).map_err(sentence)?;
+        }
+        Ok(store)
+    }
+
     fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,

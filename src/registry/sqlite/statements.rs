@@ -194,6 +194,8 @@ statements! {
     LIFT_ORDER = "DELETE FROM orders WHERE cluster = ?1 AND wish = ?2";
     UPTIME = "SELECT value FROM meta WHERE key = 'uptime_ms'";
     BEAT = "UPDATE meta SET value = max(value, ?1) WHERE key = 'uptime_ms' RETURNING value";
+    /// Where ids begin, for a table that never had one.
+    BEGIN_ABOVE = "INSERT INTO sqlite_sequence (name, seq) VALUES ('batches', ?1)";
     HIGHEST_ID = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'batches'), 0)";
 }
 
