@@ -235,7 +235,7 @@ impl PostgresBook {
 }
 
 /// What the trigger would have counted.
-const COUNTED: &str = "SELECT owner, cluster, block, sum(shown), sum(live) FROM batches,
+const COUNTED: &str = "SELECT whose.owner, whose.cluster, block, sum(shown) AS shown, sum(live) AS live FROM batches,
     LATERAL (SELECT (phase IN ('sending', 'bound', 'detached'))::int AS shown, (phase IN ('sending', 'bound') AND ended_ms IS NULL)::int AS live,
         id / 2048 AS block) AS counted,
     LATERAL (VALUES ('', ''), ('', batches.cluster), (nullif(batches.owner, ''), ''), (nullif(batches.owner, ''), batches.cluster)) AS whose (owner, cluster)

@@ -323,7 +323,7 @@ impl Book for SqliteBook {
             )
         };
         let counts = [(0, 10), (1, 17), (2, 24)].map(|(at, shift)| level(at, shift));
-        let live = "SELECT cluster, count(*) FROM batches WHERE phase IN ('sending', 'bound') AND ended_ms IS NULL GROUP BY cluster";
+        let live = "SELECT cluster, count(*) AS batches FROM batches WHERE phase IN ('sending', 'bound') AND ended_ms IS NULL GROUP BY cluster";
         let kept_live = "SELECT cluster, batches FROM live WHERE batches <> 0";
         vec![
             Question {
