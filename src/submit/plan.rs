@@ -65,8 +65,9 @@ pub(super) fn make(
     let mut first_refusal = None;
     for candidate in candidates {
         let cluster = candidate.upstream.config.name.clone();
-        // A new key each time: what an earlier try left behind must not be taken for this one.
-        let key = uuid::Uuid::new_v4().to_string();
+        // A new key each time: what an earlier try left behind must not be taken for this one. In the
+        // order of time, so that the registry's indexes, and Kyuubi's, grow at their end.
+        let key = uuid::Uuid::now_v7().to_string();
         match plan(snapshot, submission, &spec, &claims, candidate, &key) {
             Ok(plan) => plans.push(plan),
             Err(error) => {
