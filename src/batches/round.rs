@@ -80,8 +80,7 @@ impl Reader {
                     Ok(Round::NotRead | Round::Away(_)) => demand.failed(Instant::now()),
                     Err(_) => demand.too_slow(Instant::now()),
                 });
-                let round = round.unwrap_or(Round::NotRead);
-                round
+                round.unwrap_or(Round::NotRead)
             }
         };
         let name = upstream.config.name.clone();
