@@ -74,13 +74,13 @@ impl Reader {
             let (reader, upstream) = (self.clone(), upstream.clone());
             async move {
                 let read = reader.read_newest(&upstream, &upstream.reading);
-                let round = timeout(limit, read).await.unwrap_or(Round::NotRead);
-                if round != Round::Read {
-                    upstream
-                        .reading
-                        .demand(|demand| demand.failed(Instant::now()));
-                }
-                round
+                let round = timeout(limit, read).await;
+                upstream.reading.demand(|demand| match &round {
+                    Ok(Round::Read) => {}
+                    Ok(Round::NotRead | Round::Away(_)) => demand.failed(Instant::now()),
+                    Err(_) => demand.too_slow(Instant::now()),
+                });
+                round.unwrap_or(Round::NotRead)
             }
         };
         let name = upstream.config.name.clone();
