@@ -52,11 +52,16 @@ impl Keeper {
     /// Starts a gateway whose clusters, each with a name and a flavor, are behind these proxies;
     /// `keys` are of every cluster.
     pub fn start(clusters: &[(&str, &str, &FaultProxy)], keys: &str) -> Keeper {
+        Keeper::start_on("", clusters, keys)
+    }
+
+    /// The same on a registry that is not its own: `registry` is that line of the configuration.
+    pub fn start_on(registry: &str, clusters: &[(&str, &str, &FaultProxy)], keys: &str) -> Keeper {
         let folder = tempfile::tempdir().expect("a folder");
         let address = lasting_port().local_addr().expect("is bound");
         let mut yaml = format!(
             "allow_inline_secrets: true\nserver: {{listen: \"{address}\", plaintext: true, drain_timeout: 3s}}\nadmin: {{listen: \"127.0.0.1:0\"}}\n\
-             admin_users: [root]\nauthenticators: {{staff: {{basic: {{htpasswd_file: users.htpasswd}}}}}}\nclusters:\n"
+             {registry}\nadmin_users: [root]\nauthenticators: {{staff: {{basic: {{htpasswd_file: users.htpasswd}}}}}}\nclusters:\n"
         );
         for (name, flavor, proxy) in clusters {
             let (url, login) = (proxy.address(), login_of(flavor));
@@ -126,6 +131,11 @@ impl Keeper {
     pub fn start_again(&self) {
         *self.child() = spawn(&self.folder);
         self.wait_for_it();
+    }
+
+    /// Tells whether anybody answers at its address.
+    pub fn listens(&self) -> bool {
+        TcpStream::connect(self.address).is_ok()
     }
 
     /// Sends a request; `None` if no whole answer came, for whatever reason.
