@@ -57,7 +57,11 @@ impl Reader {
         want: Want,
     ) -> Result<Origin, ApiError> {
         if self.wants_list(entry, upstream, want) {
+            let began = Instant::now();
             let (round, joined) = self.round(upstream).await;
+            if joined {
+                self.exchange.rested(began.elapsed());
+            }
             if let Round::Away(words) = round {
                 let why = format!("its cluster gives no answer that can be used ({words})");
                 return self.stale(entry, upstream.config.stale_reads, &why);

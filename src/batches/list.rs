@@ -36,9 +36,9 @@ impl Call {
             .await;
         let (total, entries) = listed.map_err(|error| read_failed(&error))?;
         let read = entries.len();
-        let shown = || entries.iter().filter(|entry| self.shows(entry));
-        let age = shown().filter_map(|entry| age(entry)).max();
-        let sessions: Vec<Batch> = shown().map(|entry| entry.batch()).collect();
+        let shown: Vec<&Arc<Entry>> = entries.iter().filter(|entry| self.shows(entry)).collect();
+        let age = shown.iter().filter_map(|entry| age(entry)).max();
+        let sessions: Vec<Batch> = shown.iter().map(|entry| entry.batch()).collect();
         let reply = Reply::ok(&ListBody {
             from: window.from,
             // What vanished since it was read was never there.

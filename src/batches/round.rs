@@ -21,6 +21,10 @@ use crate::submit;
 /// Requests of one round: finding the end of a list of a million rows takes some twenty.
 const MOST_REQUESTS: usize = 64;
 
+/// Rows of one round that are passed over because they are too large: an upstream whose every answer
+/// is, shows nothing.
+const MOST_PASSED_OVER: usize = 3;
+
 /// How often what lives is looked at alone where lists may lag behind.
 pub(super) const LOOKED_AT_EVERY: Duration = Duration::from_secs(60);
 
@@ -74,13 +78,13 @@ impl Reader {
             let (reader, upstream) = (self.clone(), upstream.clone());
             async move {
                 let read = reader.read_newest(&upstream, &upstream.reading);
-                let round = timeout(limit, read).await.unwrap_or(Round::NotRead);
-                if round != Round::Read {
-                    upstream
-                        .reading
-                        .demand(|demand| demand.failed(Instant::now()));
-                }
-                round
+                let round = timeout(limit, read).await;
+                upstream.reading.demand(|demand| match &round {
+                    Ok(Round::Read) => {}
+                    Ok(Round::NotRead | Round::Away(_)) => demand.failed(Instant::now()),
+                    Err(_) => demand.too_slow(Instant::now()),
+                });
+                round.unwrap_or(Round::NotRead)
             }
         };
         let name = upstream.config.name.clone();
@@ -93,7 +97,7 @@ impl Reader {
     /// Reads the newest rows, and as many older ones as are worth it for polls.
     async fn read_newest(&self, upstream: &Arc<Upstream>, reading: &Reading) -> Round {
         let began = Instant::now();
-        let mut newest = reading.newest();
+        let mut newest = reading.newest(upstream.dialect().list_is_paged());
         let mut so_far = SoFar::default();
         for _ in 0..MOST_REQUESTS {
             let Some(window) = newest.next() else {
@@ -113,12 +117,18 @@ impl Reader {
                     so_far.last = (window, ids.collect());
                     so_far.rows += listing.rows;
                     match self.take_in(upstream, listing.batches, asked).await {
-                        Some(served) => so_far.served += served,
+                        Some(shown) => so_far.serves(&shown),
                         None => return Round::NotRead,
                     }
                 }
-                Ok(Rows::TooLarge) if newest.too_large(window) => {}
-                Ok(Rows::TooLarge) => return Round::NotRead,
+                Ok(Rows::TooLarge) => {
+                    so_far.passed_over += usize::from(window.size <= 1);
+                    if so_far.passed_over > MOST_PASSED_OVER {
+                        return Round::NotRead;
+                    }
+                    warn_of_size(upstream, window);
+                    newest.too_large(window);
+                }
                 Err(error) => return not_read(upstream, &error),
             }
         }
@@ -143,11 +153,11 @@ impl Reader {
         while let Some(window) = older.next()
             && so_far.rows + window.size <= worth
         {
-            let Some((rows, served)) = self.read_step(upstream, &mut older, window).await else {
+            let Some((rows, shown)) = self.read_step(upstream, &mut older, window).await else {
                 break;
             };
             so_far.rows += rows;
-            so_far.served += served;
+            so_far.serves(&shown);
         }
         reading.demand(|demand| {
             demand.listed(Instant::now(), so_far.rows, so_far.served, cost);
@@ -169,27 +179,25 @@ impl Reader {
         }
     }
 
-    /// Reads one page of a pass; returns how many rows it had, and how many of them somebody waits
-    /// for. `None`: it could not be read.
+    /// Reads one page of a pass; returns how many rows it had, and the batches that they show.
+    /// `None`: it could not be read.
     async fn read_step(
         &self,
         upstream: &Arc<Upstream>,
         pass: &mut Pass,
         window: Window,
-    ) -> Option<(usize, usize)> {
+    ) -> Option<(usize, Vec<Arc<Entry>>)> {
         let asked = (self.registry().clock().now(), Instant::now());
         match self.read_rows(upstream, window).await {
             Ok(Rows::Read(listing)) => {
-                let served = self.take_in(upstream, listing.batches, asked).await?;
+                let shown = self.take_in(upstream, listing.batches, asked).await?;
                 pass.read(window);
-                Some((listing.rows, served))
+                Some((listing.rows, shown))
             }
             Ok(Rows::TooLarge) => {
-                if window.size <= 1 {
-                    tracing::warn!(cluster = %upstream.config.name, position = window.from, "a batch of the list is too large to be read, and is passed over");
-                }
+                warn_of_size(upstream, window);
                 pass.too_large(window);
-                Some((0, 0))
+                Some((0, Vec::new()))
             }
             Err(error) => {
                 not_read(upstream, &error);
@@ -223,27 +231,26 @@ impl Reader {
         }
     }
 
-    /// Gives each row to the batch that it shows; returns how many of those somebody had asked for.
-    /// `None`: it could not be stored. `asked`: when the rows were asked for, by both clocks.
+    /// Gives each row to the batch that it shows, and returns those. `None`: it could not be stored.
+    /// `asked`: when the rows were asked for, by both clocks.
     async fn take_in(
         &self,
         upstream: &Arc<Upstream>,
         rows: Vec<Observed>,
         (asked, asked_at): (Moment, Instant),
-    ) -> Option<usize> {
-        let mut served = 0;
-        let mut unsure = Vec::new();
+    ) -> Option<Vec<Arc<Entry>>> {
+        let (mut shown, mut unsure) = (Vec::new(), Vec::new());
         for seen in decide::readable(rows) {
             match upstream.reading.entry_of(&seen.upstream_id) {
                 Some(entry) if entry.same(&seen) == Same::Yes => {
-                    served += usize::from(entry.was_wanted());
                     self.hear(upstream, &entry, &seen, asked_at).await;
+                    shown.push(entry);
                 }
                 _ => unsure.push(seen),
             }
         }
         if unsure.is_empty() {
-            return Some(served);
+            return Some(shown);
         }
         let name = &upstream.config.name;
         let listed = match self.registry().adopt(name, unsure, asked).await {
@@ -258,11 +265,7 @@ impl Reader {
             .into_iter()
             .for_each(|state| upstream.handles.entered(state));
         upstream.reading.knows(&listed.shown);
-        served += listed
-            .shown
-            .iter()
-            .filter(|entry| entry.was_wanted())
-            .count();
+        shown.extend(listed.shown);
         for (entry, seen) in listed.late {
             submit::late::deal_with(&self.gateway, upstream, &entry, &seen).await;
         }
@@ -271,11 +274,11 @@ impl Reader {
             let asking = async move { reader.ask_for_all(listed.doubted, &upstream).await };
             self.gateway.tasks.spawn(asking);
         }
-        Some(served)
+        Some(shown)
     }
 
-    /// Notes what a row says of a batch, unless the cluster spoke of that after the row was asked
-    /// for.
+    /// Notes what a row says of a batch, unless nothing new can come, or the cluster spoke of that
+    /// after the row was asked for.
     async fn hear(
         &self,
         upstream: &Arc<Upstream>,
@@ -283,7 +286,11 @@ impl Reader {
         seen: &Observed,
         asked_at: Instant,
     ) {
-        if entry.peek(|known| known.heard.is_some_and(|heard| heard >= asked_at)) {
+        let is_old = entry.peek(|known| {
+            let is_over = known.state.is_terminal() && known.complete;
+            is_over || known.heard.is_some_and(|heard| heard >= asked_at)
+        });
+        if is_old {
             return;
         }
         let late = upstream.dialect().cost().lags && !entry.was_looked_at(LOOKED_AT_EVERY);
@@ -315,8 +322,23 @@ struct SoFar {
     rows: usize,
     /// Batches that somebody had asked for.
     served: usize,
+    /// Rows that are too large to be read.
+    passed_over: usize,
     /// The last window, and the ids that stood there.
     last: (Window, Vec<String>),
+}
+
+impl SoFar {
+    /// Counts those of some batches that somebody had asked for since they were last counted.
+    fn serves(&mut self, shown: &[Arc<Entry>]) {
+        self.served += shown.iter().filter(|entry| entry.was_wanted()).count();
+    }
+}
+
+fn warn_of_size(upstream: &Upstream, window: Window) {
+    if window.size <= 1 {
+        tracing::warn!(cluster = %upstream.config.name, position = window.from, "a batch of the list is too large to be read, and is passed over");
+    }
 }
 
 fn highest(rows: &[Observed]) -> Option<i64> {

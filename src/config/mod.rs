@@ -96,6 +96,11 @@ impl Loaded {
         notes::notes(&self.config)
     }
 
+    /// Returns the file's text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Returns a hash of the file's text, for telling replicas apart.
     pub fn hash(&self) -> String {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.text.as_bytes());
@@ -114,7 +119,7 @@ impl Loaded {
 /// Every problem of it, in the file's order.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let file = path.display().to_string();
-    match std::fs::read_to_string(path) {
+    match must_be_a_file(path).and_then(|()| std::fs::read_to_string(path)) {
         Ok(text) => parse(&file, text, &folder(path)),
         Err(error) => {
             let problem = Problem::new(Place::START, "", format!("can't read the file: {error}"));
@@ -127,6 +132,17 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
                 list,
             })
         }
+    }
+}
+
+/// Makes sure that reading it comes to an end: a pipe may hold whoever opens it for ever.
+///
+/// # Errors
+/// It is not there, or something else.
+pub fn must_be_a_file(path: &Path) -> std::io::Result<()> {
+    match std::fs::metadata(path)?.is_file() {
+        true => Ok(()),
+        false => Err(std::io::Error::other("it is not a regular file")),
     }
 }
 

@@ -116,7 +116,7 @@ impl Engine {
         engine.run(&snapshot, bound);
         engine.show_reload(Some(&loaded.hash()));
         background::start(&engine.gateway);
-        engine.clone().watch();
+        engine.clone().watch(&loaded);
         engine.announce(&snapshot, began);
         Ok(engine)
     }
@@ -276,7 +276,11 @@ impl Engine {
             tokio::select! {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
-                _ = hangup.recv() => drop(self.gateway.reloads.ask(false).await),
+                // Not waited for: the next signal is heard whatever it takes.
+                _ = hangup.recv() => {
+                    let gateway = self.gateway.clone();
+                    tokio::spawn(async move { gateway.reloads.ask(false).await });
+                }
             }
         }
     }
@@ -298,6 +302,7 @@ impl Engine {
         self.gateway.drain();
         // Whoever sends clients here learns of it only now and goes on for a moment.
         tokio::time::sleep(server.drain_delay).await;
+        self.gateway.take_no_more();
         // Whoever still waits when the time is up is answered with what is known, and gets a moment
         // to read it.
         let drained = self.server.drain(limit + LAST_WORDS);

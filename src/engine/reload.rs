@@ -16,17 +16,24 @@ use crate::live::{Living, Seen, Watch};
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// After how many looks a file that could not be put in force is tried again: a certificate that it
+/// names may be there by now, or a port be free.
+const LOOKS_UNTIL_AGAIN: u32 = 5;
+
 impl Engine {
     /// Reloads when the file changes and when somebody asks, and reads what the configuration names
     /// again when that changes.
-    pub(super) fn watch(self: Arc<Self>) {
+    pub(super) fn watch(self: Arc<Self>, loaded: &Loaded) {
         let gateway = self.gateway.clone();
         let orders = gateway
             .reloads
             .take()
             .map(tokio::sync::Mutex::new)
             .map(Arc::new);
-        let watch = Arc::new(tokio::sync::Mutex::new(Watch::new(&self.path)));
+        let watch = Arc::new(tokio::sync::Mutex::new(Watch::new(
+            &self.path,
+            loaded.text(),
+        )));
         super::background::supervise(&gateway, "reload", &gateway.stop, move |_| {
             let (engine, orders, watch) = (self.clone(), orders.clone(), watch.clone());
             async move {
@@ -34,21 +41,33 @@ impl Engine {
                 let (mut orders, mut watch) = (orders.lock().await, watch.lock().await);
                 let mut ticks = tokio::time::interval(LOOK);
                 ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                // Why the file as it is now is not in force, and how often it was looked at since.
+                let mut refused: Option<(String, u32)> = None;
                 loop {
                     tokio::select! {
                         order = orders.recv() => match order {
                             Some(Order { force, reply }) => {
                                 // What it is about to read is not news any more.
                                 watch.has_changed();
-                                let _ = reply.send(engine.reload(force).await);
+                                let verdict = engine.reload(force, None).await;
+                                refused = verdict.refusal().map(|why| (why, 0));
+                                let _ = reply.send(verdict);
                             }
                             None => return,
                         },
                         _ = ticks.tick() => {
-                            if watch.has_changed() {
-                                engine.reload(false).await;
+                            let has_changed = watch.has_changed();
+                            if let Some((_, looks)) = &mut refused {
+                                *looks += 1;
                             }
-                            engine.look_at_files();
+                            let again = |(_, looks): &(String, u32)| *looks >= LOOKS_UNTIL_AGAIN;
+                            if has_changed || refused.as_ref().is_some_and(again) {
+                                let known = refused.take().filter(|_| !has_changed);
+                                let known = known.as_ref().map(|(why, _)| why.as_str());
+                                let verdict = engine.reload(false, known).await;
+                                refused = verdict.refusal().map(|why| (why, 0));
+                            }
+                            engine.clone().look_at_files().await;
                         }
                     }
                 }
@@ -56,13 +75,17 @@ impl Engine {
         });
     }
 
-    /// Reads the file and puts it in force, or tells every problem and changes nothing.
-    async fn reload(&self, force: bool) -> Verdict {
+    /// Reads the file and puts it in force, or tells every problem and changes nothing. What is
+    /// `known` to be wrong was told, and counted, before.
+    async fn reload(&self, force: bool, known: Option<&str>) -> Verdict {
         match self.try_reload(force).await {
             Ok(hash) => {
                 tracing::info!(hash, "the configuration was reloaded");
                 self.show_reload(Some(&hash));
                 Verdict::InForce(hash)
+            }
+            Err(problems) if known == Some(problems.render().as_str()) => {
+                Verdict::Refused(problems)
             }
             Err(problems) => {
                 for problem in &problems.list {
@@ -170,8 +193,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads certificates, password files, key sets and secrets again that have changed.
-    fn look_at_files(&self) {
+    /// Reads certificates, password files, key sets and secrets again that have changed. On a thread
+    /// of its own: a disk that does not answer holds up nothing but this.
+    async fn look_at_files(self: Arc<Self>) {
+        let looks = tokio::task::spawn_blocking(move || self.look_at_files_now());
+        if looks.await.is_err() {
+            tracing::error!("a bug: files could not be looked at");
+        }
+    }
+
+    fn look_at_files_now(&self) {
         let snapshot = self.gateway.snapshot.load_full();
         for living in living(&snapshot) {
             let (kind, names) = (living.kind(), living.names());

@@ -112,6 +112,7 @@ pub struct Gateway {
     /// by whoever puts something else in force.
     pub in_force: tokio::sync::RwLock<()>,
     draining: CancellationToken,
+    takes_no_more: CancellationToken,
 }
 
 impl Gateway {
@@ -136,12 +137,23 @@ impl Gateway {
             orders: tokio::sync::Mutex::default(),
             in_force: tokio::sync::RwLock::default(),
             draining: CancellationToken::new(),
+            takes_no_more: CancellationToken::new(),
         })
     }
 
     /// Tells whether a shutdown has begun.
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
+    }
+
+    /// Tells whether submissions are taken, which ends some time after a shutdown has begun.
+    pub fn takes_submissions(&self) -> bool {
+        !self.takes_no_more.is_cancelled()
+    }
+
+    /// Refuses submissions from now on: whoever sends clients here had time to learn of the shutdown.
+    pub fn take_no_more(&self) {
+        self.takes_no_more.cancel();
     }
 
     /// Begins the shutdown: `/readyz` fails from now on, and whoever waits for news is answered.

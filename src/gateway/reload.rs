@@ -13,6 +13,16 @@ pub enum Verdict {
     Refused(Problems),
 }
 
+impl Verdict {
+    /// Returns why nothing has changed, in words.
+    pub fn refusal(&self) -> Option<String> {
+        match self {
+            Verdict::InForce(_) => None,
+            Verdict::Refused(problems) => Some(problems.render()),
+        }
+    }
+}
+
 /// A wish.
 #[derive(Debug)]
 pub struct Order {

@@ -10,9 +10,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+
+use crate::config::must_be_a_file;
 
 /// A file that was written so shortly before it was read may be written again without any mark of
 /// that in its times.
@@ -69,6 +71,8 @@ struct Stamp {
     inode: u64,
     size: u64,
     modified: (i64, i64),
+    /// Of the inode: nobody can set it back, as copies that keep times do with the other one.
+    changed: (i64, i64),
     is_young: bool,
 }
 
@@ -76,15 +80,16 @@ impl Stamp {
     /// Symbolic links are followed: a ConfigMap changes by one that leads elsewhere.
     fn of(path: &Path) -> Option<Stamp> {
         let metadata = std::fs::metadata(path).ok()?;
-        let age = metadata
-            .modified()
-            .ok()
-            .and_then(|at| SystemTime::now().duration_since(at).ok());
+        let changed = u64::try_from(metadata.ctime()).unwrap_or(0);
+        let age = SystemTime::now()
+            .duration_since(UNIX_EPOCH + Duration::from_secs(changed))
+            .ok();
         Some(Stamp {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
             is_young: age.is_none_or(|age| age < YOUNG),
         })
     }
@@ -161,7 +166,8 @@ impl<T: Send + Sync + 'static> Living for Source<T> {
         // Taken before reading: what is written meanwhile has another one next time.
         let stamps: Vec<Option<Stamp>> = self.files.iter().map(|file| Stamp::of(file)).collect();
         let settled = last.stamps.iter().flatten().all(|stamp| !stamp.is_young);
-        if settled && stamps == last.stamps {
+        // What could not be used may be usable now: a certificate that was not valid yet.
+        if settled && stamps == last.stamps && last.fault.is_none() {
             return Seen::Same;
         }
         last.stamps = stamps;
@@ -204,12 +210,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins with what is there now.
-    pub fn new(path: &Path) -> Watch {
+    /// Begins with what was read of it.
+    pub fn new(path: &Path, text: &str) -> Watch {
         Watch {
             path: path.to_owned(),
-            last: Stamp::of(path),
-            contents: hash_of(path),
+            last: None,
+            contents: hash(&[text.as_bytes().to_vec()]),
         }
     }
 
@@ -232,7 +238,9 @@ fn hash_of(path: &Path) -> [u8; 32] {
 
 fn contents(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, String> {
     let read = |file: &PathBuf| {
-        std::fs::read(file).map_err(|error| format!("can't read {}: {error}", file.display()))
+        must_be_a_file(file)
+            .and_then(|()| std::fs::read(file))
+            .map_err(|error| format!("can't read {}: {error}", file.display()))
     };
     files.iter().map(read).collect()
 }
@@ -297,11 +305,64 @@ mod tests {
         link("a");
         let path = folder.path().join("..data").join("n");
         let source = Source::open("number", "n", vec![path.clone()], number).expect("is read");
-        let mut watch = Watch::new(&path);
+        let mut watch = Watch::new(&path, "1");
         assert!(!watch.has_changed());
         link("b");
         assert_eq!((source.look(), *source.get()), (Seen::Changed, 2));
         assert!(watch.has_changed());
         assert!(!watch.has_changed());
+        assert!(
+            Watch::new(&path, "1").has_changed(),
+            "it was written after it had been read"
+        );
+    }
+
+    #[test]
+    fn what_keeps_size_and_time_is_a_change() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("n");
+        let old = SystemTime::now() - Duration::from_secs(3600);
+        let write = |text: &str| {
+            std::fs::write(&path, text).expect("is writable");
+            let file = std::fs::File::options().write(true).open(&path);
+            file.and_then(|file| file.set_modified(old))
+                .expect("is set");
+        };
+        write("1");
+        let source = Source::open("number", "n", vec![path.clone()], number).expect("is read");
+        write("2");
+        assert_eq!((source.look(), *source.get()), (Seen::Changed, 2));
+    }
+
+    #[test]
+    fn what_could_not_be_used_is_tried_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("n");
+        std::fs::write(&path, "1").expect("is writable");
+        let is_time = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let read = {
+            let is_time = is_time.clone();
+            move |contents: &[Vec<u8>]| match is_time.load(Ordering::Relaxed) {
+                true => number(contents),
+                false => Err("not yet".to_owned()),
+            }
+        };
+        let source = Source::open("number", "n", vec![path.clone()], read).expect("is read");
+        is_time.store(false, Ordering::Relaxed);
+        std::fs::write(&path, "2").expect("is writable");
+        assert_eq!(source.look(), Seen::Broken("not yet".into()));
+        assert_eq!(source.look(), Seen::Same, "told once");
+        is_time.store(true, Ordering::Relaxed);
+        assert_eq!((source.look(), *source.get()), (Seen::Changed, 2));
+    }
+
+    #[test]
+    fn a_pipe_holds_nobody() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("n");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.expect("is there").success());
+        let opened = Source::open("number", "n", vec![path], number);
+        assert!(opened.is_err_and(|why| why.contains("not a regular file")));
     }
 }

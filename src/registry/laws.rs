@@ -11,6 +11,7 @@ use super::memory::lock;
 use super::*;
 
 mod pages;
+mod writes;
 
 async fn registry() -> Registry {
     #[cfg(feature = "postgres")]
@@ -723,55 +724,6 @@ async fn what_could_not_be_bound_is_bound_later() {
             BatchState::Success
         )
     );
-}
-
-/// What is stored together has one outcome each: news, a newer version, a broken promise of the
-/// store.
-#[tokio::test]
-async fn what_is_stored_together_fails_alone() {
-    let registry = registry().await;
-    let mut entries = Vec::new();
-    for id in ["0", "1", "2", "3"] {
-        let entry = new(&registry, intent(None)).await;
-        let running = shown(&entry, id, BatchState::Running);
-        registry.bind(&entry, &running).await.expect("is stored");
-        entries.push(entry);
-    }
-    let stored = async |entry: &Entry| {
-        let row = registry.store.get(entry.id).await.expect("is read");
-        row.expect("is there").known
-    };
-    let application = |known: &mut Known| known.app_id = Some("application_1".into());
-    let (older, broken) = (&entries[1], &entries[2]);
-    let mut row = older.row(older.known(), *older.stored.lock().await);
-    row.known.state = BatchState::Success;
-    row.known.ended = Some(registry.clock().now());
-    registry.store.save(vec![row]).await.expect("is stored");
-    for entry in &entries {
-        entry.change(application);
-        registry.save_soon(entry);
-    }
-    // Two batches under one number.
-    broken.change(|known| {
-        known.phase = Phase::Bound {
-            upstream_id: "0".into(),
-        }
-    });
-    registry.flush().await;
-    let dirty: Vec<GatewayId> = lock(&registry.dirty).keys().copied().collect();
-    assert_eq!(dirty, [broken.id], "it stays for the next time");
-    for entry in [&entries[0], older, &entries[3]] {
-        let known = stored(entry).await;
-        assert_eq!(known.app_id.as_deref(), Some("application_1"));
-    }
-    assert_eq!(stored(older).await.state, BatchState::Success);
-    broken.change(|known| {
-        known.phase = Phase::Bound {
-            upstream_id: "2".into(),
-        }
-    });
-    registry.flush().await;
-    assert!(registry.is_writable() && lock(&registry.dirty).is_empty());
 }
 
 #[tokio::test]

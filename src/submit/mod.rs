@@ -58,7 +58,7 @@ pub async fn submit(
     headers: &HeaderMap,
     exchange: Arc<Exchange>,
 ) -> Result<Reply, ApiError> {
-    if gateway.is_draining() {
+    if !gateway.takes_submissions() {
         return Err(ApiError::new(
             Code::Draining,
             "this gateway is shutting down; nothing was submitted",

@@ -66,8 +66,9 @@ pub(super) fn make(
     let mut first_refusal = None;
     for candidate in candidates {
         let cluster = candidate.upstream.config.name.clone();
-        // A new key each time: what an earlier try left behind must not be taken for this one.
-        let key = gateway.random.uuid().to_string();
+        // A new key each time: what an earlier try left behind must not be taken for this one. In the
+        // order of time, so that the registry's indexes, and Kyuubi's, grow at their end.
+        let key = gateway.random.key().to_string();
         match plan(snapshot, submission, &spec, &claims, candidate, &key) {
             Ok(plan) => plans.push(plan),
             Err(error) => {

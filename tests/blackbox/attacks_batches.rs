@@ -1,8 +1,6 @@
 //! What polls, lists, logs and kills must not believe: answers that came late, that were meant for
 //! somebody else, or that speak of what has taken the place of a batch.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use testkit::*;
@@ -10,9 +8,13 @@ use testkit::*;
 /// A cluster whose silence is proof after a second, and that is asked every time.
 const QUICK: &str = "settle: 300ms, freshness: 0s, timeouts: {create_batch: 1s, response: 4s}";
 
+/// By the probes of another one, which nothing else is asked of, tests know that time has passed.
+const METRONOME: &str = "hdinsight";
+
 fn gateway(clusters: &Clusters, flavor: &str, more: &str) -> Gateway {
     Scene::new(clusters)
         .with_cluster(flavor, &format!("{QUICK}{more}"))
+        .with_cluster(METRONOME, "health: {interval: 500ms}")
         .start()
 }
 
@@ -111,7 +113,7 @@ fn a_kill_is_not_repeated_blindly() {
             "{flavor}: {}",
             told.text()
         );
-        std::thread::sleep(Duration::from_secs(3));
+        gateway.wait_for_probes(&clusters, METRONOME, 6);
         assert_eq!(
             alive(&clusters, flavor).len(),
             1,
@@ -180,7 +182,7 @@ fn a_log_is_nobody_elses() {
 #[track_caller]
 fn runs_on(gateway: &Gateway, clusters: &Clusters, flavor: &str, ids: &[i64]) {
     for _ in 0..2 {
-        std::thread::sleep(Duration::from_millis(1200));
+        gateway.wait_for_probes(clusters, METRONOME, 3);
         list(gateway, flavor);
     }
     for id in ids {
@@ -354,7 +356,9 @@ fn what_could_not_be_bound_is_bound_later() {
             clusters.submissions("livy") > before
         });
         locking.execute_batch("BEGIN IMMEDIATE").expect("locks");
-        std::thread::sleep(Duration::from_millis(6500));
+        gateway.wait_until("the bind was refused", |gateway| {
+            gateway.admin("/readyz").text().contains("degraded")
+        });
         locking.execute_batch("ROLLBACK").expect("unlocks");
         client.join().expect("no panic")
     });
@@ -438,7 +442,10 @@ fn a_clients_name_is_told_by_the_application_that_was_learnt() {
             .status,
         201
     );
-    std::thread::sleep(Duration::from_millis(500));
+    gateway.wait_until("the foreign one runs", |_| {
+        let books = clusters.books("livy");
+        books.last().is_some_and(|job| job["state"] == "running")
+    });
     let log = gateway.get(&format!("/batches/{mine}/log"));
     assert_eq!(
         log.header("x-livy-gateway-stale"),

@@ -280,12 +280,14 @@ fn a_drain_survives_the_process() {
 #[test]
 fn a_disabled_cluster_is_not_asked_anything() {
     let clusters = Clusters::start();
-    let gateway = only_livy(&clusters, "freshness: 0s, health: {interval: 20ms}").start();
+    let gateway = only_livy(&clusters, "freshness: 0s, health: {interval: 20ms}")
+        .with_cluster("knox", "health: {interval: 20ms}")
+        .start();
     let id = gateway.submit("livy", &json!({}));
     assert_eq!(order(&gateway, "livy", "disable")["state"], "disabled");
     assert_agreed(&gateway, "livy");
     // A probe may have been on its way.
-    std::thread::sleep(Duration::from_millis(100));
+    gateway.wait_for_probes(&clusters, "knox", 3);
     let asked = clusters.requests("livy").len();
     assert!(is_stale(&gateway.get(&format!("/batches/{id}/state"))));
     gateway.get("/batches");
@@ -294,7 +296,7 @@ fn a_disabled_cluster_is_not_asked_anything() {
     gateway
         .post("/batches", &json!({"file": "hdfs:///x.py"}))
         .error(503, "cluster_unavailable");
-    std::thread::sleep(Duration::from_millis(300));
+    gateway.wait_for_probes(&clusters, "knox", 10);
     assert_eq!(
         clusters.requests("livy").len(),
         asked,

@@ -187,17 +187,36 @@ fn a_replica_that_was_stopped_for_a_while_does_no_harm() {
     } = house();
     clusters.fault(
         "livy",
-        json!({"operation": "create_batch", "moment": "after", "delay_ms": 2_000}),
+        json!({"operation": "create_batch", "moment": "after", "delay_ms": 2_000, "times": 2}),
     );
     let body = json!({"file": "hdfs:///x.py", "args": ["600"]});
-    let (first, second) = std::thread::scope(|scope| {
+    // What it has to ask the database for.
+    let known = other.post("/batches", &job("known")).json()["id"].clone();
+    let (first, second, read) = std::thread::scope(|scope| {
         let first = scope.spawn(|| one.send(&keyed(&body, "k")));
-        other.wait_until("it runs", |_| clusters.books("livy").len() == 1);
+        other.wait_until("it runs", |_| clusters.books("livy").len() == 2);
+        let reads = scope.spawn(|| {
+            // Until one of them is on its way when the process stops.
+            loop {
+                let asked = Instant::now();
+                let read = one.get(&format!("/batches?size=1&from={known}"));
+                if read.status != 200 || asked.elapsed() > Duration::from_secs(2) {
+                    return read;
+                }
+            }
+        });
         one.process.signal("-STOP");
         let second = other.send(&keyed(&body, "k"));
         one.process.signal("-CONT");
-        (first.join().expect("ends"), second)
+        let read = reads.join().expect("ends");
+        (first.join().expect("ends"), second, read)
     });
+    assert_eq!(
+        read.status,
+        200,
+        "it took its own sleep for the database's: {}",
+        read.text()
+    );
     assert_eq!(
         (first.status, second.status),
         (201, 201),
@@ -209,7 +228,7 @@ fn a_replica_that_was_stopped_for_a_while_does_no_harm() {
     let id = first.json()["id"].as_i64().expect("an id");
     for replica in [&one, &other] {
         replica.wait_longer_for_state(id, "running", Duration::from_secs(60));
-        assert_eq!(replica.get("/batches").json()["total"], 1);
+        assert_eq!(replica.get("/batches").json()["total"], 2);
     }
-    assert_eq!(clusters.books("livy").len(), 1, "it ran once");
+    assert_eq!(clusters.books("livy").len(), 2, "it ran once");
 }

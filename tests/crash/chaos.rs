@@ -5,7 +5,7 @@
 //! when, depends on the threads.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -14,6 +14,7 @@ use crate::submission::{FOR_LONG, Submission, client_name};
 use crate::world::{Lane, World};
 use testkit::chance::Chance;
 use testkit::fault_proxy::{Action, Door, MadeUp, Seen};
+use testkit::keeper::Keeper;
 
 /// How long a gateway may take to end when it is asked to.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -22,7 +23,10 @@ const AMBUSH: Duration = Duration::from_secs(3);
 /// Strangers that take the numbers of jobs that a cluster has forgotten.
 const HEIRS: Range<u64> = 6..16;
 
-/// Kills the gateway as often as was asked for, spread over the time, and stops it now and then.
+/// For how long a gateway is stopped so that others take it for dead.
+const FOR_DEAD: Range<u64> = 7000..9000;
+
+/// Kills a gateway as often as was asked for, spread over the time, and stops one now and then.
 pub(crate) fn on_gateway(world: &World) {
     let mut chance = Chance::of(world.wish.seed, "gateway");
     let mut kills = 0;
@@ -32,11 +36,50 @@ pub(crate) fn on_gateway(world: &World) {
             kills += 1;
             go_down(world, &mut chance, kills);
         } else if chance.percent(1) {
-            let rest = chance.within(100..2500);
-            world.note(&format!("the gateway is stopped for {rest} ms"));
-            world.gateway.signal("-STOP");
+            let (which, gateway) = any(world, &mut chance);
+            let for_dead = world.gateways.len() > 1 && chance.percent(25);
+            let rest = chance.within(if for_dead { FOR_DEAD } else { 100..2500 });
+            world.note(&format!("gateway {which} is stopped for {rest} ms"));
+            gateway.signal("-STOP");
             std::thread::sleep(Duration::from_millis(rest));
-            world.gateway.signal("-CONT");
+            gateway.signal("-CONT");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn any<'a>(world: &'a World, chance: &mut Chance) -> (u64, &'a Keeper) {
+    let count = u64::try_from(world.gateways.len()).unwrap_or(1);
+    let which = chance.within(0..count);
+    let at = usize::try_from(which).unwrap_or(0);
+    (which + 1, &world.gateways[at])
+}
+
+/// Ends the database of several gateways without a word, now and then, and starts it again.
+pub(crate) fn on_database(world: &World) {
+    let Some(database) = &world.database else {
+        return;
+    };
+    let mut chance = Chance::of(world.wish.seed, "database");
+    let mut dues: Vec<u64> = (0..=world.wish.kills / 10)
+        .map(|_| chance.within(150..850))
+        .collect();
+    while world.time_over() < 1000 {
+        let due = |due: &u64| u128::from(*due) < world.time_over();
+        if let Some(at) = dues.iter().position(due) {
+            dues.remove(at);
+            let rest = chance.within(100..4000);
+            world.note(&format!("the gateways' database is away for {rest} ms"));
+            let outage = |until| {
+                let mut outage = world.outage.lock().unwrap_or_else(PoisonError::into_inner);
+                *outage = Some((Instant::now(), until));
+            };
+            outage(None);
+            database.stop();
+            std::thread::sleep(Duration::from_millis(rest));
+            database.start_again();
+            outage(Some(Instant::now()));
+            world.note("the gateways' database is back");
         }
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -49,12 +92,13 @@ fn go_down(world: &World, chance: &mut Chance, count: usize) {
         std::thread::yield_now();
     }
     std::thread::sleep(Duration::from_millis(chance.within(0..40)));
+    let (which, gateway) = any(world, chance);
     if chance.percent(70) {
-        world.note(&format!("kill {count}: SIGKILL"));
-        world.gateway.kill();
+        world.note(&format!("kill {count}: SIGKILL of gateway {which}"));
+        gateway.kill();
     } else {
-        world.note(&format!("kill {count}: SIGTERM"));
-        let ended = world.gateway.terminate(DRAIN);
+        world.note(&format!("kill {count}: SIGTERM of gateway {which}"));
+        let ended = gateway.terminate(DRAIN);
         world.note(if ended {
             "the gateway has ended"
         } else {
@@ -62,7 +106,7 @@ fn go_down(world: &World, chance: &mut Chance, count: usize) {
         });
     }
     std::thread::sleep(Duration::from_millis(chance.within(0..700)));
-    world.gateway.start_again();
+    gateway.start_again();
     world.note("the gateway is back");
 }
 

@@ -44,7 +44,7 @@ fn post(world: &World, submission: &Submission) -> Option<Reply> {
         request = request.header("Idempotency-Key", &submission.tag);
     }
     let asked = Instant::now();
-    let reply = world.gateway.ask(&request, PATIENCE);
+    let reply = world.ask(&request, PATIENCE);
     submission.client().heard(
         world.began,
         &format!("POST {attempt} ({} ms)", asked.elapsed().as_millis()),
@@ -63,7 +63,7 @@ fn submit(world: &World, submission: &Submission) {
                 Some(id) => {
                     let mut client = submission.client();
                     client.was_told(id);
-                    client.saw(&reply.json(), asked);
+                    client.saw(&reply.json(), world.known_to_all(asked));
                     Outcome::Created
                 }
                 None => Outcome::Unanswered,
@@ -104,16 +104,14 @@ fn by_name(world: &World, submission: &Submission) -> Outcome {
     let name = submission.name.as_deref().unwrap_or_default();
     let path = format!("/clusters/{}/batches/{name}", submission.flavor);
     let asked = Instant::now();
-    let reply = world
-        .gateway
-        .ask(&Request::get(&path).basic(submission.login), PATIENCE);
+    let reply = world.ask(&Request::get(&path).basic(submission.login), PATIENCE);
     let mut client = submission.client();
     client.heard(world.began, "GET by name", reply.as_ref());
     match reply.map(|reply| (reply.status, reply)) {
         Some((200, reply)) => {
             let found = reply.json();
             client.ids.extend(found["id"].as_i64());
-            client.saw(&found, asked);
+            client.saw(&found, world.known_to_all(asked));
             Outcome::Created
         }
         // A stranger has the name, or nobody any more: but what became of the try that was not
@@ -162,12 +160,12 @@ fn read(world: &World, submission: &Submission, what: &str, chance: &mut Chance)
         _ => format!("/batches/{key}/state"),
     };
     let asked = Instant::now();
-    let Some(reply) = world
-        .gateway
-        .ask(&Request::get(&path).basic(submission.login), PATIENCE)
-    else {
+    let Some(reply) = world.ask(&Request::get(&path).basic(submission.login), PATIENCE) else {
         return;
     };
+    if world.may_be_away(&reply, asked) {
+        return;
+    }
     let mut client = submission.client();
     // Killed meanwhile: then there is nothing to say about a 404.
     if !client.kills.is_empty() {
@@ -192,7 +190,7 @@ fn read(world: &World, submission: &Submission, what: &str, chance: &mut Chance)
         }
         200 => {
             let shown = reply.json();
-            client.saw(&shown, asked);
+            client.saw(&shown, world.known_to_all(asked));
             if shown["id"] != id {
                 client
                     .wrongs
@@ -257,7 +255,7 @@ fn list(world: &World, lane: &Lane, one: &Submission) {
             .collect::<Vec<_>>()
             .as_slice()
         {
-            [session] => client.saw(session, asked),
+            [session] => client.saw(session, world.known_to_all(asked)),
             [] => {
                 client.tell(world.began, "a list of its owner's does not have it");
                 client
@@ -295,7 +293,7 @@ fn kill(world: &World, submission: &Submission) {
         .client()
         .tell(world.began, &format!("DELETE {} goes out", earlier + 1));
     let asked = Instant::now();
-    let reply = world.gateway.ask(&request, PATIENCE);
+    let reply = world.ask(&request, PATIENCE);
     let mut client = submission.client();
     client.heard(
         world.began,

@@ -118,9 +118,7 @@ fn judge(world: &World) -> (Verdict, bool) {
 /// Asks for a batch as its client.
 fn view(world: &World, submission: &Submission) -> Option<Reply> {
     let path = format!("/batches/{}", submission.id()?);
-    world
-        .gateway
-        .ask(&Request::get(&path).basic(submission.login), PATIENCE)
+    world.ask(&Request::get(&path).basic(submission.login), PATIENCE)
 }
 
 /// A lane's books.
@@ -552,7 +550,6 @@ impl Bench<'_> {
     fn judge_list(&mut self, world: &World) {
         let ask = |path: &str| {
             world
-                .gateway
                 .ask(&Request::get(path).basic(ROOT), PATIENCE)
                 .filter(|reply| reply.status == 200)
         };

@@ -2,7 +2,11 @@
 //! everything goes wrong at once.
 //!
 //!     cargo test --test crash
+//!     cargo test --test crash -- --replicas 3
 //!     cargo test --test crash -- --flavor kyuubi --submissions 1000 --kills 100 --secs 1200 --seed 7
+//!
+//! With `--replicas` there are several gateways on one PostgreSQL, which has to be installed; its
+//! database goes away now and then, and a gateway is stopped until the others take it for dead.
 //!
 //! Clients of three manners submit jobs, others look at them, list them and kill some. Meanwhile
 //! the gateway is killed, ended and stopped, proxies before the clusters cut, hold and make up
@@ -75,7 +79,10 @@ fn main() -> ExitCode {
 /// Everything at once, until all submissions are over and nothing is held back any more.
 fn storm(world: &World) {
     std::thread::scope(|scope| {
-        let mut misfortunes = vec![scope.spawn(|| chaos::on_gateway(world))];
+        let mut misfortunes = vec![
+            scope.spawn(|| chaos::on_gateway(world)),
+            scope.spawn(|| chaos::on_database(world)),
+        ];
         let mut clients = Vec::new();
         for lane in &world.lanes {
             misfortunes.push(scope.spawn(move || chaos::on_cluster(world, lane)));

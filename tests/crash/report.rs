@@ -77,7 +77,8 @@ pub(crate) fn faults(world: &World) -> String {
 
 /// Tells the first violations of each kind whole, and names the others.
 pub(crate) fn stories(world: &World, verdict: &Verdict) -> String {
-    let log = world.gateway.log();
+    let logs: Vec<String> = world.gateways.iter().map(|one| one.log()).collect();
+    let log = logs.concat();
     let mut text = String::new();
     for wrong in Wrong::ALL {
         for lane in &world.lanes {

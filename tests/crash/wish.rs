@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use testkit::FLAVORS;
 
-pub(crate) const USAGE: &str = "[--flavor FLAVOR]... [--submissions N] [--kills N] [--seed S] [--secs N] [--calm N] [--stories N]";
+pub(crate) const USAGE: &str = "[--flavor FLAVOR]... [--submissions N] [--kills N] [--seed S] [--secs N] [--replicas N] [--calm N] [--stories N]";
 
 /// A run.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub(crate) struct Wish {
     pub(crate) submissions: usize,
     /// How often the gateway goes down.
     pub(crate) kills: usize,
+    /// How many gateways there are, on one PostgreSQL; 1 has a file of its own.
+    pub(crate) replicas: usize,
     /// What all choices are drawn from.
     pub(crate) seed: u64,
     /// Over how long the submissions are spread.
@@ -34,6 +36,7 @@ impl Wish {
             flavors: Vec::new(),
             submissions: 60,
             kills: 6,
+            replicas: 1,
             seed: u64::from(now.subsec_nanos()) ^ now.as_secs(),
             time: Duration::from_secs(80),
             // A gateway believes a cluster that lost a batch after half a minute.
@@ -60,6 +63,7 @@ impl Wish {
                 },
                 "--submissions" => wish.submissions = count()?,
                 "--kills" => wish.kills = count()?,
+                "--replicas" => wish.replicas = count()?.max(1),
                 "--seed" => wish.seed = number()?,
                 "--secs" => wish.time = Duration::from_secs(number()?),
                 "--calm" => wish.calm = Duration::from_secs(number()?),

@@ -11,16 +11,23 @@ use crate::submission::{Outcome, Submission};
 use crate::wish::Wish;
 use testkit::chance::Chance;
 use testkit::fault_proxy::FaultProxy;
-use testkit::keeper::{Keeper, quick};
-use testkit::{Clusters, Request};
+use testkit::keeper::{Keeper, Ways, quick};
+use testkit::servers::postgres::Postgres;
+use testkit::{Clusters, Reply, Request};
 
 pub(crate) struct World {
     pub(crate) wish: Wish,
     pub(crate) began: Instant,
     pub(crate) clusters: Clusters,
     pub(crate) lanes: Vec<Lane>,
-    pub(crate) gateway: Keeper,
-    /// What was done to the gateway, for the story.
+    pub(crate) gateways: Vec<Keeper>,
+    /// Where several of them have their registry.
+    pub(crate) database: Option<Postgres>,
+    /// When it was away last, and until when.
+    pub(crate) outage: Mutex<Option<(Instant, Option<Instant>)>>,
+    /// Whose turn it is to be asked.
+    turn: AtomicUsize,
+    /// What was done to the gateways, for the story.
     pub(crate) events: Mutex<Vec<String>>,
     /// When the faults were over.
     calm_since: Mutex<Option<Instant>>,
@@ -40,6 +47,12 @@ pub(crate) struct Lane {
 /// Who shows application ids: with them a batch can be told from another one that has its number
 /// and its name.
 const WITH_APPLICATIONS: [&str; 2] = ["livy", "knox"];
+
+/// How long it may take until what one gateway was told is known to all.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long after a database has come back its gateways may take to find that out.
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(5);
 
 impl World {
     pub(crate) fn start(wish: Wish) -> World {
@@ -65,13 +78,29 @@ impl World {
             .iter()
             .map(|lane| (lane.flavor, lane.flavor, &lane.proxy))
             .collect();
-        let gateway = Keeper::start(&behind, &quick("freshness: 100ms, watch: 1s"));
+        let keys = quick("freshness: 100ms, watch: 1s");
+        let database = (wish.replicas > 1).then(Postgres::start);
+        let gateways = match &database {
+            None => vec![Keeper::start(&behind, &keys)],
+            Some(database) => {
+                let registry = format!("registry: {{postgres: {{url: \"{}\"}}}}", database.url());
+                let ways = Ways {
+                    registry: &registry,
+                    server: "",
+                };
+                let start = |_| Keeper::start_as(ways, &behind, &keys);
+                (0..wish.replicas).map(start).collect()
+            }
+        };
         World {
             wish,
             began: Instant::now(),
             clusters,
             lanes,
-            gateway,
+            gateways,
+            database,
+            outage: Mutex::default(),
+            turn: AtomicUsize::new(0),
             events: Mutex::default(),
             calm_since: Mutex::default(),
         }
@@ -102,6 +131,36 @@ impl World {
             .push(line);
     }
 
+    /// Asks the next gateway in turn that listens, as whoever balances load before several does.
+    pub(crate) fn ask(&self, request: &Request<'_>, limit: Duration) -> Option<Reply> {
+        let count = self.gateways.len();
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut in_turn = (first..first + count).map(|at| &self.gateways[at % count]);
+        let one = match count {
+            1 => in_turn.next(),
+            _ => in_turn.find(|one| one.listens()),
+        };
+        one?.ask(request, limit)
+    }
+
+    /// Returns from when on what was told to somebody is known to whoever is asked at this time:
+    /// what one gateway learnt, the others are told within a second, or a little more where all of
+    /// this runs on one machine.
+    pub(crate) fn known_to_all(&self, asked: Instant) -> Instant {
+        match self.gateways.len() {
+            1 => asked,
+            _ => asked.checked_sub(TOLD_WITHIN).unwrap_or(asked),
+        }
+    }
+
+    /// Tells whether the answer to a read may be that the registry is away.
+    pub(crate) fn may_be_away(&self, reply: &Reply, asked: Instant) -> bool {
+        let outage = *self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let away = outage
+            .is_some_and(|(_, until)| until.is_none_or(|until| until + COMES_BACK_WITHIN > asked));
+        away && reply.status == 503 && reply.json()["code"] == "registry_unavailable"
+    }
+
     /// Reads a list as a whole, page by page; or the status that was given instead of a page. What
     /// is deleted meanwhile lets everything behind it move up, so each page begins a little before
     /// the end of the one before.
@@ -116,9 +175,11 @@ impl World {
         let (mut all, mut from): (Vec<Value>, usize) = (Vec::new(), 0);
         loop {
             let page = format!("{path}?from={from}&size={PAGE}");
-            let reply = self
-                .gateway
-                .ask(&Request::get(&page).basic(login), patience)?;
+            let asked = Instant::now();
+            let reply = self.ask(&Request::get(&page).basic(login), patience)?;
+            if self.may_be_away(&reply, asked) {
+                return None;
+            }
             if reply.status != 200 {
                 return Some(Err(reply.status));
             }

@@ -27,22 +27,22 @@ const TOGETHER: usize = 64;
 /// The page that clients ask for if they say nothing.
 const PAGE: usize = 100;
 
-/// Batches of twenty users at four clusters. A third has one of a thousand names; the last hundred run, of the others
+/// Batches of five users at four clusters. A third has one of a thousand names; the last hundred run, of the others
 /// one in twenty is deleted and one in fifty was refused.
 const FILL: &str = r#"
     INSERT INTO batches (cluster, route, lookup_key, sent_name, owner, name, phase, upstream_id, state, app_id, app_info, log, complete,
         created_ms, created_up_ms, seen_ms, ended_ms, ended_up_ms, idempotency_hash, told, echoed, version)
     WITH RECURSIVE counter (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counter WHERE n < ?1)
-    SELECT 'cluster-' || n % 4, 'route', printf('%08x-0000-4000-8000-%012x', n * 2654435761 % 4294967296, n),
-        printf('livy-gateway-%08x-0000-4000-8000-%012x', n * 2654435761 % 4294967296, n), 'user-' || n % 20,
-        CASE WHEN n % 3 = 0 THEN 'job-' || n % 1000 END,
+    SELECT 'cluster-' || (n % 4), 'route', printf('%08x-0000-7000-8000-%012x', n / 1000, n),
+        printf('livy-gateway-%08x-0000-7000-8000-%012x', n / 1000, n), 'user-' || (n % 5),
+        CASE WHEN n % 3 = 0 THEN 'job-' || (n % 1000) END,
         CASE WHEN n > ?1 - 100 THEN 'bound' WHEN n % 20 = 7 THEN 'deleted' WHEN n % 50 = 9 THEN 'refused' ELSE 'bound' END,
         CASE WHEN n % 50 <> 9 OR n > ?1 - 100 THEN n / 4 END, CASE WHEN n > ?1 - 100 THEN 'running' ELSE 'success' END,
         printf('application_1700000000000_%d', n),
         printf('{"driverLogUrl":"http://node-17.example.com:8042/node/containerlogs/container_1700000000000_%d_01_000001/livy","sparkUiUrl":null}', n),
         '["26/01/01 12:00:00 INFO Client: Application report for application (state: FINISHED)","	 client token: N/A","	 diagnostics: N/A"]',
         n <= ?1 - 100, n * 1000, n * 1000, n * 1000, CASE WHEN n <= ?1 - 100 THEN n * 1000 + 60000 END,
-        CASE WHEN n <= ?1 - 100 THEN n * 1000 + 60000 END, printf('%064x', n % 5000), 1, 1, 3
+        CASE WHEN n <= ?1 - 100 THEN n * 1000 + 60000 END, lower(hex(randomblob(32))), 1, 1, 3
     FROM counter"#;
 
 fn main() -> ExitCode {
@@ -156,10 +156,9 @@ async fn reads(store: &SqliteStore, size: usize) {
     }
     time("by id, µs", READS, |round| store.get(some_id(round, size))).await;
     time("by name, µs", READS, |round| {
-        store.by_name(
-            format!("job-{}", round * 3 % 1000),
-            Visible::OwnedBy(format!("user-{}", round % 20)),
-        )
+        let name = round * 3 % 1000;
+        let owner = Visible::OwnedBy(format!("user-{}", name % 5));
+        store.by_name(format!("job-{name}"), owner)
     })
     .await;
     time("live of a cluster, µs", READS, |round| {
@@ -257,7 +256,7 @@ fn now(round: usize) -> Moment {
 }
 
 fn submission(round: usize) -> NewRow {
-    let key = uuid::Uuid::new_v4().to_string();
+    let key = uuid::Uuid::now_v7().to_string();
     NewRow {
         cluster: format!("cluster-{}", round % 4),
         route: "route".into(),
@@ -265,10 +264,14 @@ fn submission(round: usize) -> NewRow {
             sent_name: Some(format!("livy-gateway-{key}")),
             key,
         },
-        owner: Some(format!("user-{}", round % 20)),
+        owner: Some(format!("user-{}", round % 5)),
         name: None,
         name_hold_ms: 0,
-        body_hash: format!("{round:064x}"),
+        body_hash: format!(
+            "{}{}",
+            uuid::Uuid::new_v4().simple(),
+            uuid::Uuid::new_v4().simple()
+        ),
         key: None,
         above: None,
         proxy_user: None,

@@ -178,6 +178,7 @@ impl House {
     pub(crate) async fn stop(&self, running: &Running, drain: Duration) {
         let gateway = &running.gateway;
         gateway.drain();
+        gateway.take_no_more();
         let rest = async {
             sleep(drain).await;
             gateway.hurry.cancel();

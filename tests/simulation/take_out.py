@@ -171,7 +171,7 @@ FIXES = {
     ),
     "m16": (
         "a wrong number stays",
-        [Edit("src/batches/mod.rs", "Same::No if has_another_number(entry, &seen) => {", "Same::No if false && has_another_number(entry, &seen) => {")],
+        [Edit("src/batches/alone.rs", "Same::No if has_another_number(entry, &seen) => {", "Same::No if false && has_another_number(entry, &seen) => {")],
     ),
     "m10": (
         "each start begins the silence anew",

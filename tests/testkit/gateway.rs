@@ -256,6 +256,16 @@ impl Gateway {
         }
     }
 
+    /// Waits until a cluster of which nothing else is asked was probed so many times more: what the
+    /// gateway does by itself has had its turn.
+    #[track_caller]
+    pub fn wait_for_probes(&self, clusters: &Clusters, flavor: &str, count: usize) {
+        let until = clusters.requests(flavor).len() + count;
+        self.wait_until("it goes on probing", |_| {
+            clusters.requests(flavor).len() >= until
+        });
+    }
+
     /// Gets something of the admin listener.
     pub fn admin(&self, path: &str) -> Reply {
         admin(self.admin, path)

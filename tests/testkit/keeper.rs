@@ -21,8 +21,19 @@ const SETTLE: &str = "settle: 500ms, ";
 pub struct Keeper {
     /// Where it listens, in all its lives.
     pub address: SocketAddr,
+    /// Where its admin listener is, in all its lives.
+    pub admin: SocketAddr,
     folder: tempfile::TempDir,
     child: Mutex<Child>,
+}
+
+/// What is different from gateway to gateway.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ways<'a> {
+    /// The line `registry:` of the configuration; empty for a file of its own.
+    pub registry: &'a str,
+    /// More of the line `server:`, each key with a comma before it.
+    pub server: &'a str,
 }
 
 /// Returns keys of `clusters.NAME` that make proofs quick. Everything is as short as the suites can
@@ -52,11 +63,18 @@ impl Keeper {
     /// Starts a gateway whose clusters, each with a name and a flavor, are behind these proxies;
     /// `keys` are of every cluster.
     pub fn start(clusters: &[(&str, &str, &FaultProxy)], keys: &str) -> Keeper {
+        Keeper::start_as(Ways::default(), clusters, keys)
+    }
+
+    /// The same with ways of its own.
+    pub fn start_as(ways: Ways<'_>, clusters: &[(&str, &str, &FaultProxy)], keys: &str) -> Keeper {
+        let Ways { registry, server } = ways;
+        let admin = lasting_port().local_addr().expect("is bound");
         let folder = tempfile::tempdir().expect("a folder");
         let address = lasting_port().local_addr().expect("is bound");
         let mut yaml = format!(
-            "allow_inline_secrets: true\nserver: {{listen: \"{address}\", plaintext: true, drain_timeout: 3s}}\nadmin: {{listen: \"127.0.0.1:0\"}}\n\
-             admin_users: [root]\nauthenticators: {{staff: {{basic: {{htpasswd_file: users.htpasswd}}}}}}\nclusters:\n"
+            "allow_inline_secrets: true\nserver: {{listen: \"{address}\", plaintext: true, drain_timeout: 3s{server}}}\nadmin: {{listen: \"{admin}\"}}\n\
+             {registry}\nadmin_users: [root]\nauthenticators: {{staff: {{basic: {{htpasswd_file: users.htpasswd}}}}}}\nclusters:\n"
         );
         for (name, flavor, proxy) in clusters {
             let (url, login) = (proxy.address(), login_of(flavor));
@@ -80,6 +98,7 @@ impl Keeper {
         let child = spawn(&folder);
         let keeper = Keeper {
             address,
+            admin,
             folder,
             child: Mutex::new(child),
         };
@@ -126,6 +145,11 @@ impl Keeper {
     pub fn start_again(&self) {
         *self.child() = spawn(&self.folder);
         self.wait_for_it();
+    }
+
+    /// Tells whether anybody answers at its address.
+    pub fn listens(&self) -> bool {
+        TcpStream::connect(self.address).is_ok()
     }
 
     /// Sends a request; `None` if no whole answer came, for whatever reason.

@@ -7,8 +7,12 @@ use std::time::Duration;
 use livy_dialect::Cost;
 use tokio::time::Instant;
 
-/// For how long no list is read for polls after one that failed, or cost more than it was worth.
-const RESTS: Duration = Duration::from_secs(30);
+/// For how long no list is read for polls after one that failed; twice as long after the next. In a
+/// storm one broken connection must not turn all polls loose.
+const RESTS: Duration = Duration::from_secs(1);
+
+/// The same after one that took too long, and the most after any: everybody has waited for it.
+const RESTS_LONG: Duration = Duration::from_secs(30);
 
 /// How long a list is taken to be before the first one was read.
 const UNREAD: usize = 1_000;
@@ -27,6 +31,8 @@ pub struct Demand {
     /// How long the list was.
     rows: Option<usize>,
     rests_until: Option<Instant>,
+    /// How long the last rest was, if no list has been read since.
+    rested: Option<Duration>,
 }
 
 impl Demand {
@@ -73,6 +79,7 @@ impl Demand {
     /// among them. Lists go on while they are worth half of what they cost: the demand of one
     /// moment is not that of the next.
     pub fn listed(&mut self, now: Instant, rows: usize, served: usize, cost: Cost) {
+        self.rested = None;
         if !self.together {
             return;
         }
@@ -84,15 +91,20 @@ impl Demand {
 
     /// Notes that a list could not be read: each batch is asked for by itself for a while.
     pub fn failed(&mut self, now: Instant) {
-        if self.together {
-            self.rests_until = Some(now + RESTS);
-            self.alone(now);
-        }
+        let rest = self.rested.map_or(RESTS, |rest| 2 * rest);
+        self.rest(now, rest.min(RESTS_LONG));
     }
 
-    /// Notes that the list is longer than what it was read for is worth.
-    pub fn too_long(&mut self, now: Instant) {
-        self.failed(now);
+    /// Notes that a list took too long.
+    pub fn too_slow(&mut self, now: Instant) {
+        self.rest(now, RESTS_LONG);
+    }
+
+    fn rest(&mut self, now: Instant, rest: Duration) {
+        if self.together {
+            (self.rests_until, self.rested) = (Some(now + rest), Some(rest));
+            self.alone(now);
+        }
     }
 
     fn alone(&mut self, now: Instant) {
@@ -168,6 +180,18 @@ mod tests {
         demand.failed(now);
         assert!(!storms(&mut demand, now + RESTS / 2));
         assert!(storms(&mut demand, now + RESTS));
+        let now = now + RESTS;
+        demand.failed(now);
+        assert!(!storms(&mut demand, now + RESTS));
+        assert!(storms(&mut demand, now + 2 * RESTS));
+        let now = now + 2 * RESTS;
+        demand.too_slow(now);
+        assert!(!storms(&mut demand, now + RESTS_LONG / 2));
+        assert!(storms(&mut demand, now + RESTS_LONG));
+        let now = now + RESTS_LONG;
+        demand.listed(now, 1_000, 900, livy());
+        demand.failed(now);
+        assert!(storms(&mut demand, now + RESTS), "the last one was read");
     }
 
     proptest! {

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 pub use demand::{Demand, is_cheaper};
-pub use place::{Newest, PAGE, Pass, Window};
+pub use place::{Newest, Pass, Window};
 
 use crate::registry::{Entry, GatewayId, Phase};
 
@@ -53,6 +53,8 @@ struct Inner {
     /// Where the list ended then, and the ids that stood there.
     ended_at: Option<usize>,
     tail: HashSet<String>,
+    /// Whether one request showed all of it.
+    is_whole: bool,
     known: HashMap<String, Weak<Entry>>,
     /// The pass under way.
     pass: Option<Pass>,
@@ -87,9 +89,9 @@ impl Reading {
         self.lock().listed.map(|at| at.elapsed())
     }
 
-    /// Returns what reads the newest rows.
-    pub fn newest(&self) -> Newest {
-        Newest::new(self.lock().ended_at)
+    /// Returns what reads the newest rows; all of them where the list has no pages.
+    pub fn newest(&self, is_paged: bool) -> Newest {
+        Newest::new(self.lock().ended_at.filter(|_| is_paged))
     }
 
     /// Notes that the end of the list was read, which was asked for at a moment, and which rows stand
@@ -103,7 +105,8 @@ impl Reading {
         inner.wanted |= !newest.is_whole() && !follows;
         inner.ended_at = Some(newest.end());
         inner.tail = ids.iter().cloned().collect();
-        if newest.is_whole() {
+        inner.is_whole = newest.is_whole();
+        if inner.is_whole {
             (inner.pass, inner.wanted) = (None, false);
             inner.passed = Some(Instant::now());
         }
@@ -112,7 +115,7 @@ impl Reading {
     /// Notes that the whole list is to be read, in its turn.
     pub fn want_pass(&self) {
         let mut inner = self.lock();
-        inner.wanted |= inner.ended_at.is_none_or(|end| end > PAGE);
+        inner.wanted |= !inner.is_whole;
     }
 
     /// Returns the pass that goes on, or is due; `None` if there is none.

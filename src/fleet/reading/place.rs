@@ -6,7 +6,7 @@
 
 /// Rows asked for at once. A Livy's rows are one to three kilobytes: some megabytes, where 16 are
 /// read.
-pub const PAGE: usize = 2_000;
+const PAGE: usize = 2_000;
 
 /// Rows at the end that are read again the next time, so that what vanished in front of them does
 /// not hide what is new.
@@ -32,8 +32,10 @@ pub struct Newest {
     /// So many at most, where that is known.
     most: Option<usize>,
     next: Option<Window>,
-    /// The most that is asked for: less where rows are large.
+    /// What is asked for at once: less than the most where rows are large.
     size: usize,
+    at_once: usize,
+    /// How many rows before the end are read again; as many as fit where none were read before.
     overlap: usize,
     pages: usize,
     is_whole: bool,
@@ -55,7 +57,8 @@ impl Newest {
             most: None,
             next: Some(Window { from, size }),
             size,
-            overlap,
+            at_once: size,
+            overlap: ended_at.map_or(size, |_| overlap),
             pages: 0,
             is_whole: false,
         }
@@ -80,6 +83,7 @@ impl Newest {
     pub fn saw(&mut self, window: Window, rows: usize, total: Option<usize>) {
         let Window { from, size } = window;
         self.pages += 1;
+        self.size = (2 * self.size).min(self.at_once);
         let beyond = from + rows;
         match rows {
             _ if total.is_some_and(|total| total >= beyond || rows == 0) => {
@@ -106,10 +110,8 @@ impl Newest {
         self.next = match self.most {
             _ if at_end && (rows > 0 || self.least == 0) => None,
             Some(most) if most - self.least <= self.size / 2 => {
-                let from = self
-                    .least
-                    .saturating_sub(self.overlap.min(self.size / 2).max(1));
-                Some(self.window(from))
+                let again = self.overlap.min(self.size - (most - self.least));
+                Some(self.window(self.least.saturating_sub(again.max(1))))
             }
             // One row tells whether there are so many.
             Some(most) => Some(Window {
@@ -126,14 +128,13 @@ impl Newest {
         self.next = self.next.filter(|next| *next != window);
     }
 
-    /// Notes that a window was too large to be read; false if that was one row.
-    pub fn too_large(&mut self, window: Window) -> bool {
+    /// Notes that a window was too large to be read. One row that is, is passed over.
+    pub fn too_large(&mut self, window: Window) {
         if window.size <= 1 {
-            return false;
+            return self.saw(window, 1, None);
         }
         self.size = (window.size / 8).max(1);
         self.next = Some(self.window(window.from));
-        true
     }
 
     fn window(&self, from: usize) -> Window {
@@ -233,12 +234,15 @@ mod tests {
     fn a_page_that_is_too_large_is_read_in_smaller_ones() {
         let mut newest = Newest::new(None);
         let mut window = newest.next().expect("begins");
-        while newest.too_large(window) {
+        while window.size > 1 {
+            newest.too_large(window);
             let smaller = newest.next().expect("goes on");
             assert!(smaller.size < window.size && smaller.from == window.from);
             window = smaller;
         }
-        assert_eq!(window.size, 1);
+        newest.too_large(window);
+        let behind = newest.next().expect("goes on");
+        assert_eq!(behind.from, 1, "one row is passed over");
         let mut pass = Pass::new(10);
         for _ in 0..10 {
             let window = pass.next().expect("goes on");

@@ -13,6 +13,7 @@ use super::record::{Record, columns};
 use crate::registry::sqlite::guard::Guard;
 use crate::registry::sqlite::rows::{highest_id, read_order, read_row};
 use crate::registry::sqlite::schema::{MIGRATIONS, prepare, prepare_to_read, sentence};
+use crate::registry::sqlite::statements::COLUMNS;
 
 /// Memory for pages while much is written, in KiB: less makes a million batches take twice as long,
 /// more does not help, and a container may have 256 MiB.
@@ -106,8 +107,8 @@ impl SqliteBook {
 
     fn read_there(&self, lines: &[Record]) -> rusqlite::Result<There> {
         let mut there = There::default();
-        let by_id = "SELECT * FROM batches WHERE id = ?1";
-        let mut by_id = self.connection.prepare_cached(by_id)?;
+        let by_id = format!("SELECT {COLUMNS} FROM batches WHERE id = ?1");
+        let mut by_id = self.connection.prepare_cached(&by_id)?;
         let holder =
             "SELECT id FROM batches WHERE cluster = ?1 AND upstream_id = ?2 AND phase = 'bound'";
         let mut holder = self.connection.prepare_cached(holder)?;
@@ -191,7 +192,7 @@ impl SqliteBook {
 
     fn ask_now(&self, text: &str) -> rusqlite::Result<Vec<Answer>> {
         let mut statement = self.connection.prepare(text)?;
-        let names = statement.column_names().into_iter().map(str::to_owned);
+        let names = statement.column_names().map(str::to_owned);
         let names: Vec<String> = names.collect();
         let cell = |row: &rusqlite::Row<'_>, at| {
             Ok(match row.get::<_, Sql>(at)? {
@@ -251,8 +252,8 @@ impl Book for SqliteBook {
 
     fn after(&mut self, id: i32, limit: usize) -> Told<'_, Vec<Record>> {
         let next = || {
-            let text = "SELECT * FROM batches WHERE id > ?1 ORDER BY id LIMIT ?2";
-            let mut statement = self.connection.prepare_cached(text)?;
+            let text = format!("SELECT {COLUMNS} FROM batches WHERE id > ?1 ORDER BY id LIMIT ?2");
+            let mut statement = self.connection.prepare_cached(&text)?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             statement
                 .query_map(params![id, limit], read_record)?

@@ -196,13 +196,10 @@ impl Pool {
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, RegistryError> {
         self.may_ask()?;
-        let outcome = match timeout(DEADLINE, work).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Failure::Away(format!(
-                "it did not answer within {}s",
-                DEADLINE.as_secs()
-            ))),
-        };
+        let outcome = within_deadline(work).await.unwrap_or_else(|| {
+            let limit = DEADLINE.as_secs();
+            Err(Failure::Away(format!("it did not answer within {limit}s")))
+        });
         match outcome {
             Ok(value) => {
                 self.answers().0 = Answers::Yes;
@@ -277,8 +274,9 @@ impl Pool {
         self.within(async {
             for tries in 1.. {
                 let mut client = self.borrow().await?;
-                let (outcome, had_begun) = one(&mut client, &work).await;
-                let again = |error: &Error| met_another(error) || !had_begun && is_transient(error);
+                let (outcome, may_be_done) = one(&mut client, &work).await;
+                let again =
+                    |error: &Error| met_another(error) || !may_be_done && is_transient(error);
                 let again = outcome.as_ref().is_err_and(again);
                 if !client.is_closed() {
                     client.done();
@@ -298,7 +296,20 @@ impl Pool {
     }
 }
 
-/// Also tells whether it had begun: if not, nothing can have been done.
+/// Waits for the database for as long as it may take, in steps: the time in which this process
+/// stood still (a machine that was suspended, SIGSTOP) is that of one step, and not the database's.
+async fn within_deadline<T>(work: impl Future<Output = T>) -> Option<T> {
+    const STEPS: u32 = 5;
+    let mut work = std::pin::pin!(work);
+    for _ in 0..STEPS {
+        if let Ok(outcome) = timeout(DEADLINE / STEPS, work.as_mut()).await {
+            return Some(outcome);
+        }
+    }
+    None
+}
+
+/// Also tells whether it may have been done: not before it was committed.
 async fn one<T>(
     client: &mut ClientWrapper,
     work: &(impl for<'a> Fn(&'a deadpool_postgres::Transaction<'a>) -> Work<'a, T> + Send + Sync),
@@ -312,7 +323,7 @@ async fn one<T>(
         Err(error) => {
             // It is what it is; the first error tells more.
             let _ = transaction.rollback().await;
-            Err(error)
+            return (Err(error), false);
         }
     };
     (outcome, true)
@@ -346,13 +357,16 @@ impl Failure {
     }
 }
 
-/// Tells whether a transaction failed because of another one, so that it may succeed now.
+/// Tells whether a transaction failed because of another one, or of a pause, so that it may succeed
+/// now.
 fn met_another(error: &Error) -> bool {
     error.code().is_some_and(|code| {
         [
             SqlState::T_R_SERIALIZATION_FAILURE,
             SqlState::T_R_DEADLOCK_DETECTED,
             SqlState::UNIQUE_VIOLATION,
+            // This process stood still in the middle of one.
+            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
         ]
         .contains(code)
     })

@@ -1,6 +1,7 @@
 //! Rows to and from columns, and how statements are carried out.
 
 use livy_dialect::{BatchState, Lookup};
+use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension as _, Params};
 
 use super::statements::{HIGHEST_ID, Sql};
@@ -8,70 +9,79 @@ use crate::clock::Moment;
 use crate::registry::row::{GatewayId, Identity, Known, Phase, Row};
 use crate::registry::store::{Order, Wish};
 
-pub(in crate::registry) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
-    let phase: String = row.get("phase")?;
-    let state: String = row.get("state")?;
-    let app_info: String = row.get("app_info")?;
-    let log: String = row.get("log")?;
-    let moment = |wall: Option<i64>, up: Option<i64>| {
-        wall.map(|wall_ms| Moment {
+/// The columns of a row, one after the other: asked for by name, they would be searched for.
+struct Columns<'a> {
+    row: &'a rusqlite::Row<'a>,
+    next: usize,
+}
+
+impl Columns<'_> {
+    fn read<T: FromSql>(&mut self) -> rusqlite::Result<T> {
+        self.next += 1;
+        self.row.get(self.next - 1)
+    }
+
+    /// Reads a time by both clocks.
+    fn moment(&mut self) -> rusqlite::Result<Option<Moment>> {
+        let (wall_ms, up_ms): (Option<i64>, Option<i64>) = (self.read()?, self.read()?);
+        Ok(wall_ms.map(|wall_ms| Moment {
             wall_ms,
-            up_ms: up.unwrap_or(0),
-        })
+            up_ms: up_ms.unwrap_or(0),
+        }))
+    }
+}
+
+/// Reads a row of `rows!`, in its order.
+pub(in crate::registry) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    let mut columns = Columns { row, next: 0 };
+    let identity = Identity {
+        id: GatewayId(columns.read()?),
+        cluster: columns.read()?,
+        route: columns.read()?,
+        lookup: Lookup {
+            key: columns.read()?,
+            sent_name: columns.read()?,
+        },
+        owner: columns.read()?,
+        name: columns.read()?,
+        adopted: columns.read()?,
+        created: columns.moment()?.unwrap_or_default(),
+        name_hold_ms: columns.read()?,
+        body_hash: columns.read()?,
+        above: columns.read()?,
     };
+    let key: Option<String> = columns.read()?;
+    let until = columns.moment()?;
+    let phase: String = columns.read()?;
     let known = Known {
-        phase: Phase::from_columns(&phase, row.get("upstream_id")?),
+        phase: Phase::from_columns(&phase, columns.read()?),
         // The CHECK on the column admits these words only.
-        state: BatchState::from_word(&state).unwrap_or(BatchState::Starting),
-        app_id: row.get("app_id")?,
-        app_info: serde_json::from_str(&app_info).unwrap_or_default(),
-        log: serde_json::from_str(&log).unwrap_or_default(),
-        complete: row.get("complete")?,
-        seen_ms: row.get("seen_ms")?,
-        ended: moment(row.get("ended_ms")?, row.get("ended_up_ms")?),
-        resolved: moment(row.get("resolved_ms")?, row.get("resolved_up_ms")?),
-        proxy_user: row.get("proxy_user")?,
-        told: row.get("told")?,
-        echoed: row.get("echoed")?,
-        presumed: row.get("presumed")?,
-        kill_asked: row.get("kill_asked")?,
-        may_arrive: row.get("may_arrive")?,
-        let_go: row.get("let_go")?,
-        quiet_ms: row.get("quiet_ms")?,
-        looked_ms: row.get("looked_ms")?,
-        waited_ms: row.get("waited_ms")?,
-        arrived: row.get("arrived")?,
-        absent: row.get("absent")?,
+        state: BatchState::from_word(&columns.read::<String>()?).unwrap_or(BatchState::Starting),
+        app_id: columns.read()?,
+        app_info: serde_json::from_str(&columns.read::<String>()?).unwrap_or_default(),
+        log: serde_json::from_str(&columns.read::<String>()?).unwrap_or_default(),
+        complete: columns.read()?,
+        seen_ms: columns.read()?,
+        ended: columns.moment()?,
+        resolved: columns.moment()?,
+        proxy_user: columns.read()?,
+        told: columns.read()?,
+        echoed: columns.read()?,
+        presumed: columns.read()?,
+        kill_asked: columns.read()?,
+        may_arrive: columns.read()?,
+        let_go: columns.read()?,
+        quiet_ms: columns.read()?,
+        waited_ms: columns.read()?,
+        looked_ms: columns.read()?,
+        arrived: columns.read()?,
+        absent: columns.read()?,
         ..Known::new()
     };
-    let identity = Identity {
-        id: GatewayId(row.get("id")?),
-        cluster: row.get("cluster")?,
-        route: row.get("route")?,
-        lookup: Lookup {
-            key: row.get("lookup_key")?,
-            sent_name: row.get("sent_name")?,
-        },
-        owner: row.get("owner")?,
-        name: row.get("name")?,
-        adopted: row.get("adopted")?,
-        created: Moment {
-            wall_ms: row.get("created_ms")?,
-            up_ms: row.get("created_up_ms")?,
-        },
-        name_hold_ms: row.get("name_hold_ms")?,
-        body_hash: row.get("idempotency_hash")?,
-        above: row.get("above")?,
-    };
-    let key: Option<String> = row.get("idempotency_key")?;
-    let until = moment(
-        row.get("idempotency_until_ms")?,
-        row.get("idempotency_until_up_ms")?,
-    );
     Ok(Row {
         identity,
         known,
-        version: row.get("version")?,
+        version: columns.read()?,
         key_until: key.and(until),
     })
 }
@@ -95,7 +105,7 @@ pub(super) fn all(
 }
 
 /// Reads the one value that a statement always has.
-pub(super) fn value<T: rusqlite::types::FromSql>(
+pub(super) fn value<T: FromSql>(
     connection: &Connection,
     sql: Sql,
     values: impl Params,

@@ -31,15 +31,24 @@ macro_rules! statements {
     };
 }
 
-/// Reads whole rows, as `rows` understands them.
+/// The columns of a row, in the order in which `rows` takes them.
+macro_rules! columns {
+    () => {
+        "id, cluster, route, lookup_key, sent_name, owner, name, adopted, created_ms, created_up_ms, name_hold_ms,
+            idempotency_hash, above, idempotency_key, idempotency_until_ms, idempotency_until_up_ms,
+            phase, upstream_id, state, app_id, app_info, log, complete, seen_ms, ended_ms, ended_up_ms, resolved_ms, resolved_up_ms,
+            proxy_user, told, echoed, presumed, kill_asked, may_arrive, let_go, quiet_ms, waited_ms, looked_ms, arrived, absent,
+            version"
+    };
+}
+
+/// What whole rows are read by.
+pub(in crate::registry) const COLUMNS: &str = columns!();
+
+/// Reads whole rows.
 macro_rules! rows {
     ($($rest:expr),*) => {
-        concat!(
-            "SELECT id, cluster, route, lookup_key, sent_name, owner, name, proxy_user, adopted, phase, upstream_id, state, app_id,
-                app_info, log, complete, created_ms, created_up_ms, seen_ms, ended_ms, ended_up_ms, name_hold_ms, idempotency_key,
-                idempotency_hash, idempotency_until_ms, idempotency_until_up_ms, version, told, quiet_ms, looked_ms, let_go, may_arrive,
-                kill_asked, echoed, presumed, above, waited_ms, arrived, absent, resolved_ms, resolved_up_ms
-             FROM batches ",
+        concat!("SELECT ", columns!(), " FROM batches ",
             $($rest),*
         )
     };
