@@ -226,7 +226,7 @@ impl PostgresBook {
             "DELETE FROM counts; INSERT INTO counts {COUNTED}; ALTER TABLE batches ENABLE TRIGGER batches_counted"
         );
         self.client.batch_execute(&counted).await?;
-        let given = "SELECT setval('batches_id_seq', highest) FROM (SELECT greatest((SELECT max(id) FROM batches), nullif($1, 0),
+        let given = "SELECT setval('batches_id_seq', highest) FROM (SELECT greatest((SELECT max(id) FROM batches), nullif($1::bigint, 0),
             (SELECT last_value FROM batches_id_seq WHERE is_called))) AS given (highest) WHERE highest IS NOT NULL";
         self.client.query(given, &[&head.highest_id]).await?;
         // What it is planned by was true of an empty table.
