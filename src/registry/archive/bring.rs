@@ -197,12 +197,18 @@ mod tests {
         newer.row.version = 4;
         newer.row.known.state = BatchState::Success;
         newer.row.known.ended = Some(Moment::default());
-        assert_eq!(bring(&there(&[older.clone()]), &newer, false), Bring::Newer);
-        assert_eq!(bring(&there(&[newer.clone()]), &older, false), Bring::Older);
+        assert_eq!(
+            bring(&there(std::slice::from_ref(&older)), &newer, false),
+            Bring::Newer
+        );
+        assert_eq!(
+            bring(&there(std::slice::from_ref(&newer)), &older, false),
+            Bring::Older
+        );
         // Two registries that went on by themselves: an end is not taken back.
         let mut went_on = older;
         went_on.row.version = 9;
-        let decision = bring(&there(&[newer.clone()]), &went_on, false);
+        let decision = bring(&there(std::slice::from_ref(&newer)), &went_on, false);
         assert!(told(&decision).contains("an end"), "{decision:?}");
         let mut edited = newer.clone();
         edited.row.known.state = BatchState::Dead;

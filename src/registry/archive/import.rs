@@ -241,7 +241,12 @@ impl Import<'_> {
 /// Tells the line about the whole from that of a batch.
 fn is_head(text: &[u8]) -> bool {
     let name = b"\"livy_gateway_registry\"";
-    text.windows(name.len()).take(64).any(|part| part == name)
+    let at = text
+        .windows(name.len())
+        .take(64)
+        .position(|part| part == name);
+    // A name of a field, and not of a cluster.
+    at.is_some_and(|at| text[at + name.len()..].trim_ascii_start().starts_with(b":"))
 }
 
 /// Puts what is wrong with a line's JSON into words; the line is named by whoever tells it.
@@ -268,4 +273,16 @@ fn in_words(error: &serde_json::Error) -> String {
         false => String::new(),
     };
     format!("{place}{what}{}", field.map(near).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_told_from_a_batch() {
+        assert!(is_head(br#"{"livy_gateway_registry": 1}"#));
+        let batch = br#"{"id":1,"cluster":"livy_gateway_registry","state":"dead"}"#;
+        assert!(!is_head(batch));
+    }
 }

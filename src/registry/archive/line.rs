@@ -277,6 +277,10 @@ impl Line {
                 self.ended_up_ms = now.up_ms;
             }
         }
+        if let Some(PhaseWord::Sending | PhaseWord::Refused) = self.phase {
+            let why = "a submission that is on its way, or was refused, comes along whole: with its `version`";
+            return Err(why.to_owned());
+        }
         if self.phase.is_none() && self.upstream_id.is_none() {
             if !self.state.is_terminal() {
                 return Err(format!(
@@ -444,6 +448,10 @@ pub(super) mod tests {
             (
                 r#"{"id": 1, "cluster": "c", "state": "dead", "upstream_id": 1.5}"#,
                 "a text or a number",
+            ),
+            (
+                r#"{"id": 1, "cluster": "c", "state": "starting", "phase": "sending"}"#,
+                "comes along whole",
             ),
             (
                 r#"{"id": 5000000000, "cluster": "c", "state": "dead"}"#,
