@@ -344,6 +344,7 @@ fn a_registry_moves_to_postgres_and_back() {
     let (status, _, told) = registry(&at, &["import", lines]);
     assert!(status == 1 && told.contains("stop them first"), "{told}");
     let next = gateway.submit("livy", &json!({}));
+    gateway.wait_for_state(next, "running");
     assert_eq!(
         json_of(&at, &["stats", "--format", "json"])["highest_id"],
         next
