@@ -16,16 +16,22 @@ use crate::observe::metrics::Metrics;
 pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String> {
     let runtime = shared::runtime()?;
     let checked = runtime.block_on(async { build(path) });
-    if let (Ok(_), Format::Text) = (&checked, format) {
-        shared::say(&format!("{}: ok\n", path.display()))?;
+    if let (Ok((_, notes)), Format::Text) = (&checked, format) {
+        let notes = notes.iter().map(|note| format!("note: {note}\n"));
+        shared::say(&format!(
+            "{}: ok\n{}",
+            path.display(),
+            notes.collect::<String>()
+        ))?;
     }
     let probes = match &checked {
-        Ok(snapshot) if probe => runtime.block_on(ask_all(snapshot, format))?,
+        Ok((snapshot, _)) if probe => runtime.block_on(ask_all(snapshot, format))?,
         _ => Vec::new(),
     };
     let failed = probes.iter().filter(|one| one.error.is_some()).count();
     if format == Format::Json {
-        say_json(path, checked.as_ref().err(), &probes)?;
+        let notes = checked.as_ref().map_or(&[][..], |(_, notes)| notes);
+        say_json(path, checked.as_ref().err(), notes, &probes)?;
     }
     match checked {
         Err(problems) if format == Format::Text => Err(problems.render()),
@@ -37,7 +43,12 @@ pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String
 }
 
 /// Writes the whole result; `ok` and the exit status say the same.
-fn say_json(path: &Path, problems: Option<&Problems>, probes: &[Probe]) -> Result<(), String> {
+fn say_json(
+    path: &Path,
+    problems: Option<&Problems>,
+    notes: &[String],
+    probes: &[Probe],
+) -> Result<(), String> {
     let problems = problems
         .map(|problems| problems.list.as_slice())
         .unwrap_or_default();
@@ -46,16 +57,20 @@ fn say_json(path: &Path, problems: Option<&Problems>, probes: &[Probe]) -> Resul
         .iter()
         .map(|one| json!({"what": one.what, "ok": one.error.is_none(), "error": one.error}))
         .collect();
-    let result = json!({"file": path, "ok": ok, "problems": problems, "probes": probes});
+    let result =
+        json!({"file": path, "ok": ok, "problems": problems, "notes": notes, "probes": probes});
     shared::say(&format!("{result}\n"))
 }
 
-fn build(path: &Path) -> Result<Snapshot, Problems> {
+/// Builds what `serve` would; also returns what is worth knowing of it.
+fn build(path: &Path) -> Result<(Snapshot, Vec<String>), Problems> {
     let metrics = Arc::new(Metrics::new());
     let loaded = config::load(path)?;
     let mut found = machine(&loaded.config);
     match build::build(loaded.config.clone(), &loaded.masked(), None, &metrics) {
-        Ok(built) if found.is_empty() => return Ok(built.into_snapshot(None, &metrics)),
+        Ok(built) if found.is_empty() => {
+            return Ok((built.into_snapshot(None, &metrics), loaded.notes()));
+        }
         Ok(_) => {}
         Err(more) => found.extend(more),
     }

@@ -55,6 +55,9 @@ pub(crate) fn check(
     });
     let clusters = c.within("clusters", |c| c.clusters(raw.clusters.unwrap_or_default()));
     c.passthrough_needs_tokens(&clusters, &authenticators);
+    let registry = raw.registry.clone().unwrap_or_default();
+    let registry = c.within("registry", |c| c.registry(registry));
+    c.passthrough_needs_numbers(&registry, &clusters);
     Config {
         server: c.within("server", |c| c.server(raw.server.unwrap_or_default())),
         admin: c.within("admin", |c| c.admin(raw.admin.unwrap_or_default())),
@@ -71,7 +74,7 @@ pub(crate) fn check(
                 Duration::from_secs(30 * 86_400),
             )
         }),
-        registry: c.within("registry", |c| c.registry(raw.registry.unwrap_or_default())),
+        registry,
         authenticators,
         clusters,
     }
