@@ -1,10 +1,14 @@
 //! One life of the gateway, from its start to SIGKILL or to a planned end. Whatever it does to the
 //! world outside goes through a gate; when the life is over nothing passes any more, in neither
-//! direction, and whoever waits there waits for ever.
+//! direction, and whoever waits there waits for ever. While it stands still (SIGSTOP), the gate is
+//! shut as well; when it goes on, everything goes on at once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// A life. Copies are the same life.
@@ -13,6 +17,16 @@ pub(crate) struct Life {
     over: CancellationToken,
     /// How many gates are left until a SIGKILL between two of them.
     left: Arc<AtomicI64>,
+    still_until: Arc<Mutex<Option<Instant>>>,
+    cut: watch::Sender<Option<Cut>>,
+}
+
+/// That it can't reach the database.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    pub(crate) until: Instant,
+    /// How long a request waits before it is clear that nobody answers.
+    pub(crate) answered_after: Duration,
 }
 
 impl Life {
@@ -20,6 +34,8 @@ impl Life {
         Life {
             over: CancellationToken::new(),
             left: Arc::new(AtomicI64::new(gates)),
+            still_until: Arc::default(),
+            cut: watch::Sender::new(None),
         }
     }
 
@@ -28,6 +44,7 @@ impl Life {
         if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.end();
         }
+        self.go_on().await;
         if self.over.is_cancelled() {
             std::future::pending::<()>().await;
         }
@@ -44,5 +61,50 @@ impl Life {
 
     pub(crate) fn is_over(&self) -> bool {
         self.over.is_cancelled()
+    }
+
+    /// SIGSTOP, and SIGCONT so much later.
+    pub(crate) fn stand_still(&self, lasts: Duration) {
+        let mut until = self.still();
+        *until = (*until).max(Some(Instant::now() + lasts));
+    }
+
+    /// Waits while it stands still.
+    pub(crate) async fn go_on(&self) {
+        loop {
+            let until = *self.still();
+            match until.filter(|until| *until > Instant::now()) {
+                Some(until) => sleep_until(until).await,
+                None => return,
+            }
+        }
+    }
+
+    fn still(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.still_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It can't reach the database for a while.
+    pub(crate) fn cut_off(&self, cut: Cut) {
+        self.cut.send_replace(Some(cut));
+    }
+
+    /// Returns that it can't reach the database, if it can't.
+    pub(crate) fn is_cut_off(&self) -> Option<Cut> {
+        (*self.cut.borrow()).filter(|cut| cut.until > Instant::now())
+    }
+
+    /// Waits until it can't reach the database.
+    pub(crate) async fn is_being_cut_off(&self) -> Cut {
+        let mut news = self.cut.subscribe();
+        loop {
+            if let Some(cut) = self.is_cut_off() {
+                return cut;
+            }
+            // The sender lives in `self`.
+            let _ = news.changed().await;
+        }
     }
 }
