@@ -2,8 +2,8 @@
 //! by SIGKILL between any two steps, or as planned. In some scenes there are two of it at a time, its
 //! replicas, and each request goes to either.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::disk::Disk;
-use crate::life::{Cut, Life};
+use crate::life::Life;
 use crate::shared::{Seat, Shared};
 use crate::wire::Wire;
 use crate::world::World;
@@ -136,7 +136,7 @@ impl House {
 
     /// Starts a life of a replica that is cut off after so many gates.
     pub(crate) async fn start(&self, which: usize, gates: i64) -> Arc<Running> {
-        let life = Life::new(gates);
+        let life = Life::new(gates, &self.apart_until);
         let seat = self.shared.as_ref().map(|shared| {
             let mut chance = self.world.next_chance(&format!("process/{which}"));
             Seat::new(shared, format!("{which}-{:016x}", chance.draw()))
@@ -158,6 +158,7 @@ impl House {
                     world: self.world.clone(),
                     cluster: name.clone(),
                     life: life.clone(),
+                    ambushed: self.shared.is_some(),
                 };
                 let over = Upstream::over(
                     Box::new(wire),
@@ -185,7 +186,6 @@ impl House {
         };
         let running = Arc::new(Running { gateway, life });
         self.doors[which].send_replace(Some(running.clone()));
-        self.are_apart(Duration::ZERO);
         running
     }
 
@@ -216,27 +216,12 @@ impl House {
         (0..count).find_map(|at| self.running((first + at) % count))
     }
 
-    /// A replica stands still.
-    pub(crate) fn stand_still(&self, running: &Running, lasts: Duration) {
-        running.life.stand_still(lasts);
-        self.are_apart(lasts);
-    }
-
-    /// A replica can't reach the database.
-    pub(crate) fn cut_off(&self, running: &Running, cut: Cut) {
-        running.life.cut_off(cut);
-        self.are_apart(cut.until.saturating_duration_since(Instant::now()) + cut.answered_after + TOLD);
-    }
-
-    /// For so long, replicas may not hear what the other one does.
-    fn are_apart(&self, lasts: Duration) {
-        let mut until = self.apart_until.lock().unwrap_or_else(PoisonError::into_inner);
-        *until = (*until).max(Instant::now() + lasts);
-    }
-
     /// Tells whether a replica may not show yet what the other one knew at a moment.
     pub(crate) fn may_be_behind(&self, since: Instant) -> bool {
-        let apart = *self.apart_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let apart = *self
+            .apart_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         self.replicas() > 1 && Instant::now() < since.max(apart) + TOLD
     }
 

@@ -11,6 +11,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+/// How long a gateway takes to listen again when the database is back.
+const RECONNECTS: Duration = Duration::from_secs(2);
+
 /// A life. Copies are the same life.
 #[derive(Clone, Debug)]
 pub(crate) struct Life {
@@ -19,6 +22,8 @@ pub(crate) struct Life {
     left: Arc<AtomicI64>,
     still_until: Arc<Mutex<Option<Instant>>>,
     cut: watch::Sender<Option<Cut>>,
+    /// Until when this one and its like may not hear of each other.
+    apart_until: Arc<Mutex<Instant>>,
 }
 
 /// That it can't reach the database.
@@ -30,12 +35,13 @@ pub(crate) struct Cut {
 }
 
 impl Life {
-    pub(crate) fn new(gates: i64) -> Life {
+    pub(crate) fn new(gates: i64, apart_until: &Arc<Mutex<Instant>>) -> Life {
         Life {
             over: CancellationToken::new(),
             left: Arc::new(AtomicI64::new(gates)),
             still_until: Arc::default(),
             cut: watch::Sender::new(None),
+            apart_until: apart_until.clone(),
         }
     }
 
@@ -65,8 +71,10 @@ impl Life {
 
     /// SIGSTOP, and SIGCONT so much later.
     pub(crate) fn stand_still(&self, lasts: Duration) {
+        let ends = Instant::now() + lasts;
+        self.is_apart_until(ends);
         let mut until = self.still();
-        *until = (*until).max(Some(Instant::now() + lasts));
+        *until = (*until).max(Some(ends));
     }
 
     /// Waits while it stands still.
@@ -88,7 +96,14 @@ impl Life {
 
     /// It can't reach the database for a while.
     pub(crate) fn cut_off(&self, cut: Cut) {
+        self.is_apart_until(cut.until + cut.answered_after + RECONNECTS);
         self.cut.send_replace(Some(cut));
+    }
+
+    fn is_apart_until(&self, ends: Instant) {
+        let apart = self.apart_until.lock();
+        let mut apart = apart.unwrap_or_else(PoisonError::into_inner);
+        *apart = (*apart).max(ends);
     }
 
     /// Returns that it can't reach the database, if it can't.

@@ -7,6 +7,7 @@ use livy_dialect::Flavor;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::all::number;
 use crate::client::{Client, Kind, Outcome, Record, Records, USERS, check_list};
 use crate::cluster::create_foreign;
 use crate::house::{House, Running, moment, until};
@@ -72,7 +73,10 @@ impl Scene {
             blind,
             restless: chance.percent(if blind { 40 } else { 10 }) && !hasty,
             long: chance.percent(12) && !hasty,
-            replicas: if replicas.percent(25) && !hasty { 2 } else { 1 },
+            replicas: match (number("REPLICAS"), replicas.percent(25)) {
+                (Some(2), _) | (None, true) if !hasty => 2,
+                _ => 1,
+            },
         }
     }
 
@@ -388,7 +392,7 @@ fn clients(house: &House, scene: &Scene, records: &Records, chance: &mut Chance)
 /// The lives of all replicas, until the calm.
 async fn lives(house: &House, scene: &Scene) {
     if scene.replicas > 1 {
-        tokio::join!(lives_of(house, scene, 0), lives_of(house, scene, 1));
+        tokio::join!(biased; lives_of(house, scene, 0), lives_of(house, scene, 1));
     } else {
         lives_of(house, scene, 0).await;
     }
@@ -470,15 +474,22 @@ async fn troubled(house: &House, running: &Running, chance: &mut Chance, who: &s
         };
         let lasts = Duration::from_millis(lasts);
         if chance.percent(50) {
-            house.world.tell(|| format!("{who} stands still for {lasts:?}"));
-            house.stand_still(running, lasts);
+            house
+                .world
+                .tell(|| format!("{who} stands still for {lasts:?}"));
+            running.life.stand_still(lasts);
         } else {
             let answered_after = Duration::from_secs(*chance.pick(&[0, 5]));
             house.world.tell(|| {
-                format!("{who} can't reach the database for {lasts:?}, told after {answered_after:?}")
+                format!(
+                    "{who} can't reach the database for {lasts:?}, told after {answered_after:?}"
+                )
             });
             let until = Instant::now() + lasts;
-            house.cut_off(running, Cut { until, answered_after });
+            running.life.cut_off(Cut {
+                until,
+                answered_after,
+            });
         }
         sleep(lasts).await;
     }

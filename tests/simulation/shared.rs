@@ -14,8 +14,8 @@ use std::time::Duration;
 use livy_dialect::Observed;
 use livy_gateway::clock::Moment;
 use livy_gateway::registry::{
-    Adoption, Change, GatewayId, LEASE, NewRow, Phase, RangeOf, Recorded, RegistryError, Row, Saved,
-    SqliteStore, Store as _, Visible,
+    Adoption, Change, GatewayId, LEASE, NewRow, Phase, RangeOf, Recorded, RegistryError, Row,
+    Saved, SqliteStore, Store as _, Visible,
 };
 use tokio::sync::Notify;
 use tokio::task::unconstrained;
@@ -135,7 +135,9 @@ impl Seat {
     /// Gives back what it has: it ends as planned.
     pub(crate) fn leave(&self) {
         let mut inside = self.shared.inside();
-        inside.leases.retain(|_, (holder, _)| *holder != self.process);
+        inside
+            .leases
+            .retain(|_, (holder, _)| *holder != self.process);
         inside.listeners.remove(&self.process);
     }
 
@@ -326,7 +328,9 @@ impl Seat {
     /// Begins to listen.
     pub(crate) fn listen(&self) {
         let mut inside = self.shared.inside();
-        inside.listeners.insert(self.process.clone(), Line::default());
+        inside
+            .listeners
+            .insert(self.process.clone(), Line::default());
     }
 
     /// It knows that it listens.
@@ -350,7 +354,12 @@ impl Seat {
             let line = {
                 let inside = self.shared.inside();
                 let line = inside.listeners.get(&self.process);
-                line.map(|line| (line.notes.front().map(|(comes, _)| *comes), line.more.clone()))
+                line.map(|line| {
+                    (
+                        line.notes.front().map(|(comes, _)| *comes),
+                        line.more.clone(),
+                    )
+                })
             };
             match line {
                 None => std::future::pending().await,
