@@ -97,14 +97,14 @@ impl Call {
         let by_number = self.registry().numbers_are_the_clusters();
         let found = match key {
             // A cluster may count from 0.
-            BatchKey::Id(id) if by_number && *id >= 0 => Ok(self.by_number(*id).await?),
+            BatchKey::Id(id) if by_number && *id >= 0 => Ok(Box::pin(self.by_number(*id)).await?),
             BatchKey::Id(id) if *id > 0 => self.registry().get(GatewayId(*id)).await,
             BatchKey::Id(_) => Ok(None),
             BatchKey::Name(name) => {
                 let visible = self.snapshot.access.visible(&self.principal);
                 match self.registry().by_name(name, visible.clone()).await {
                     Ok(None) if by_number => {
-                        self.learn_names().await?;
+                        Box::pin(self.learn_names()).await?;
                         self.registry().by_name(name, visible).await
                     }
                     found => found,

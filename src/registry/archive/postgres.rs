@@ -226,7 +226,7 @@ impl PostgresBook {
             "DELETE FROM counts; INSERT INTO counts {COUNTED}; ALTER TABLE batches ENABLE TRIGGER batches_counted"
         );
         self.client.batch_execute(&counted).await?;
-        let given = "SELECT setval('batches_id_seq', highest) FROM (SELECT greatest((SELECT max(id) FROM batches), nullif($1, 0),
+        let given = "SELECT setval('batches_id_seq', highest) FROM (SELECT greatest((SELECT max(id) FROM batches), nullif($1::bigint, 0),
             (SELECT last_value FROM batches_id_seq WHERE is_called))) AS given (highest) WHERE highest IS NOT NULL";
         self.client.query(given, &[&head.highest_id]).await?;
         // What it is planned by was true of an empty table.
@@ -235,7 +235,7 @@ impl PostgresBook {
 }
 
 /// What the trigger would have counted.
-const COUNTED: &str = "SELECT owner, cluster, block, sum(shown), sum(live) FROM batches,
+const COUNTED: &str = "SELECT whose.owner, whose.cluster, block, sum(shown) AS shown, sum(live) AS live FROM batches,
     LATERAL (SELECT (phase IN ('sending', 'bound', 'detached'))::int AS shown, (phase IN ('sending', 'bound') AND ended_ms IS NULL)::int AS live,
         id / 2048 AS block) AS counted,
     LATERAL (VALUES ('', ''), ('', batches.cluster), (nullif(batches.owner, ''), ''), (nullif(batches.owner, ''), batches.cluster)) AS whose (owner, cluster)

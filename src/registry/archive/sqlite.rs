@@ -192,7 +192,7 @@ impl SqliteBook {
 
     fn ask_now(&self, text: &str) -> rusqlite::Result<Vec<Answer>> {
         let mut statement = self.connection.prepare(text)?;
-        let names = statement.column_names().into_iter().map(str::to_owned);
+        let names = statement.column_names().map(str::to_owned);
         let names: Vec<String> = names.collect();
         let cell = |row: &rusqlite::Row<'_>, at| {
             Ok(match row.get::<_, Sql>(at)? {
@@ -324,7 +324,7 @@ impl Book for SqliteBook {
             )
         };
         let counts = [(0, 10), (1, 17), (2, 24)].map(|(at, shift)| level(at, shift));
-        let live = "SELECT cluster, count(*) FROM batches WHERE phase IN ('sending', 'bound') AND ended_ms IS NULL GROUP BY cluster";
+        let live = "SELECT cluster, count(*) AS batches FROM batches WHERE phase IN ('sending', 'bound') AND ended_ms IS NULL GROUP BY cluster";
         let kept_live = "SELECT cluster, batches FROM live WHERE batches <> 0";
         vec![
             Question {

@@ -14,7 +14,7 @@ mod lines;
 mod pages;
 pub(super) mod rows;
 pub(super) mod schema;
-pub(in crate::registry) mod statements;
+pub(super) mod statements;
 mod sweep;
 #[cfg(test)]
 mod tests;

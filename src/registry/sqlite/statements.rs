@@ -31,23 +31,26 @@ macro_rules! statements {
     };
 }
 
+/// The columns of a row, in the order in which `rows` takes them.
 macro_rules! columns {
     () => {
         "id, cluster, route, lookup_key, sent_name, owner, name, adopted, created_ms, created_up_ms, name_hold_ms,
-                idempotency_hash, above, idempotency_key, idempotency_until_ms, idempotency_until_up_ms,
-                phase, upstream_id, state, app_id, app_info, log, complete, seen_ms, ended_ms, ended_up_ms, resolved_ms, resolved_up_ms,
-                proxy_user, told, echoed, presumed, kill_asked, may_arrive, let_go, quiet_ms, waited_ms, looked_ms, arrived, absent,
-                version"
+            idempotency_hash, above, idempotency_key, idempotency_until_ms, idempotency_until_up_ms,
+            phase, upstream_id, state, app_id, app_info, log, complete, seen_ms, ended_ms, ended_up_ms, resolved_ms, resolved_up_ms,
+            proxy_user, told, echoed, presumed, kill_asked, may_arrive, let_go, quiet_ms, waited_ms, looked_ms, arrived, absent,
+            version"
     };
 }
 
-/// The columns of a row, in the order in which `rows::read_row` reads them.
+/// What whole rows are read by.
 pub(in crate::registry) const COLUMNS: &str = columns!();
 
 /// Reads whole rows.
 macro_rules! rows {
     ($($rest:expr),*) => {
-        concat!("SELECT ", columns!(), " FROM batches ", $($rest),*)
+        concat!("SELECT ", columns!(), " FROM batches ",
+            $($rest),*
+        )
     };
 }
 
