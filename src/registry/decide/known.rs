@@ -165,6 +165,10 @@ pub fn ended_unlisted(known: &mut Known, end: &StateReading, reason: &str, now: 
 
 /// Ends a submission of which nothing was created. Whoever asked for its end has what they wanted.
 pub fn never_was(known: &mut Known, reason: &str, may_arrive: bool, now: Moment) {
+    if known.phase != Phase::Sending {
+        // Another process knows better.
+        return;
+    }
     if known.kill_asked {
         delete(known, may_arrive, now);
     } else {
@@ -205,7 +209,11 @@ pub fn lose_id(holder: &mut Row, by: Option<GatewayId>, now: Moment) {
 /// Returns what is to be known after a store, or another process, turned out to know more than the
 /// memory that was about to be written.
 pub fn forward(stored: &Known, wanted: &Known) -> Known {
-    let (mut next, other) = if stored.phase.rank() > wanted.phase.rank() {
+    // Whoever wrote an open submission meanwhile took it over, showed it or wants its end: it does not
+    // vanish any more.
+    let gives_way = wanted.phase == Phase::Refused
+        && matches!(stored.phase, Phase::Sending | Phase::Bound { .. });
+    let (mut next, other) = if gives_way || stored.phase.rank() > wanted.phase.rank() {
         (stored.clone(), wanted)
     } else {
         (wanted.clone(), stored)
