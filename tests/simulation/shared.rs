@@ -244,7 +244,7 @@ impl Seat {
             let inside = self.shared.inside();
             let ids = pending.iter().filter(|row| !row.known.told);
             let ids = ids.map(|row| row.identity.id);
-            without.extend(ids.filter(|id| inside.is_elsewhere(*id, &self.process)));
+            without.extend(ids.filter(|id| inside.senders.get(id) != Some(&self.process)));
         }
         store.list(visible, cluster, without, range).await
     }
