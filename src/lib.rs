@@ -26,7 +26,7 @@
 //! - [`config`]: text to checked; the plain types.
 //! - [`flight`]: one question that many ask.
 //! - [`clock`]: the two clocks.
-//! - [`random`]: chance.
+//! - [`random`]: chance, or a seed.
 //!
 //! `livy_dialect`, a crate of its own below `src/dialect/`, is the pure translation core; every
 //! room may use it.
