@@ -1,31 +1,43 @@
 //! `livy-gateway check`.
 
-use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
 
+use super::ports::{self, Holder};
 use super::shared::{self, Format};
-use crate::config::{self, BuildProblem, Config, Problems, checked};
-use crate::engine::build;
+use crate::config::{self, BuildProblem, Config, Problem, Problems, checked};
+use crate::engine::{self, build};
 use crate::gateway::Snapshot;
 use crate::observe::metrics::Metrics;
+
+/// What is said about a file that is right as far as it can be told.
+struct Right {
+    snapshot: Snapshot,
+    /// What can't be told for sure.
+    warnings: Vec<Problem>,
+}
 
 pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String> {
     let runtime = shared::runtime()?;
     let checked = runtime.block_on(async { build(path) });
-    if let (Ok(_), Format::Text) = (&checked, format) {
+    if let (Ok(right), Format::Text) = (&checked, format) {
+        for Problem { path, what, .. } in &right.warnings {
+            eprintln!("warning: {path}: {what}");
+        }
         shared::say(&format!("{}: ok\n", path.display()))?;
     }
     let probes = match &checked {
-        Ok(snapshot) if probe => runtime.block_on(ask_all(snapshot, format))?,
+        Ok(right) if probe => runtime.block_on(ask_all(&right.snapshot, format))?,
         _ => Vec::new(),
     };
     let failed = probes.iter().filter(|one| one.error.is_some()).count();
     if format == Format::Json {
-        say_json(path, checked.as_ref().err(), &probes)?;
+        say_json(path, &checked, &probes)?;
     }
     match checked {
         Err(problems) if format == Format::Text => Err(problems.render()),
@@ -37,77 +49,112 @@ pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String
 }
 
 /// Writes the whole result; `ok` and the exit status say the same.
-fn say_json(path: &Path, problems: Option<&Problems>, probes: &[Probe]) -> Result<(), String> {
-    let problems = problems
-        .map(|problems| problems.list.as_slice())
-        .unwrap_or_default();
+fn say_json(
+    path: &Path,
+    checked: &Result<Right, Problems>,
+    probes: &[Probe],
+) -> Result<(), String> {
+    let (problems, warnings): (&[Problem], &[Problem]) = match checked {
+        Ok(right) => (&[], &right.warnings),
+        Err(problems) => (&problems.list, &[]),
+    };
     let ok = problems.is_empty() && probes.iter().all(|one| one.error.is_none());
     let probes: Vec<_> = probes
         .iter()
         .map(|one| json!({"what": one.what, "ok": one.error.is_none(), "error": one.error}))
         .collect();
-    let result = json!({"file": path, "ok": ok, "problems": problems, "probes": probes});
+    // JSON is UTF-8, and a path need not be.
+    let file = path.display().to_string();
+    let result = json!({"file": file, "ok": ok, "problems": problems, "warnings": warnings, "probes": probes});
     shared::say(&format!("{result}\n"))
 }
 
-fn build(path: &Path) -> Result<Snapshot, Problems> {
+fn build(path: &Path) -> Result<Right, Problems> {
     let metrics = Arc::new(Metrics::new());
     let loaded = config::load(path)?;
-    let mut found = machine(&loaded.config);
+    let mut machine = Machine::default();
+    machine.look(path, &loaded.config);
+    let mut found = machine.problems;
     match build::build(loaded.config.clone(), &loaded.masked(), None, &metrics) {
-        Ok(built) if found.is_empty() => return Ok(built.into_snapshot(None, &metrics)),
+        Ok(built) if found.is_empty() => {
+            return Ok(Right {
+                snapshot: built.into_snapshot(None, &metrics),
+                warnings: match machine.warnings.is_empty() {
+                    true => Vec::new(),
+                    false => loaded.locate(machine.warnings).list,
+                },
+            });
+        }
         Ok(_) => {}
         Err(more) => found.extend(more),
     }
     Err(loaded.locate(found))
 }
 
-/// Tells what this machine does not allow: ports that are taken, a folder that can't be written.
-fn machine(config: &Config) -> Vec<BuildProblem> {
-    let mut problems = Vec::new();
-    let taken = |address: &SocketAddr| {
-        let bound = std::net::TcpListener::bind(address);
-        bound.err().filter(|_| address.port() != 0)
-    };
-    // Where the admin listener answers, the ports are taken by the gateway whose file this is.
-    if !is_served(&config.admin) {
-        let listeners = config
-            .server
-            .listen
-            .iter()
-            .map(|address| ("server", address));
-        for (room, address) in listeners.chain([("admin", &config.admin.listen)]) {
-            if let Some(error) = taken(address) {
-                let what = format!("can't bind {address}: {error}");
-                let remedy = "choose one that is free";
-                problems.push(BuildProblem::new(&[room, "listen"], what, remedy));
-            }
-        }
-    }
-    if let checked::Registry::Sqlite(path) = &config.registry
-        && let Err(error) = can_write_beside(path)
-    {
-        let what = format!("can't write beside {}: {error}", path.display());
-        let remedy = "the registry keeps its files there; choose a folder that can be written";
-        problems.push(BuildProblem::new(&["registry"], what, remedy));
-    }
-    problems
+/// What this machine does not allow: ports that are taken, a folder that can't be written.
+#[derive(Default)]
+struct Machine {
+    problems: Vec<BuildProblem>,
+    warnings: Vec<BuildProblem>,
 }
 
-fn is_served(admin: &checked::Admin) -> bool {
-    let limit = std::time::Duration::from_secs(1);
-    let Ok(mut stream) = std::net::TcpStream::connect_timeout(&admin.listen, limit) else {
-        return false;
-    };
-    if admin.tls.is_some() {
-        return true;
+impl Machine {
+    fn look(&mut self, path: &Path, config: &Config) {
+        // Held until all are bound: two of them may be in each other's way.
+        let mut bound = Vec::new();
+        let server = config.server.listen.iter().collect::<BTreeSet<_>>();
+        let listeners = server.into_iter().map(|address| ("server", address));
+        for (room, address) in listeners.chain([("admin", &config.admin.listen)]) {
+            match TcpListener::bind(address) {
+                Ok(listener) => bound.push(listener),
+                Err(error) => self.taken(path, room, *address, &error),
+            }
+        }
+        if let checked::Registry::Sqlite(path) = &config.registry
+            && let Err(error) = can_write_beside(path)
+        {
+            let what = format!("can't write beside {}: {error}", path.display());
+            let remedy = "the registry keeps its files there; choose a folder that can be written";
+            self.problems
+                .push(BuildProblem::new(&["registry"], what, remedy));
+        }
     }
-    let mut answer = [0; 12];
-    let asked = stream
-        .set_read_timeout(Some(limit))
-        .and_then(|()| stream.write_all(b"GET /livez HTTP/1.0\r\n\r\n"))
-        .and_then(|()| stream.read_exact(&mut answer));
-    asked.is_ok() && answer.starts_with(b"HTTP/1.") && answer.ends_with(b" 200")
+
+    /// Tells why an address can't be bound, unless that is as it should be: the gateway whose file
+    /// this is has it.
+    fn taken(&mut self, path: &Path, room: &str, address: SocketAddr, error: &std::io::Error) {
+        let key = [room, "listen"];
+        let what = format!("can't bind {address}: {error}");
+        let mut remedy = "choose one that is free".to_owned();
+        let mut list = &mut self.problems;
+        let what = match error.kind() {
+            ErrorKind::AddrInUse => match ports::holder(address, path) {
+                Holder::OnThisFile(its) if its == address => return,
+                Holder::OnThisFile(its) => {
+                    remedy = engine::MOVE_IN_BETWEEN.to_owned();
+                    format!(
+                        "{address} overlaps with {its}, where the gateway that runs on this file listens"
+                    )
+                }
+                Holder::Gateway { process, file } => {
+                    list = &mut self.warnings;
+                    let file = file.display();
+                    format!(
+                        "{address} is taken by a gateway that runs on {file} (process {process}); right if this file is for that one"
+                    )
+                }
+                Holder::Other { process, name } => format!("{what} (by {name}, process {process})"),
+                Holder::Unknown => {
+                    list = &mut self.warnings;
+                    format!(
+                        "{address} is taken, and by whom can't be seen from here; right if it is the gateway that this file is for"
+                    )
+                }
+            },
+            _ => what,
+        };
+        list.push(BuildProblem::new(&key, what, remedy));
+    }
 }
 
 fn can_write_beside(path: &Path) -> std::io::Result<()> {
