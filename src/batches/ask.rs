@@ -200,7 +200,7 @@ impl Reader {
         }
         let message = format!(
             "batch {} can't be looked at: {why}, for {} s",
-            entry.id,
+            entry.shown_id(),
             silent_for.as_secs()
         );
         Err(ApiError::new(Code::ClusterUnavailable, message))

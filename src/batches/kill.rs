@@ -35,7 +35,7 @@ impl Call {
         if !self.snapshot.access.may_kill(&self.principal, &entry) {
             return Err(ApiError::new(
                 Code::Forbidden,
-                format!("batch {} belongs to somebody else", entry.id),
+                format!("batch {} belongs to somebody else", entry.shown_id()),
             ));
         }
         if entry.peek(|known| known.presumed) && !self.snapshot.access.is_admin(&self.principal) {
@@ -117,7 +117,7 @@ impl Reader {
             }
             Phase::Deleted { .. } => return Ok(()),
             // Nobody who was shown it meets this: what was shown does not vanish.
-            Phase::Refused => return Err(ApiError::no_such_batch(&entry.id.to_string())),
+            Phase::Refused => return Err(ApiError::no_such_batch(&entry.shown_id().to_string())),
             Phase::Detached { .. } => {}
             // It was presumed while this waited: the wish is void.
             Phase::Bound { .. } if entry.peek(|known| known.presumed && !known.kill_asked) => {
@@ -203,7 +203,8 @@ impl Reader {
             Err(Nothing::CannotTell) => {
                 let message = format!(
                     "cluster '{}' shows a batch under the id of batch {} that may be another one: it was not killed",
-                    entry.cluster, entry.id
+                    entry.cluster,
+                    entry.shown_id()
                 );
                 Err(ApiError::new(Code::KillUnconfirmed, message))
             }
@@ -270,7 +271,7 @@ impl Dead {
 fn only_presumed(entry: &Entry) -> ApiError {
     let message = format!(
         "batch {} is only presumed to be yours: the answer to its submission was lost; an administrator can kill it",
-        entry.id
+        entry.shown_id()
     );
     ApiError::new(Code::Forbidden, message)
 }
@@ -278,7 +279,7 @@ fn only_presumed(entry: &Entry) -> ApiError {
 fn unconfirmed(entry: &Entry, why: &str) -> ApiError {
     ApiError::new(
         Code::KillUnconfirmed,
-        format!("batch {}: {why}; ask again", entry.id),
+        format!("batch {}: {why}; ask again", entry.shown_id()),
     )
 }
 

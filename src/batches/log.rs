@@ -143,7 +143,7 @@ fn cut_by_cluster(entry: &Entry, part: &LogPart) -> Reply {
         from.saturating_add(count)
     });
     Reply::ok(&LogBody {
-        id: entry.id.0,
+        id: entry.shown_id().0,
         from,
         total,
         log: &part.lines,
@@ -154,7 +154,7 @@ fn cut(entry: &Entry, window: LogWindow, lines: &[String]) -> Reply {
     let (from, range) = window.resolve(lines.len());
     let total = i64::try_from(lines.len()).unwrap_or(i64::MAX);
     Reply::ok(&LogBody {
-        id: entry.id.0,
+        id: entry.shown_id().0,
         from,
         total,
         log: &lines[range],

@@ -12,6 +12,7 @@ mod lines;
 pub mod list;
 pub mod log;
 mod missing;
+mod numbers;
 pub mod poll;
 mod round;
 pub mod watch;
@@ -93,13 +94,21 @@ impl Call {
     /// # Errors
     /// Livy's 404, the same for what does not exist and for what is another's.
     pub async fn find(&self, key: &BatchKey) -> Result<Arc<Entry>, ApiError> {
+        let by_number = self.registry().numbers_are_the_clusters();
         let found = match key {
+            // A cluster may count from 0.
+            BatchKey::Id(id) if by_number && *id >= 0 => Ok(self.by_number(*id).await?),
             BatchKey::Id(id) if *id > 0 => self.registry().get(GatewayId(*id)).await,
             BatchKey::Id(_) => Ok(None),
             BatchKey::Name(name) => {
-                self.registry()
-                    .by_name(name, self.snapshot.access.visible(&self.principal))
-                    .await
+                let visible = self.snapshot.access.visible(&self.principal);
+                match self.registry().by_name(name, visible.clone()).await {
+                    Ok(None) if by_number => {
+                        self.learn_names().await?;
+                        self.registry().by_name(name, visible).await
+                    }
+                    found => found,
+                }
             }
         };
         let entry = found.map_err(|error| read_failed(&error))?;
@@ -111,7 +120,7 @@ impl Call {
                     .is_none_or(|cluster| *cluster == entry.cluster)
             })
             .filter(|entry| self.shows(entry))
-            .inspect(|entry| self.exchange.is_about(entry.id.0))
+            .inspect(|entry| self.exchange.is_about(entry.shown_id().0))
             .inspect(|entry| {
                 self.exchange
                     .goes_to(self.route_label(entry), &entry.cluster)

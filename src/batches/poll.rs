@@ -56,7 +56,7 @@ impl Call {
         let reply = match want {
             Want::Item => Reply::ok(&entry.batch()),
             Want::State => Reply::ok(&StateBody {
-                id: entry.id.0,
+                id: entry.shown_id().0,
                 state: entry.peek(|known| known.state),
             }),
         };

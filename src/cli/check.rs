@@ -15,24 +15,22 @@ use crate::engine::{self, build};
 use crate::gateway::Snapshot;
 use crate::observe::metrics::Metrics;
 
-/// What is said about a file that is right as far as it can be told.
-struct Right {
-    snapshot: Snapshot,
-    /// What can't be told for sure.
-    warnings: Vec<Problem>,
-}
+/// A file that is right, and what is worth knowing of it.
+type Right = (Snapshot, Vec<String>);
 
 pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String> {
     let runtime = shared::runtime()?;
     let checked = runtime.block_on(async { build(path) });
-    if let (Ok(right), Format::Text) = (&checked, format) {
-        for Problem { path, what, .. } in &right.warnings {
-            eprintln!("warning: {path}: {what}");
-        }
-        shared::say(&format!("{}: ok\n", path.display()))?;
+    if let (Ok((_, notes)), Format::Text) = (&checked, format) {
+        let notes = notes.iter().map(|note| format!("note: {note}\n"));
+        shared::say(&format!(
+            "{}: ok\n{}",
+            path.display(),
+            notes.collect::<String>()
+        ))?;
     }
     let probes = match &checked {
-        Ok(right) if probe => runtime.block_on(ask_all(&right.snapshot, format))?,
+        Ok((snapshot, _)) if probe => runtime.block_on(ask_all(snapshot, format))?,
         _ => Vec::new(),
     };
     let failed = probes.iter().filter(|one| one.error.is_some()).count();
@@ -54,8 +52,8 @@ fn say_json(
     checked: &Result<Right, Problems>,
     probes: &[Probe],
 ) -> Result<(), String> {
-    let (problems, warnings): (&[Problem], &[Problem]) = match checked {
-        Ok(right) => (&[], &right.warnings),
+    let (problems, notes): (&[Problem], &[String]) = match checked {
+        Ok((_, notes)) => (&[], notes),
         Err(problems) => (&problems.list, &[]),
     };
     let ok = problems.is_empty() && probes.iter().all(|one| one.error.is_none());
@@ -65,10 +63,12 @@ fn say_json(
         .collect();
     // JSON is UTF-8, and a path need not be.
     let file = path.display().to_string();
-    let result = json!({"file": file, "ok": ok, "problems": problems, "warnings": warnings, "probes": probes});
+    let result =
+        json!({"file": file, "ok": ok, "problems": problems, "notes": notes, "probes": probes});
     shared::say(&format!("{result}\n"))
 }
 
+/// Builds what `serve` would; also returns what is worth knowing of it.
 fn build(path: &Path) -> Result<Right, Problems> {
     let metrics = Arc::new(Metrics::new());
     let loaded = config::load(path)?;
@@ -77,13 +77,8 @@ fn build(path: &Path) -> Result<Right, Problems> {
     let mut found = machine.problems;
     match build::build(loaded.config.clone(), &loaded.masked(), None, &metrics) {
         Ok(built) if found.is_empty() => {
-            return Ok(Right {
-                snapshot: built.into_snapshot(None, &metrics),
-                warnings: match machine.warnings.is_empty() {
-                    true => Vec::new(),
-                    false => loaded.locate(machine.warnings).list,
-                },
-            });
+            let notes = [loaded.notes(), machine.notes].concat();
+            return Ok((built.into_snapshot(None, &metrics), notes));
         }
         Ok(_) => {}
         Err(more) => found.extend(more),
@@ -95,7 +90,8 @@ fn build(path: &Path) -> Result<Right, Problems> {
 #[derive(Default)]
 struct Machine {
     problems: Vec<BuildProblem>,
-    warnings: Vec<BuildProblem>,
+    /// What can't be told for sure.
+    notes: Vec<String>,
 }
 
 impl Machine {
@@ -123,37 +119,35 @@ impl Machine {
     /// Tells why an address can't be bound, unless that is as it should be: the gateway whose file
     /// this is has it.
     fn taken(&mut self, path: &Path, room: &str, address: SocketAddr, error: &std::io::Error) {
-        let key = [room, "listen"];
-        let what = format!("can't bind {address}: {error}");
-        let mut remedy = "choose one that is free".to_owned();
-        let mut list = &mut self.problems;
-        let what = match error.kind() {
-            ErrorKind::AddrInUse => match ports::holder(address, path) {
+        let mut what = format!("can't bind {address}: {error}");
+        let mut remedy = "choose one that is free";
+        if error.kind() == ErrorKind::AddrInUse {
+            match ports::holder(address, path) {
                 Holder::OnThisFile(its) if its == address => return,
                 Holder::OnThisFile(its) => {
-                    remedy = engine::MOVE_IN_BETWEEN.to_owned();
-                    format!(
-                        "{address} overlaps with {its}, where the gateway that runs on this file listens"
-                    )
+                    what = format!(
+                        "{address} overlaps with {its}, which the gateway that runs on this file listens on"
+                    );
+                    remedy = engine::MOVE_IN_BETWEEN;
                 }
                 Holder::Gateway { process, file } => {
-                    list = &mut self.warnings;
                     let file = file.display();
-                    format!(
-                        "{address} is taken by a gateway that runs on {file} (process {process}); right if this file is for that one"
-                    )
+                    return self.note(room, &format!("{address} is taken by a gateway that runs on {file} (process {process}); right if this file is for that one"));
                 }
-                Holder::Other { process, name } => format!("{what} (by {name}, process {process})"),
+                Holder::Other { process, name } => {
+                    what = format!("{what} (by {name}, process {process})");
+                }
                 Holder::Unknown => {
-                    list = &mut self.warnings;
-                    format!(
-                        "{address} is taken, and by whom can't be seen from here; right if it is the gateway that this file is for"
-                    )
+                    return self.note(room, &format!("{address} is taken, and by whom can't be seen from here; right if it is the gateway that this file is for"));
                 }
-            },
-            _ => what,
-        };
-        list.push(BuildProblem::new(&key, what, remedy));
+            }
+        }
+        let problem = BuildProblem::new(&[room, "listen"], what, remedy);
+        self.problems.push(problem);
+    }
+
+    fn note(&mut self, room: &str, what: &str) {
+        self.notes.push(format!("{room}.listen: {what}"));
     }
 }
 

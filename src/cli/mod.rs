@@ -6,20 +6,20 @@ mod demo;
 #[cfg(feature = "kerberos")]
 mod kerberos;
 mod ports;
+mod registry;
 mod sandbox;
 mod schema;
 mod serve;
 mod shared;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use livy_dialect::Flavor;
 
 use crate::observe::log::Log;
-use shared::Format;
+use shared::{ConfigFile, Format};
 
 /// One stable Apache Livy batch endpoint in front of Livy, Knox, HDInsight, IBM Analytics Engine
 /// and Kyuubi clusters.
@@ -76,22 +76,13 @@ enum Command {
         #[arg(long = "flavor", value_enum)]
         flavors: Vec<FlavorArg>,
     },
+    /// Moves, counts and looks over what is remembered of batches.
+    #[command(subcommand)]
+    Registry(registry::Registry),
     /// Holds tickets of Kerberos; started by `serve`.
     #[cfg(feature = "kerberos")]
     #[command(hide = true)]
     KerberosSession(kerberos::Session),
-}
-
-#[derive(Debug, Args)]
-struct ConfigFile {
-    /// The configuration file.
-    #[arg(
-        short = 'c',
-        long = "config",
-        env = "LIVY_GATEWAY_CONFIG",
-        default_value = "routes.yaml"
-    )]
-    path: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -139,6 +130,7 @@ pub fn run() -> ExitCode {
         Command::Sandbox { listen, flavors } => {
             sandbox::run(listen, flavors.into_iter().map(Flavor::from).collect())
         }
+        Command::Registry(command) => registry::run(command),
         #[cfg(feature = "kerberos")]
         Command::KerberosSession(session) => kerberos::run(&session),
     };

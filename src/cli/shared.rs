@@ -1,12 +1,27 @@
 //! What several commands need.
 
-use clap::ValueEnum;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
 
 /// How problems are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     Text,
     Json,
+}
+
+/// Which configuration a command is about.
+#[derive(Debug, Args)]
+pub(super) struct ConfigFile {
+    /// The configuration file.
+    #[arg(
+        short = 'c',
+        long = "config",
+        env = "LIVY_GATEWAY_CONFIG",
+        default_value = "routes.yaml"
+    )]
+    pub(super) path: PathBuf,
 }
 
 /// Makes the runtime that every command that waits runs on.

@@ -436,13 +436,16 @@ pub enum Registry {
     Postgres(Box<Postgres>),
     /// Memory.
     Memory,
+    /// Memory, with the ids of the one cluster.
+    Passthrough,
 }
 
 impl Registry {
     /// Tells whether it is the same database.
     pub fn is_same(&self, other: &Registry) -> bool {
         match (self, other) {
-            (Registry::Memory, Registry::Memory) => true,
+            (Registry::Memory, Registry::Memory)
+            | (Registry::Passthrough, Registry::Passthrough) => true,
             (Registry::Sqlite(one), Registry::Sqlite(other)) => one == other,
             (Registry::Postgres(one), Registry::Postgres(other)) => {
                 let fixed = |of: &Postgres| match of.url.file {

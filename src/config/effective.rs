@@ -88,6 +88,7 @@ fn registry(config: &Config) -> Value {
         Registry::Sqlite(path) => shown["sqlite"] = json!({"path": path}),
         Registry::Postgres(postgres) => shown["postgres"] = json!({"pool": postgres.pool}),
         Registry::Memory => shown["memory"] = json!({}),
+        Registry::Passthrough => shown["passthrough"] = json!({}),
     }
     shown
 }

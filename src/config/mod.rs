@@ -11,6 +11,7 @@ pub mod checked;
 mod effective;
 pub mod glob;
 mod hidden;
+mod notes;
 mod path;
 #[cfg(feature = "postgres")]
 pub mod postgres_url;
@@ -99,6 +100,22 @@ impl Loaded {
     /// Returns the file's text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Returns what is right and worth knowing all the same, a line each. That a SQLite file serves
+    /// one gateway is said where it may be meant for more: where the file names it, and where this
+    /// runs as one of Kubernetes' pods.
+    pub fn notes(&self) -> Vec<String> {
+        let in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+        let is_sqlite = matches!(self.config.registry, checked::Registry::Sqlite(_));
+        let is_named = self.tree.has(&["registry", "sqlite"]);
+        let alone = (is_sqlite && (in_pod || is_named)).then(|| notes::ONE_GATEWAY.to_owned());
+        alone.into_iter().chain(self.promises()).collect()
+    }
+
+    /// Returns what a gateway of this configuration does not promise, a line each.
+    pub fn promises(&self) -> Vec<String> {
+        notes::notes(&self.config)
     }
 
     /// Returns a hash of the file's text, for telling replicas apart.

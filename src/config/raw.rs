@@ -628,6 +628,9 @@ pub struct RawRegistry {
     pub postgres: Option<RawPostgres>,
     /// Nothing survives the process. For tests and demos.
     pub memory: Option<RawEmpty>,
+    /// Nothing is stored: ids are those of the one cluster, which counts its batches (livy, knox,
+    /// hdinsight, ibm). For sidecars.
+    pub passthrough: Option<RawEmpty>,
     /// How long ended batches are kept (30d).
     pub retain: Option<DurationText>,
 }

@@ -56,6 +56,19 @@ impl Node {
         }
     }
 
+    /// Tells whether there is something at a path of keys.
+    pub(crate) fn has(&self, path: &[&str]) -> bool {
+        let Some((first, rest)) = path.split_first() else {
+            return true;
+        };
+        match &self.kind {
+            Kind::Map(entries) => entries
+                .iter()
+                .any(|entry| entry.key == *first && entry.value.has(rest)),
+            _ => false,
+        }
+    }
+
     /// Returns the place of the value at a path such as `clusters.onprem.url` or `routes[0].name`,
     /// or of its nearest ancestor.
     pub(crate) fn find(&self, path: &[Step]) -> Place {

@@ -34,7 +34,7 @@ use crate::observe::metrics::{Metrics, unix_now};
 use crate::observe::named::Named;
 #[cfg(feature = "postgres")]
 use crate::registry::PostgresStore;
-use crate::registry::{Registry, SqliteStore, Store};
+use crate::registry::{PassthroughStore, Registry, SqliteStore, Store};
 
 /// How long clients get to read what they are told when the drain's time is up.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -102,6 +102,9 @@ impl Engine {
             tracing::error!(line, path, problem = problem.what, "started nevertheless");
         }
         let registry = open_registry(&loaded.config.registry).await?;
+        for note in loaded.promises() {
+            tracing::warn!("{note}");
+        }
         let bound = bind::bind(&loaded.config, &BTreeSet::new(), None)
             .await
             .map_err(|problems| in_words(&problems))?;
@@ -357,6 +360,9 @@ async fn open_registry(config: &checked::Registry) -> Result<Registry, String> {
     let store: Arc<dyn Store> = match config {
         checked::Registry::Memory => {
             Arc::new(SqliteStore::in_memory().map_err(|why| format!("registry: {why}"))?)
+        }
+        checked::Registry::Passthrough => {
+            Arc::new(PassthroughStore::new().map_err(|why| format!("registry: {why}"))?)
         }
         checked::Registry::Sqlite(path) => Arc::new(SqliteStore::open(path).map_err(|why| {
             format!(

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HeaderValue;
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
@@ -87,7 +87,11 @@ async fn http_1<I: Read + Write + Unpin + Send + 'static>(terms: &Terms, io: I, 
     };
     let service = {
         let (gateway, activity) = (terms.gateway.clone(), activity.clone());
-        service_fn(move |request| answer(gateway.clone(), activity.clone(), peer, request))
+        service_fn(move |request| {
+            let gateway = gateway.clone();
+            let answered = answer(gateway.clone(), activity.clone(), peer, request);
+            async move { answered.await.map(|response| last_one(&gateway, response)) }
+        })
     };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -129,10 +133,11 @@ async fn http_2<I: Read + Write + Unpin + Send + 'static>(terms: &Terms, io: I, 
         .serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let close = |connection: Pin<&mut http2::Connection<_, _, _>>| connection.graceful_shutdown();
+    // GOAWAY loses nothing, so it is said as soon as a shutdown begins.
     watch(
         || terms.patience,
         terms.patience.look(),
-        &terms.closing,
+        terms.gateway.drained(),
         &activity,
         &mut connection,
         close,
@@ -190,7 +195,19 @@ async fn answer(
     let _busy = Busy::new(activity);
     let request_id = name(&mut request);
     let panics = gateway.metrics.panics_total.clone();
-    Ok(guarded(&request_id, &panics, walk::serve(gateway, peer, request)).await)
+    // Boxed: its state is large and lives for moments, the connection's is small and lives for hours.
+    let walk = Box::pin(walk::serve(gateway, peer, request));
+    Ok(guarded(&request_id, &panics, walk).await)
+}
+
+/// During a shutdown each answer is the last one of its connection: whoever keeps connections goes
+/// elsewhere while this is still listened to, and loses no request to a connection that closes.
+fn last_one(gateway: &Gateway, mut response: Response<Body>) -> Response<Body> {
+    if gateway.is_draining() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
 }
 
 /// Gives a request its id before the walk begins: whoever answers for a walk that broke needs it
@@ -293,7 +310,7 @@ mod tests {
         let response = guarded(
             &id,
             &gateway.metrics.panics_total.clone(),
-            walk::serve(gateway.clone(), peer, request),
+            Box::pin(walk::serve(gateway.clone(), peer, request)),
         )
         .await;
         assert_eq!(response.status(), 500);

@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::decide::{Same, Silence, same_if};
-use super::row::{Identity, Known, Phase, Row};
+use super::passthrough::number;
+use super::row::{GatewayId, Identity, Known, Phase, Row};
 
 /// How long a cluster may be silent about a batch that is followed: a few rounds of `watch`.
 pub(super) const FOLLOWED: Duration = Duration::from_secs(180);
@@ -33,6 +34,8 @@ pub struct Entry {
     looked_at: Mutex<Option<Instant>>,
     /// How many lines its log had when it was last read, where the cluster does not say that.
     lines: AtomicUsize,
+    /// Whether clients know it by its cluster's number.
+    by_number: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -58,7 +61,22 @@ impl Entry {
             wanted: AtomicBool::new(false),
             looked_at: Mutex::default(),
             lines: AtomicUsize::new(0),
+            by_number: false,
         }
+    }
+
+    /// Lets clients know it by its cluster's number, as soon as it has one.
+    pub(super) fn known_by_number(mut self, by_number: bool) -> Self {
+        self.by_number = by_number;
+        self
+    }
+
+    /// Returns the id that clients are shown.
+    pub fn shown_id(&self) -> GatewayId {
+        let number = self
+            .by_number
+            .then(|| self.peek(|known| number(known.phase.upstream_id())));
+        number.flatten().map_or(self.identity.id, GatewayId)
     }
 
     /// Notes that a client asks for it.
@@ -270,7 +288,7 @@ impl Entry {
     pub fn batch(&self) -> Batch {
         let known = self.known();
         Batch {
-            id: self.id.0,
+            id: self.shown_id().0,
             name: self.name.clone(),
             owner: self.owner.clone(),
             proxy_user: known.proxy_user,
@@ -286,7 +304,6 @@ impl Entry {
 pub(crate) mod tests {
     use super::*;
     use crate::clock::Moment;
-    use crate::registry::row::GatewayId;
     use livy_dialect::{BatchState, Lookup, StateReading};
 
     pub(crate) fn identity(name: Option<&str>) -> Identity {

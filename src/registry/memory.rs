@@ -251,7 +251,8 @@ impl Registry {
             return entry;
         }
         let since_ms = self.clock.now().wall_ms.saturating_sub(row.known.seen_ms);
-        let entry = Arc::new(Entry::from_row(row));
+        let by_number = self.store.numbers_are_the_clusters();
+        let entry = Arc::new(Entry::from_row(row).known_by_number(by_number));
         entry.read_after(self.missed.load(Ordering::Acquire));
         if (0..millis(FOLLOWED)).contains(&since_ms) {
             entry.change(|known| known.recalled = Some(Instant::now()));

@@ -7,6 +7,7 @@
 //! refuses a write whose writer had not seen the newest version. Leaves asking clusters to `submit`
 //! and `batches`; never shows a batch to anybody: that is `access`.
 
+pub mod archive;
 mod cache;
 pub mod decide;
 mod entry;
@@ -17,6 +18,7 @@ mod laws;
 mod memory;
 mod observed;
 mod orders;
+mod passthrough;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod reads;
@@ -31,6 +33,7 @@ pub use entry::Entry;
 pub use error::RegistryError;
 pub use memory::Registry;
 pub use observed::Listed;
+pub use passthrough::PassthroughStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
 pub use row::{GatewayId, Identity, Known, Phase, Row};

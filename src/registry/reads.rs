@@ -8,6 +8,7 @@ use livy_dialect::BatchState;
 use super::entry::Entry;
 use super::error::RegistryError;
 use super::memory::{Registry, lock};
+use super::passthrough::LAST_NUMBER;
 use super::row::{GatewayId, Phase, Row};
 use super::store::Visible;
 
@@ -21,6 +22,36 @@ impl Registry {
             return Ok(Some(self.brought_up_to_date(entry).await));
         }
         Ok(self.store.get(id).await?.map(|row| self.remember(row)))
+    }
+
+    /// Tells whether clients know batches by the numbers of the one cluster.
+    pub fn numbers_are_the_clusters(&self) -> bool {
+        self.store.numbers_are_the_clusters()
+    }
+
+    /// Returns the batch that clients know by a number, where they know batches by those of the one
+    /// cluster; one that was answered before it had a number is known by its own id, too.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn by_number(
+        &self,
+        cluster: &str,
+        number: i32,
+    ) -> Result<Option<Arc<Entry>>, RegistryError> {
+        if number > LAST_NUMBER {
+            return self.get(GatewayId(number)).await;
+        }
+        let row = self.store.by_number(cluster.to_owned(), number).await?;
+        Ok(row.map(|row| self.remember(row)))
+    }
+
+    /// Tells whether a submission is neither bound nor given up.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn has_open(&self) -> Result<bool, RegistryError> {
+        Ok(!self.store.pending().await?.is_empty())
     }
 
     /// Returns the newest batch of a name that clients may still ask for.

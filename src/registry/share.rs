@@ -51,7 +51,11 @@ impl Registry {
     fn open_in_memory(&self) -> Vec<Arc<Entry>> {
         let pinned = lock(&self.pinned);
         let held = pinned.values().filter_map(std::sync::Weak::upgrade);
-        held.filter(|entry| entry.is_open()).collect()
+        let mut open: Vec<Arc<Entry>> = held.filter(|entry| entry.is_open()).collect();
+        drop(pinned);
+        // In one order, so that what happens can be made to happen again.
+        open.sort_unstable_by_key(|entry| entry.id);
+        open
     }
 
     /// Takes over what the store knows newer; what can't be read stays as it is.

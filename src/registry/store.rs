@@ -271,6 +271,15 @@ pub trait Store: Send + Sync + Debug {
     /// Notes how long this process has seen gateways run, and that it is alive; also shows whether
     /// the store can be written. Returns the uptime of all processes.
     fn beat(&self, uptime_ms: i64) -> StoreFuture<'_, i64>;
+    /// Tells whether clients know batches by the numbers of the one cluster.
+    fn numbers_are_the_clusters(&self) -> bool {
+        false
+    }
+    /// Reads the batch that has a cluster's number, or else the one that clients know that had it last,
+    /// where clients know batches by these.
+    fn by_number(&self, _cluster: String, _number: i32) -> StoreFuture<'_, Option<Row>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
     /// Tells whether other processes may write to it at the same time.
     fn is_shared(&self) -> bool {
         false

@@ -257,12 +257,18 @@ impl Registry {
         });
         if vanishes {
             let now = self.clock.now();
-            self.write(entry, |known| {
+            let vanish = |known: &mut Known| {
                 known.phase = Phase::Refused;
                 known.may_arrive |= may_arrive;
                 known.resolved.get_or_insert(now);
-            })
-            .await?;
+            };
+            let stored = self.write(entry, vanish).await;
+            if stored.is_err() {
+                // Until it is stored its key stands for it, and nobody looks after it.
+                entry.change(vanish);
+                self.save_soon(entry);
+            }
+            stored?;
         } else {
             self.end_absent(entry, reason, may_arrive).await?;
         }

@@ -671,7 +671,9 @@ impl Run {
             entry.owner.as_deref() == Some(self.submission.principal.user.as_str())
         });
         let visible = visible.filter(|entry| self.gateway.registry.show(entry, true));
-        let of = visible.map_or_else(String::new, |entry| format!(" for session {}", entry.id));
+        let of = visible.map_or_else(String::new, |entry| {
+            format!(" for session {}", entry.shown_id())
+        });
         ApiError::new(
             Code::DuplicateName,
             format!("{}{of}", plain_duplicate(&plan.spec)),

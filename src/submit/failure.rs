@@ -8,7 +8,8 @@ use crate::registry::{Entry, RegistryError};
 pub(super) fn unknown(entry: &Entry) -> ApiError {
     let message = format!(
         "it is not known whether cluster '{}' created the batch; the gateway goes on asking (batch {})",
-        entry.cluster, entry.id
+        entry.cluster,
+        entry.shown_id()
     );
     ApiError::new(Code::SubmissionUnknown, message)
 }

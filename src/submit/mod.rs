@@ -212,7 +212,7 @@ impl Client<'_> {
                 Code::NotFound,
                 format!(
                     "batch {} of this submission was deleted; use a new key",
-                    entry.id
+                    entry.shown_id()
                 ),
             ))),
             Phase::Sending | Phase::Bound { .. } | Phase::Detached { .. } => {
@@ -292,7 +292,7 @@ impl Client<'_> {
     fn created(&self, entry: &Arc<Entry>, warnings: &[String]) -> Reply {
         self.gateway.registry.show(entry, true);
         let reply = Reply::ok(&entry.batch())
-            .created(&self.submission.prefix, entry.id.0)
+            .created(&self.submission.prefix, entry.shown_id().0)
             .from_cluster(&entry.cluster, &entry.route, entry.upstream_id().as_deref());
         warnings
             .iter()

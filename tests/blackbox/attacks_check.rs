@@ -190,7 +190,7 @@ fn a_running_gateways_own_ports_are_not_taken() {
     write(&with(&server.to_string(), other));
     let said = checked(folder.path());
     assert_eq!(
-        (&said["ok"], &said["warnings"]),
+        (&said["ok"], &said["notes"]),
         (&true.into(), &Value::Array(vec![])),
         "{said}"
     );
@@ -206,7 +206,7 @@ fn a_running_gateways_own_ports_are_not_taken() {
     )
     .expect("is writable");
     let said = checked(elsewhere.path());
-    let warned = said["warnings"].to_string();
+    let warned = said["notes"].to_string();
     assert!(
         said["ok"] == true && warned.contains("by a gateway"),
         "{said}"

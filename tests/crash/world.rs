@@ -11,7 +11,7 @@ use crate::submission::{Outcome, Submission};
 use crate::wish::Wish;
 use testkit::chance::Chance;
 use testkit::fault_proxy::FaultProxy;
-use testkit::keeper::{Keeper, quick};
+use testkit::keeper::{Keeper, Ways, quick};
 use testkit::servers::postgres::Postgres;
 use testkit::{Clusters, Reply, Request};
 
@@ -84,7 +84,11 @@ impl World {
             None => vec![Keeper::start(&behind, &keys)],
             Some(database) => {
                 let registry = format!("registry: {{postgres: {{url: \"{}\"}}}}", database.url());
-                let start = |_| Keeper::start_on(&registry, &behind, &keys);
+                let ways = Ways {
+                    registry: &registry,
+                    server: "",
+                };
+                let start = |_| Keeper::start_as(ways, &behind, &keys);
                 (0..wish.replicas).map(start).collect()
             }
         };

@@ -21,8 +21,19 @@ const SETTLE: &str = "settle: 500ms, ";
 pub struct Keeper {
     /// Where it listens, in all its lives.
     pub address: SocketAddr,
+    /// Where its admin listener is, in all its lives.
+    pub admin: SocketAddr,
     folder: tempfile::TempDir,
     child: Mutex<Child>,
+}
+
+/// What is different from gateway to gateway.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ways<'a> {
+    /// The line `registry:` of the configuration; empty for a file of its own.
+    pub registry: &'a str,
+    /// More of the line `server:`, each key with a comma before it.
+    pub server: &'a str,
 }
 
 /// Returns keys of `clusters.NAME` that make proofs quick. Everything is as short as the suites can
@@ -52,15 +63,17 @@ impl Keeper {
     /// Starts a gateway whose clusters, each with a name and a flavor, are behind these proxies;
     /// `keys` are of every cluster.
     pub fn start(clusters: &[(&str, &str, &FaultProxy)], keys: &str) -> Keeper {
-        Keeper::start_on("", clusters, keys)
+        Keeper::start_as(Ways::default(), clusters, keys)
     }
 
-    /// The same on a registry that is not its own: `registry` is that line of the configuration.
-    pub fn start_on(registry: &str, clusters: &[(&str, &str, &FaultProxy)], keys: &str) -> Keeper {
+    /// The same with ways of its own.
+    pub fn start_as(ways: Ways<'_>, clusters: &[(&str, &str, &FaultProxy)], keys: &str) -> Keeper {
+        let Ways { registry, server } = ways;
+        let admin = lasting_port().local_addr().expect("is bound");
         let folder = tempfile::tempdir().expect("a folder");
         let address = lasting_port().local_addr().expect("is bound");
         let mut yaml = format!(
-            "allow_inline_secrets: true\nserver: {{listen: \"{address}\", plaintext: true, drain_timeout: 3s}}\nadmin: {{listen: \"127.0.0.1:0\"}}\n\
+            "allow_inline_secrets: true\nserver: {{listen: \"{address}\", plaintext: true, drain_timeout: 3s{server}}}\nadmin: {{listen: \"{admin}\"}}\n\
              {registry}\nadmin_users: [root]\nauthenticators: {{staff: {{basic: {{htpasswd_file: users.htpasswd}}}}}}\nclusters:\n"
         );
         for (name, flavor, proxy) in clusters {
@@ -85,6 +98,7 @@ impl Keeper {
         let child = spawn(&folder);
         let keeper = Keeper {
             address,
+            admin,
             folder,
             child: Mutex::new(child),
         };

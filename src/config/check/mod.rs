@@ -60,6 +60,9 @@ pub(crate) fn check(
     let server = c.within("server", |c| c.server(raw.server.unwrap_or_default()));
     let admin = c.within("admin", |c| c.admin(raw.admin.unwrap_or_default()));
     c.listeners_go_together(&server.listen, admin.listen);
+    let registry = raw.registry.clone().unwrap_or_default();
+    let registry = c.within("registry", |c| c.registry(registry));
+    c.passthrough_needs_numbers(&registry, &clusters);
     Config {
         server,
         admin,
@@ -76,7 +79,7 @@ pub(crate) fn check(
                 Duration::from_secs(30 * 86_400),
             )
         }),
-        registry: c.within("registry", |c| c.registry(raw.registry.unwrap_or_default())),
+        registry,
         authenticators,
         clusters,
     }

@@ -172,12 +172,13 @@ impl Checker<'_> {
     }
 
     pub(super) fn registry(&mut self, raw: RawRegistry) -> Registry {
-        match (raw.sqlite, raw.postgres, raw.memory) {
-            (None, None, Some(_)) => Registry::Memory,
-            (None, Some(postgres), None) => self.within("postgres", |c| {
+        match (raw.sqlite, raw.postgres, raw.memory, raw.passthrough) {
+            (None, None, Some(_), None) => Registry::Memory,
+            (None, None, None, Some(_)) => Registry::Passthrough,
+            (None, Some(postgres), None, None) => self.within("postgres", |c| {
                 Registry::Postgres(Box::new(c.postgres(postgres)))
             }),
-            (sqlite, None, None) => {
+            (sqlite, None, None, None) => {
                 let path = sqlite
                     .and_then(|s| s.path)
                     .unwrap_or_else(|| "livy-gateway.db".to_owned());
@@ -186,11 +187,37 @@ impl Checker<'_> {
             _ => {
                 self.report(
                     "more than one store",
-                    "keep one of `sqlite`, `postgres` and `memory`",
+                    "keep one of `sqlite`, `postgres`, `passthrough` and `memory`",
                 );
                 Registry::Memory
             }
         }
+    }
+
+    /// Ids can be passed through if one cluster gives all of them, and gives numbers.
+    pub(super) fn passthrough_needs_numbers(&mut self, registry: &Registry, clusters: &[Cluster]) {
+        if !matches!(registry, Registry::Passthrough) {
+            return;
+        }
+        let remedy =
+            "use `sqlite` for one gateway, `postgres` for several, or a gateway for each cluster";
+        let named = self.names_of("clusters").len();
+        self.within("registry", |c| {
+            c.within("passthrough", |c| {
+                if named > 1 {
+                    c.report(
+                        format!("ids are the cluster's own, and there are {named} clusters: one id would be several batches"),
+                        remedy,
+                    );
+                }
+                for cluster in clusters.iter().filter(|one| one.flavor == Flavor::Kyuubi) {
+                    c.report(
+                        format!("ids of cluster {:?} ({}) are no numbers, and clients read only numbers", cluster.name, cluster.flavor),
+                        remedy,
+                    );
+                }
+            })
+        });
     }
 
     fn postgres(&mut self, raw: RawPostgres) -> Postgres {

@@ -210,6 +210,20 @@ pub fn forward(stored: &Known, wanted: &Known) -> Known {
     } else {
         (wanted.clone(), stored)
     };
+    // What both take for the same batch is as whoever heard of it last says.
+    if stored.phase.rank() == wanted.phase.rank() && other.seen_ms > next.seen_ms {
+        next.state = other.state;
+        next.app_info.clone_from(&other.app_info);
+        next.log.clone_from(&other.log);
+        for (mine, heard) in [
+            (&mut next.app_id, &other.app_id),
+            (&mut next.proxy_user, &other.proxy_user),
+        ] {
+            if heard.is_some() {
+                mine.clone_from(heard);
+            }
+        }
+    }
     let ended = match (&stored.ended, &wanted.ended) {
         // The first end stands.
         (Some(_), _) => Some(stored),
@@ -281,6 +295,34 @@ mod tests {
         );
         give_up(&mut known, "too late", false, at(50));
         assert_eq!(known.state, BatchState::Success, "an end is final");
+    }
+
+    #[test]
+    fn whoever_heard_last_says_how_a_batch_is() {
+        let mut other = known("3");
+        other.state = BatchState::Starting;
+        let mut mine = other.clone();
+        let mut running = seen("3", Some("n"), BatchState::Running);
+        running.app_id = Some("application_1".into());
+        observe(&mut other, &running, at(20));
+        observe_state(
+            &mut mine,
+            &StateReading::Known(BatchState::Starting),
+            at(10),
+        );
+        for next in [forward(&other, &mine), forward(&mine, &other)] {
+            assert_eq!(
+                (next.state, next.app_id.as_deref(), next.seen_ms),
+                (BatchState::Running, Some("application_1"), 20)
+            );
+        }
+        observe_state(&mut mine, &StateReading::Known(BatchState::Success), at(15));
+        let ended = forward(&other, &mine);
+        assert_eq!(
+            (ended.state, ended.ended),
+            (BatchState::Success, Some(at(15))),
+            "an end is final"
+        );
     }
 
     #[test]

@@ -39,7 +39,11 @@ async fn filled(registry: &Registry) -> Vec<Row> {
             }
             changed.push(row);
         }
-        registry.store.save(changed).await.expect("is stored");
+        // A transaction has a deadline.
+        for some in changed.chunks(100) {
+            let saved = registry.store.save(some.to_vec()).await;
+            saved.expect("is stored");
+        }
     }
     for at in 0..6 {
         let entry = new(registry, intent(None)).await;

@@ -9,8 +9,8 @@
 
 mod follow;
 mod list;
-mod pool;
-mod rows;
+pub(super) mod pool;
+pub(super) mod rows;
 #[cfg(test)]
 pub(crate) mod tests;
 mod write;
@@ -34,7 +34,7 @@ use super::store::{
 use crate::clock::Moment;
 use crate::config::checked::Postgres;
 
-const MIGRATIONS: [&str; 2] = [
+pub(super) const MIGRATIONS: [&str; 2] = [
     include_str!("schema/001.sql"),
     include_str!("schema/002.sql"),
 ];

@@ -33,10 +33,10 @@ const TRIES: usize = 10;
 
 /// How connections are made.
 #[derive(Clone, Debug)]
-pub(super) struct Dialler {
-    pub(super) url: Secret,
+pub(in crate::registry) struct Dialler {
+    pub(in crate::registry) url: Secret,
     /// Read for each connection: certificates may be renewed.
-    pub(super) tls: ClusterTls,
+    pub(in crate::registry) tls: ClusterTls,
 }
 
 impl Dialler {
@@ -54,7 +54,7 @@ impl Dialler {
 
     /// Connects, and lets a task of its own serve the connection. What the server says without being
     /// asked goes to `heard`.
-    pub(super) async fn dial(
+    pub(in crate::registry) async fn dial(
         &self,
         heard: impl Fn(tokio_postgres::Notification) + Send + 'static,
     ) -> Result<(Client, JoinHandle<()>), Failure> {
@@ -331,7 +331,7 @@ async fn one<T>(
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(in crate::registry) enum Failure {
     /// The database can't be reached, or does not answer.
     Away(String),
     /// It answered, and would not.

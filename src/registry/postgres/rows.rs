@@ -9,7 +9,7 @@ use crate::registry::row::{GatewayId, Identity, Known, Phase, Row};
 use crate::registry::store::{Order, Saved, Wish};
 
 /// All of a batch but its sender.
-pub(super) const COLUMNS: &str = "id, cluster, route, lookup_key, sent_name, owner, name, proxy_user, adopted, phase, upstream_id, state, app_id, \
+pub(in crate::registry) const COLUMNS: &str = "id, cluster, route, lookup_key, sent_name, owner, name, proxy_user, adopted, phase, upstream_id, state, app_id, \
     app_info, log, complete, created_ms, created_up_ms, seen_ms, ended_ms, ended_up_ms, name_hold_ms, idempotency_key, idempotency_hash, \
     idempotency_until_ms, idempotency_until_up_ms, version, told, quiet_ms, looked_ms, let_go, may_arrive, kill_asked, echoed, presumed, above, \
     waited_ms, arrived, absent, resolved_ms, resolved_up_ms";
@@ -17,7 +17,7 @@ pub(super) const COLUMNS: &str = "id, cluster, route, lookup_key, sent_name, own
 /// What statements are told.
 pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-pub(super) fn read_row(row: &PgRow) -> Result<Row, Error> {
+pub(in crate::registry) fn read_row(row: &PgRow) -> Result<Row, Error> {
     let phase: String = row.try_get("phase")?;
     let state: String = row.try_get("state")?;
     let app_info: String = row.try_get("app_info")?;
@@ -84,7 +84,7 @@ pub(super) fn read_row(row: &PgRow) -> Result<Row, Error> {
     })
 }
 
-pub(super) fn read_order(row: &PgRow) -> Result<Order, Error> {
+pub(in crate::registry) fn read_order(row: &PgRow) -> Result<Order, Error> {
     let wish: String = row.try_get("wish")?;
     Ok(Order {
         cluster: row.try_get("cluster")?,

@@ -12,7 +12,7 @@ const SYNC_EVERY: i64 = 64;
 
 /// The companions of a database file.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(in crate::registry) struct Guard {
     path: PathBuf,
     /// Held for as long as the database is open; the operating system lets go of it when the
     /// process ends, however it does.
@@ -31,7 +31,7 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Takes the lock and reads the mark. The database must not be open yet.
-    pub(super) fn take(path: &Path) -> Result<Guard, String> {
+    pub(in crate::registry) fn take(path: &Path) -> Result<Guard, String> {
         // By whatever name it is opened: what stands beside a file stands beside the file itself.
         let path = &real_path(path)?;
         let mut lock = open(&beside(path, "lock"))?;
@@ -75,7 +75,7 @@ impl Guard {
     }
 
     /// Notes which file was opened, and that its ids do not begin again.
-    pub(super) fn opened(&mut self, highest_id: i64) -> Result<(), String> {
+    pub(in crate::registry) fn opened(&mut self, highest_id: i64) -> Result<(), String> {
         self.opened = identity(&self.path);
         let inode = open(&self.path)?;
         if inode.try_lock().is_err() {
@@ -164,7 +164,7 @@ impl Guard {
     }
 
     /// Notes that an id was given.
-    pub(super) fn mark(&mut self, id: i64) {
+    pub(in crate::registry) fn mark(&mut self, id: i64) {
         if id < self.highest {
             return;
         }

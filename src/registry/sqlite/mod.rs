@@ -9,12 +9,12 @@
 //! refused rather than guessed at.
 
 mod adopt;
-mod guard;
+pub(super) mod guard;
 mod lines;
 mod pages;
-mod rows;
-mod schema;
-mod statements;
+pub(super) mod rows;
+pub(super) mod schema;
+pub(in crate::registry) mod statements;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -91,6 +91,18 @@ impl SqliteStore {
         Ok(SqliteStore {
             lines: Lines::Inline(Box::new(Mutex::new(writer))),
         })
+    }
+
+    /// The same, whose ids begin above one.
+    ///
+    /// # Errors
+    /// Why it can't be made, in a sentence.
+    pub(super) fn in_memory_above(id: i64) -> Result<Self, String> {
+        let store = Self::in_memory()?;
+        if let Lines::Inline(writer) = &store.lines {
+            change(&lock(writer).connection, sql::BEGIN_ABOVE, [id]).map_err(sentence)?;
+        }
+        Ok(store)
     }
 
     fn read<T: Send + 'static>(

@@ -32,7 +32,7 @@ impl Columns<'_> {
 }
 
 /// Reads a row of `rows!`, in its order.
-fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+pub(in crate::registry) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let mut columns = Columns { row, next: 0 };
     let identity = Identity {
         id: GatewayId(columns.read()?),
@@ -123,11 +123,11 @@ pub(super) fn change(
 }
 
 /// Reads the highest id that was ever given.
-pub(super) fn highest_id(connection: &Connection) -> rusqlite::Result<i64> {
+pub(in crate::registry) fn highest_id(connection: &Connection) -> rusqlite::Result<i64> {
     value(connection, HIGHEST_ID, [])
 }
 
-pub(super) fn read_order(row: &rusqlite::Row<'_>) -> rusqlite::Result<Order> {
+pub(in crate::registry) fn read_order(row: &rusqlite::Row<'_>) -> rusqlite::Result<Order> {
     let wish: String = row.get("wish")?;
     Ok(Order {
         cluster: row.get("cluster")?,

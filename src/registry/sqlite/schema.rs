@@ -5,7 +5,7 @@ use rusqlite::config::DbConfig;
 
 use super::statements;
 
-pub(super) const MIGRATIONS: [&str; 6] = [
+pub(in crate::registry) const MIGRATIONS: [&str; 6] = [
     include_str!("../schema/001.sql"),
     include_str!("../schema/002.sql"),
     include_str!("../schema/003.sql"),
@@ -14,7 +14,7 @@ pub(super) const MIGRATIONS: [&str; 6] = [
     include_str!("../schema/006.sql"),
 ];
 
-pub(super) fn sentence(error: rusqlite::Error) -> String {
+pub(in crate::registry) fn sentence(error: rusqlite::Error) -> String {
     error.to_string()
 }
 
@@ -28,13 +28,13 @@ fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Prepares a connection that only reads.
-pub(super) fn prepare_to_read(connection: &Connection) -> rusqlite::Result<()> {
+pub(in crate::registry) fn prepare_to_read(connection: &Connection) -> rusqlite::Result<()> {
     keep_statements(connection)?;
     connection.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA query_only = ON;")
 }
 
 /// Prepares the connection that writes, and brings the database up to date.
-pub(super) fn prepare(connection: &Connection) -> Result<(), String> {
+pub(in crate::registry) fn prepare(connection: &Connection) -> Result<(), String> {
     keep_statements(connection).map_err(sentence)?;
     connection
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON;")

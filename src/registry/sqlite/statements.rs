@@ -31,18 +31,23 @@ macro_rules! statements {
     };
 }
 
-/// Reads whole rows, their columns in the order in which `rows` takes them.
-macro_rules! rows {
-    ($($rest:expr),*) => {
-        concat!(
-            "SELECT id, cluster, route, lookup_key, sent_name, owner, name, adopted, created_ms, created_up_ms, name_hold_ms,
+macro_rules! columns {
+    () => {
+        "id, cluster, route, lookup_key, sent_name, owner, name, adopted, created_ms, created_up_ms, name_hold_ms,
                 idempotency_hash, above, idempotency_key, idempotency_until_ms, idempotency_until_up_ms,
                 phase, upstream_id, state, app_id, app_info, log, complete, seen_ms, ended_ms, ended_up_ms, resolved_ms, resolved_up_ms,
                 proxy_user, told, echoed, presumed, kill_asked, may_arrive, let_go, quiet_ms, waited_ms, looked_ms, arrived, absent,
-                version
-             FROM batches ",
-            $($rest),*
-        )
+                version"
+    };
+}
+
+/// The columns of a row, in the order in which `rows::read_row` reads them.
+pub(in crate::registry) const COLUMNS: &str = columns!();
+
+/// Reads whole rows.
+macro_rules! rows {
+    ($($rest:expr),*) => {
+        concat!("SELECT ", columns!(), " FROM batches ", $($rest),*)
     };
 }
 
@@ -195,6 +200,8 @@ statements! {
     LIFT_ORDER = "DELETE FROM orders WHERE cluster = ?1 AND wish = ?2";
     UPTIME = "SELECT value FROM meta WHERE key = 'uptime_ms'";
     BEAT = "UPDATE meta SET value = max(value, ?1) WHERE key = 'uptime_ms' RETURNING value";
+    /// Where ids begin, for a table that never had one.
+    BEGIN_ABOVE = "INSERT INTO sqlite_sequence (name, seq) VALUES ('batches', ?1)";
     HIGHEST_ID = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'batches'), 0)";
 }
 
