@@ -197,7 +197,10 @@ mod tests {
         newer.row.version = 4;
         newer.row.known.state = BatchState::Success;
         newer.row.known.ended = Some(Moment::default());
-        assert_eq!(bring(&there(&[older.clone()]), &newer, false), Bring::Newer);
+        assert_eq!(
+            bring(&there(std::slice::from_ref(&older)), &newer, false),
+            Bring::Newer
+        );
         assert_eq!(bring(&there(&[newer.clone()]), &older, false), Bring::Older);
         // Two registries that went on by themselves: an end is not taken back.
         let mut went_on = older;
