@@ -36,7 +36,7 @@ impl Call {
             .await;
         let (total, entries) = listed.map_err(|error| read_failed(&error))?;
         let read = entries.len();
-        let shown: Vec<&Arc<Entry>> = entries.iter().filter(|entry| self.shows(entry)).collect();
+        let shown: Vec<&Arc<Entry>> = entries.iter().filter(|entry| self.lists(entry)).collect();
         let age = shown.iter().filter_map(|entry| age(entry)).max();
         let sessions: Vec<Batch> = shown.iter().map(|entry| entry.batch()).collect();
         let reply = Reply::ok(&ListBody {

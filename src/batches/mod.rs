@@ -112,14 +112,18 @@ impl Call {
             }
         };
         let entry = found.map_err(|error| read_failed(&error))?;
-        entry
+        let entry = entry
             .filter(|entry| self.snapshot.access.may_see(&self.principal, entry))
             .filter(|entry| {
                 self.pinned
                     .as_ref()
                     .is_none_or(|cluster| *cluster == entry.cluster)
-            })
-            .filter(|entry| self.shows(entry))
+            });
+        let entry = match entry {
+            Some(entry) => self.shows(&entry).await?.then_some(entry),
+            None => None,
+        };
+        entry
             .inspect(|entry| self.exchange.is_about(entry.shown_id().0))
             .inspect(|entry| {
                 self.exchange
@@ -128,10 +132,18 @@ impl Call {
             .ok_or_else(|| ApiError::no_such_batch(&key.to_string()))
     }
 
-    /// Notes that the caller is shown a batch; false if it vanished meanwhile.
-    fn shows(&self, entry: &Arc<Entry>) -> bool {
+    /// Notes that the caller is shown a batch of a list, where nothing stands that another process
+    /// may yet let go of; false if it vanished meanwhile.
+    fn lists(&self, entry: &Arc<Entry>) -> bool {
         let to_owner = entry.owner.as_deref() == Some(self.principal.user.as_str());
         self.registry().show(entry, to_owner)
+    }
+
+    /// Notes that the caller is shown a batch; false if it vanished meanwhile.
+    async fn shows(&self, entry: &Arc<Entry>) -> Result<bool, ApiError> {
+        let to_owner = entry.owner.as_deref() == Some(self.principal.user.as_str());
+        let shown = self.registry().show_to(entry, to_owner).await;
+        shown.map_err(|error| read_failed(&error))
     }
 
     /// Returns the route by which a batch came, if there still is one of that name: labels are

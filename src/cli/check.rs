@@ -1,17 +1,22 @@
 //! `livy-gateway check`.
 
-use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
 
+use super::ports::{self, Holder};
 use super::shared::{self, Format};
-use crate::config::{self, BuildProblem, Config, Problems, checked};
-use crate::engine::build;
+use crate::config::{self, BuildProblem, Config, Problem, Problems, checked};
+use crate::engine::{self, build};
 use crate::gateway::Snapshot;
 use crate::observe::metrics::Metrics;
+
+/// A file that is right, and what is worth knowing of it.
+type Right = (Snapshot, Vec<String>);
 
 pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String> {
     let runtime = shared::runtime()?;
@@ -30,8 +35,7 @@ pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String
     };
     let failed = probes.iter().filter(|one| one.error.is_some()).count();
     if format == Format::Json {
-        let notes = checked.as_ref().map_or(&[][..], |(_, notes)| notes);
-        say_json(path, checked.as_ref().err(), notes, &probes)?;
+        say_json(path, &checked, &probes)?;
     }
     match checked {
         Err(problems) if format == Format::Text => Err(problems.render()),
@@ -45,31 +49,36 @@ pub(super) fn run(path: &Path, probe: bool, format: Format) -> Result<(), String
 /// Writes the whole result; `ok` and the exit status say the same.
 fn say_json(
     path: &Path,
-    problems: Option<&Problems>,
-    notes: &[String],
+    checked: &Result<Right, Problems>,
     probes: &[Probe],
 ) -> Result<(), String> {
-    let problems = problems
-        .map(|problems| problems.list.as_slice())
-        .unwrap_or_default();
+    let (problems, notes): (&[Problem], &[String]) = match checked {
+        Ok((_, notes)) => (&[], notes),
+        Err(problems) => (&problems.list, &[]),
+    };
     let ok = problems.is_empty() && probes.iter().all(|one| one.error.is_none());
     let probes: Vec<_> = probes
         .iter()
         .map(|one| json!({"what": one.what, "ok": one.error.is_none(), "error": one.error}))
         .collect();
+    // JSON is UTF-8, and a path need not be.
+    let file = path.display().to_string();
     let result =
-        json!({"file": path, "ok": ok, "problems": problems, "notes": notes, "probes": probes});
+        json!({"file": file, "ok": ok, "problems": problems, "notes": notes, "probes": probes});
     shared::say(&format!("{result}\n"))
 }
 
 /// Builds what `serve` would; also returns what is worth knowing of it.
-fn build(path: &Path) -> Result<(Snapshot, Vec<String>), Problems> {
+fn build(path: &Path) -> Result<Right, Problems> {
     let metrics = Arc::new(Metrics::new());
     let loaded = config::load(path)?;
-    let mut found = machine(&loaded.config);
+    let mut machine = Machine::default();
+    machine.look(path, &loaded.config);
+    let mut found = machine.problems;
     match build::build(loaded.config.clone(), &loaded.masked(), None, &metrics) {
         Ok(built) if found.is_empty() => {
-            return Ok((built.into_snapshot(None, &metrics), loaded.notes()));
+            let notes = [loaded.notes(), machine.notes].concat();
+            return Ok((built.into_snapshot(None, &metrics), notes));
         }
         Ok(_) => {}
         Err(more) => found.extend(more),
@@ -77,52 +86,69 @@ fn build(path: &Path) -> Result<(Snapshot, Vec<String>), Problems> {
     Err(loaded.locate(found))
 }
 
-/// Tells what this machine does not allow: ports that are taken, a folder that can't be written.
-fn machine(config: &Config) -> Vec<BuildProblem> {
-    let mut problems = Vec::new();
-    let taken = |address: &SocketAddr| {
-        let bound = std::net::TcpListener::bind(address);
-        bound.err().filter(|_| address.port() != 0)
-    };
-    // Where the admin listener answers, the ports are taken by the gateway whose file this is.
-    if !is_served(&config.admin) {
-        let listeners = config
-            .server
-            .listen
-            .iter()
-            .map(|address| ("server", address));
-        for (room, address) in listeners.chain([("admin", &config.admin.listen)]) {
-            if let Some(error) = taken(address) {
-                let what = format!("can't bind {address}: {error}");
-                let remedy = "choose one that is free";
-                problems.push(BuildProblem::new(&[room, "listen"], what, remedy));
-            }
-        }
-    }
-    if let checked::Registry::Sqlite(path) = &config.registry
-        && let Err(error) = can_write_beside(path)
-    {
-        let what = format!("can't write beside {}: {error}", path.display());
-        let remedy = "the registry keeps its files there; choose a folder that can be written";
-        problems.push(BuildProblem::new(&["registry"], what, remedy));
-    }
-    problems
+/// What this machine does not allow: ports that are taken, a folder that can't be written.
+#[derive(Default)]
+struct Machine {
+    problems: Vec<BuildProblem>,
+    /// What can't be told for sure.
+    notes: Vec<String>,
 }
 
-fn is_served(admin: &checked::Admin) -> bool {
-    let limit = std::time::Duration::from_secs(1);
-    let Ok(mut stream) = std::net::TcpStream::connect_timeout(&admin.listen, limit) else {
-        return false;
-    };
-    if admin.tls.is_some() {
-        return true;
+impl Machine {
+    fn look(&mut self, path: &Path, config: &Config) {
+        // Held until all are bound: two of them may be in each other's way.
+        let mut bound = Vec::new();
+        let server = config.server.listen.iter().collect::<BTreeSet<_>>();
+        let listeners = server.into_iter().map(|address| ("server", address));
+        for (room, address) in listeners.chain([("admin", &config.admin.listen)]) {
+            match TcpListener::bind(address) {
+                Ok(listener) => bound.push(listener),
+                Err(error) => self.taken(path, room, *address, &error),
+            }
+        }
+        if let checked::Registry::Sqlite(path) = &config.registry
+            && let Err(error) = can_write_beside(path)
+        {
+            let what = format!("can't write beside {}: {error}", path.display());
+            let remedy = "the registry keeps its files there; choose a folder that can be written";
+            self.problems
+                .push(BuildProblem::new(&["registry"], what, remedy));
+        }
     }
-    let mut answer = [0; 12];
-    let asked = stream
-        .set_read_timeout(Some(limit))
-        .and_then(|()| stream.write_all(b"GET /livez HTTP/1.0\r\n\r\n"))
-        .and_then(|()| stream.read_exact(&mut answer));
-    asked.is_ok() && answer.starts_with(b"HTTP/1.") && answer.ends_with(b" 200")
+
+    /// Tells why an address can't be bound, unless that is as it should be: the gateway whose file
+    /// this is has it.
+    fn taken(&mut self, path: &Path, room: &str, address: SocketAddr, error: &std::io::Error) {
+        let mut what = format!("can't bind {address}: {error}");
+        let mut remedy = "choose one that is free";
+        if error.kind() == ErrorKind::AddrInUse {
+            match ports::holder(address, path) {
+                Holder::OnThisFile(its) if its == address => return,
+                Holder::OnThisFile(its) => {
+                    what = format!(
+                        "{address} overlaps with {its}, which the gateway that runs on this file listens on"
+                    );
+                    remedy = engine::MOVE_IN_BETWEEN;
+                }
+                Holder::Gateway { process, file } => {
+                    let file = file.display();
+                    return self.note(room, &format!("{address} is taken by a gateway that runs on {file} (process {process}); right if this file is for that one"));
+                }
+                Holder::Other { process, name } => {
+                    what = format!("{what} (by {name}, process {process})");
+                }
+                Holder::Unknown => {
+                    return self.note(room, &format!("{address} is taken, and by whom can't be seen from here; right if it is the gateway that this file is for"));
+                }
+            }
+        }
+        let problem = BuildProblem::new(&[room, "listen"], what, remedy);
+        self.problems.push(problem);
+    }
+
+    fn note(&mut self, room: &str, what: &str) {
+        self.notes.push(format!("{room}.listen: {what}"));
+    }
 }
 
 fn can_write_beside(path: &Path) -> std::io::Result<()> {

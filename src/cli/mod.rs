@@ -5,6 +5,7 @@ mod check;
 mod demo;
 #[cfg(feature = "kerberos")]
 mod kerberos;
+mod ports;
 mod registry;
 mod sandbox;
 mod schema;

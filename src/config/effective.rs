@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::checked::{
-    Ambiguous, Cluster, ClusterState, Config, Limits, Registry, Route, Server, ServerTimeouts,
+    ActAs, Ambiguous, Cluster, ClusterState, Config, Limits, Registry, Route, Server,
+    ServerTimeouts,
 };
 
 /// Puts the values that are in force under what the file says.
@@ -16,6 +17,8 @@ pub(super) fn effective(config: &Config, masked: Value) -> Value {
         "admin": {
             "listen": config.admin.listen.to_string(),
             "authenticators": config.admin.authenticators,
+            // It says no more than the file does.
+            "open": false,
         },
         "admin_users": config.admins.users,
         "admin_groups": config.admins.groups,
@@ -53,6 +56,7 @@ fn merge(under: &mut Value, over: Value) {
 fn server(server: &Server) -> Value {
     json!({
         "listen": server.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "plaintext": server.tls.is_none(),
         "base_paths": server.base_paths,
         "limits": limits(server.limits),
         "timeouts": timeouts(server.timeouts),
@@ -103,6 +107,26 @@ fn cluster(cluster: &Cluster) -> Value {
             "timeout": text(cluster.health.timeout),
             "unhealthy_after": cluster.health.unhealthy_after,
             "healthy_after": cluster.health.healthy_after,
+            "eject_after": cluster.health.eject_after,
+            "ejection_time": text(cluster.health.ejection_time),
+            "max_ejection_time": text(cluster.health.max_ejection_time),
+        },
+        "max_in_flight": {
+            "create_batch": cluster.max_in_flight.create_batch,
+            "list_batches": cluster.max_in_flight.list_batches,
+            "get_batch": cluster.max_in_flight.get_batch,
+            "get_state": cluster.max_in_flight.get_state,
+            "get_log": cluster.max_in_flight.get_log,
+            "delete_batch": cluster.max_in_flight.delete_batch,
+        },
+        "retries": {
+            "percent": cluster.retries.percent,
+            "floor": cluster.retries.floor,
+        },
+        "act_as": match cluster.act_as {
+            ActAs::AuthenticatedUser => "authenticated_user",
+            ActAs::Client => "client",
+            ActAs::Service => "service",
         },
         "state": match cluster.state {
             ClusterState::Serving => "serving",
@@ -114,7 +138,7 @@ fn cluster(cluster: &Cluster) -> Value {
         "watch": text(cluster.watch),
         "lost_after": text(cluster.lost_after),
         "stale_reads": text(cluster.stale_reads),
-        "on_unsupported": if cluster.drop_unsupported { "drop" } else { "refuse" },
+        "on_unsupported": if cluster.drop_unsupported { "drop" } else { "reject" },
     })
 }
 
@@ -164,6 +188,14 @@ mod tests {
         assert_eq!(a["credentials"]["basic"]["password"], "***");
         assert_eq!(shown["routes"][0]["targets"][0]["weight"], 1);
         assert_eq!(shown["server"]["limits"]["connections"], 10_000);
+        assert_eq!(
+            (&a["on_unsupported"], &a["act_as"], &a["retries"]["floor"]),
+            (&"reject".into(), &"service".into(), &5.into())
+        );
+        assert_eq!(a["max_in_flight"]["get_log"], 50);
+        assert_eq!(a["health"]["eject_after"], 5);
+        assert_eq!(shown["server"]["plaintext"], true);
+        assert_eq!(shown["admin"]["open"], false);
         assert!(!shown.to_string().contains("s3cret"), "{shown}");
     }
 }

@@ -5,11 +5,14 @@
 //! (values) into `checked`. Leaves building pools, TLS and key sets to the rooms that use them;
 //! their problems come back through [`Loaded::locate`] and look the same.
 
+pub mod addresses;
 mod check;
 pub mod checked;
 mod effective;
 pub mod glob;
+mod hidden;
 mod notes;
+mod path;
 #[cfg(feature = "postgres")]
 pub mod postgres_url;
 pub mod problem;
@@ -33,6 +36,7 @@ pub struct Loaded {
     file: String,
     text: String,
     tree: tree::Node,
+    hidden: Vec<problem::Hidden>,
     masked: serde_json::Value,
 }
 
@@ -46,6 +50,8 @@ pub struct BuildProblem {
     pub what: String,
     /// What to do about it.
     pub remedy: String,
+    /// It is there for the time that it is: what is wrong was right, or will be.
+    pub is_of_the_time: bool,
 }
 
 impl BuildProblem {
@@ -55,6 +61,16 @@ impl BuildProblem {
             path: path.iter().map(|step| (*step).to_owned()).collect(),
             what: what.into(),
             remedy: remedy.into(),
+            is_of_the_time: false,
+        }
+    }
+
+    /// Says that it is one of the time.
+    #[must_use]
+    pub fn of_the_time(self) -> Self {
+        BuildProblem {
+            is_of_the_time: true,
+            ..self
         }
     }
 }
@@ -63,13 +79,14 @@ impl Loaded {
     /// Gives problems of the build their places in the file.
     pub fn locate(&self, found: Vec<BuildProblem>) -> Problems {
         let list = found.into_iter().map(|problem| {
-            let path: Vec<tree::Step> = problem.path.into_iter().map(tree::Step::Key).collect();
-            Problem::new(self.tree.find(&path), &tree::show(&path), problem.what)
+            let path: Vec<path::Step> = problem.path.into_iter().map(path::Step::Key).collect();
+            Problem::new(self.tree.find(&path), &path::show(&path), problem.what)
                 .remedy(problem.remedy)
         });
         Problems {
             file: self.file.clone(),
             text: self.text.clone(),
+            hidden: self.hidden.clone(),
             list: sorted(list.collect()),
         }
     }
@@ -78,6 +95,11 @@ impl Loaded {
     /// values of what it leaves out.
     pub fn masked(&self) -> serde_json::Value {
         self.masked.clone()
+    }
+
+    /// Returns the file's text.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Returns what is right and worth knowing all the same, a line each. That a SQLite file serves
@@ -94,11 +116,6 @@ impl Loaded {
     /// Returns what a gateway of this configuration does not promise, a line each.
     pub fn promises(&self) -> Vec<String> {
         notes::notes(&self.config)
-    }
-
-    /// Returns the file's text.
-    pub fn text(&self) -> &str {
-        &self.text
     }
 
     /// Returns a hash of the file's text, for telling replicas apart.
@@ -129,6 +146,7 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
             Err(Problems {
                 file,
                 text: String::new(),
+                hidden: Vec::new(),
                 list,
             })
         }
@@ -158,8 +176,8 @@ fn folder(path: &Path) -> PathBuf {
 /// # Errors
 /// Every problem of it, in the file's order.
 pub fn parse(file: &str, text: String, folder: &Path) -> Result<Loaded, Problems> {
-    let mut problems = Vec::new();
-    let tree = tree::parse(&text, &mut problems);
+    let (mut problems, mut hidden) = (Vec::new(), Vec::new());
+    let tree = tree::parse(&text, &mut problems, &mut hidden);
     let tree = tree.unwrap_or(tree::Node {
         place: Place::START,
         kind: tree::Kind::Map(Vec::new()),
@@ -169,12 +187,13 @@ pub fn parse(file: &str, text: String, folder: &Path) -> Result<Loaded, Problems
         return Err(Problems {
             file: file.to_owned(),
             text,
+            hidden,
             list: sorted(problems),
         });
     }
     let value = shape::check(&tree, &mut problems);
     let mut masked = value.clone();
-    mask(&mut masked);
+    hidden::mask(&mut masked, &mut Vec::new());
     match serde_json::from_value(value) {
         Ok(raw) => {
             let config = check::check(raw, &tree, folder, &mut problems);
@@ -185,6 +204,7 @@ pub fn parse(file: &str, text: String, folder: &Path) -> Result<Loaded, Problems
                     file: file.to_owned(),
                     text,
                     tree,
+                    hidden,
                     masked,
                 });
             }
@@ -198,6 +218,7 @@ pub fn parse(file: &str, text: String, folder: &Path) -> Result<Loaded, Problems
     Err(Problems {
         file: file.to_owned(),
         text,
+        hidden,
         list: sorted(problems),
     })
 }
@@ -207,21 +228,34 @@ fn sorted(mut list: Vec<Problem>) -> Vec<Problem> {
     list
 }
 
-/// Keys whose literal value is a secret.
-const SECRET_KEYS: [&str; 5] = ["password", "token", "secret", "apikey", "client_secret"];
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn mask(value: &mut serde_json::Value) {
-    match value {
-        serde_json::Value::Object(map) => {
-            for (key, value) in map {
-                if SECRET_KEYS.contains(&key.as_str()) && value.is_string() {
-                    *value = serde_json::Value::from("***");
-                } else {
-                    mask(value);
-                }
-            }
+    #[test]
+    fn no_problem_shows_a_secret_of_several_lines() {
+        for login in [
+            "bearer: |\n        hush-1\n        hush-2",
+            "bearer: >-\n        hush-1\n        hush-2",
+            "bearer: \"hush-1\n        hush-2\"",
+            "bearer:\n        token: hush-1\n        token: hush-2\n        tokn: hush-3",
+            "hush-1",
+            "[hush-1, {a: hush-2}]",
+            "{bearer: {hush-1}}",
+        ] {
+            let yaml = format!("clusters:\n  a:\n    credentials:\n      {login}\n    urll: x\n");
+            let problems = parse("routes.yaml", yaml, Path::new("."));
+            let told = problems.expect_err("is wrong");
+            assert!(told.list.len() > 3, "{:?}", told.list);
+            assert!(!told.render().contains("hush"), "{}", told.render());
+            // Whatever a problem may be about.
+            let lines = 1..told.text.lines().count();
+            let list = lines.map(|line| Problem::new(Place { line, column: 1 }, "", String::new()));
+            let all = Problems {
+                list: list.collect(),
+                ..told
+            };
+            assert!(!all.render().contains("hush"), "{}", all.render());
         }
-        serde_json::Value::Array(items) => items.iter_mut().for_each(mask),
-        _ => {}
     }
 }

@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+/// What stands for something hidden.
+const MASK: &str = "***";
+
 /// A place in the file; both numbers begin at 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
@@ -52,6 +55,15 @@ impl Problem {
     }
 }
 
+/// A part of the file that no problem may show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hidden {
+    /// Its first character.
+    pub from: Place,
+    /// What follows its last one.
+    pub to: Place,
+}
+
 /// All problems of a file, in the file's order.
 #[derive(Clone, Debug)]
 pub struct Problems {
@@ -59,11 +71,41 @@ pub struct Problems {
     pub file: String,
     /// Its text, for the snippets.
     pub text: String,
+    /// What snippets don't show of it.
+    pub hidden: Vec<Hidden>,
     /// The problems; never empty.
     pub list: Vec<Problem>,
 }
 
 impl Problems {
+    /// Returns a line without what is hidden, and where a column of it is then.
+    fn snippet(&self, line: usize, column: usize) -> Option<(String, usize)> {
+        let source = self.text.lines().nth(line.saturating_sub(1))?;
+        let is_hidden = |at: usize| {
+            let place = Place { line, column: at };
+            let holds = |hidden: &Hidden| hidden.from <= place && place < hidden.to;
+            self.hidden.iter().any(holds)
+        };
+        let (mut shown, mut caret) = (String::new(), None);
+        let mut was_hidden = false;
+        for (at, sign) in source.chars().enumerate() {
+            let hides = is_hidden(at + 1);
+            if at + 1 == column {
+                // In the middle of what is hidden it points to where that begins.
+                let back = if hides && was_hidden { MASK.len() } else { 0 };
+                caret = Some(shown.chars().count() + 1 - back);
+            }
+            match hides {
+                true if !was_hidden => shown.push_str(MASK),
+                true => {}
+                false => shown.push(sign),
+            }
+            was_hidden = hides;
+        }
+        let end = shown.chars().count() + 1;
+        Some((shown, caret.unwrap_or(end)))
+    }
+
     /// Writes every problem with its line from the file.
     pub fn render(&self) -> String {
         let mut out = String::new();
@@ -76,7 +118,7 @@ impl Problems {
             };
             let _ = writeln!(out, "error: {at}{}", problem.what);
             let _ = writeln!(out, "  --> {}:{line}:{column}", self.file);
-            if let Some(source) = self.text.lines().nth(line.saturating_sub(1)) {
+            if let Some((source, column)) = self.snippet(line, column) {
                 let margin = line.to_string().len();
                 let _ = writeln!(
                     out,
@@ -97,5 +139,36 @@ impl Problems {
             if count == 1 { "" } else { "s" }
         );
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snippet_leaves_out_what_is_hidden() {
+        let place = |line, column| Place { line, column };
+        let problems = Problems {
+            file: String::new(),
+            text: "a: {b: secret, c: d}\nmore, c".to_owned(),
+            hidden: vec![
+                Hidden {
+                    from: place(1, 8),
+                    to: place(1, 14),
+                },
+                Hidden {
+                    from: place(1, 20),
+                    to: place(2, 5),
+                },
+            ],
+            list: Vec::new(),
+        };
+        let shown = |line, column| problems.snippet(line, column).expect("is there");
+        assert_eq!(shown(1, 16), ("a: {b: ***, c: d***".to_owned(), 13));
+        assert_eq!(shown(1, 8).1, 8);
+        assert_eq!(shown(1, 11).1, 8);
+        assert_eq!(shown(2, 7), ("***, c".to_owned(), 6));
+        assert_eq!(problems.snippet(3, 1), None);
     }
 }

@@ -6,8 +6,10 @@
 
 use serde_json::{Map, Value};
 
+use super::hidden;
+use super::path::{Step, show};
 use super::problem::{Place, Problem};
-use super::tree::{Entry, Kind, Node, Step, show};
+use super::tree::{Entry, Kind, Node};
 
 /// Keys that are documented and not built yet; `*` is one step.
 const NOT_YET: [&str; 18] = [
@@ -30,6 +32,9 @@ const NOT_YET: [&str; 18] = [
     "clusters.*.flavor.fabric",
     "clusters.*.flavor.emr_serverless",
 ];
+
+/// How a problem names a value that it does not quote.
+const UNSHOWN: &str = "something that is not shown, as it may be a secret,";
 
 /// Returns the JSON Schema of `routes.yaml`.
 pub fn schema() -> Value {
@@ -110,7 +115,14 @@ impl<'a> Checker<'a> {
 
     fn scalar(&mut self, value: &Value, schema: &'a Value, place: Place) -> Option<Value> {
         let allowed = words(schema);
+        let is_hidden = self.is_hidden(value);
         match value.as_str() {
+            Some(word) if !allowed.is_empty() && !allowed.contains(&word) && is_hidden => {
+                let what = format!("{UNSHOWN} is none of {}", allowed.join(", "));
+                self.problems
+                    .push(Problem::new(place, &show(&self.path), what));
+                None
+            }
             Some(word) if !allowed.is_empty() && !allowed.contains(&word) => {
                 let what = format!("{word:?} is none of {}", allowed.join(", "));
                 self.path.push(Step::Key(word.to_owned()));
@@ -175,7 +187,21 @@ impl<'a> Checker<'a> {
         Value::Object(out)
     }
 
+    /// Tells whether a value may be a secret, and so must not be quoted.
+    fn is_hidden(&self, value: &Value) -> bool {
+        hidden::may_be_secret(&self.path) || value.as_str().is_some_and(hidden::has_login)
+    }
+
     fn unknown_key(&mut self, entry: &Entry, properties: Option<&Map<String, Value>>) {
+        let (_, above) = self.path.split_last().unwrap_or((&Step::Index(0), &[]));
+        if matches!(entry.value.kind, Kind::Scalar(Value::Null))
+            && hidden::may_be_secret_key(above, &entry.key)
+        {
+            let what = format!("{UNSHOWN} is no key of these");
+            self.problems
+                .push(Problem::new(entry.place, &show(above), what));
+            return;
+        }
         let path = show(&self.path);
         if self.not_yet() {
             let what = "documented, but not supported yet by this version".to_owned();
@@ -208,7 +234,10 @@ impl<'a> Checker<'a> {
 
     fn wrong_type(&mut self, node: &Node, schema: &Value, place: Place) {
         let expected = expected(schema);
+        let is_hidden =
+            matches!(&node.kind, Kind::Scalar(value) if !value.is_null() && self.is_hidden(value));
         let found = match &node.kind {
+            Kind::Scalar(_) if is_hidden => UNSHOWN.to_owned(),
             Kind::Scalar(Value::Null) => "nothing".to_owned(),
             Kind::Scalar(Value::String(text)) => format!("the text {text:?}"),
             Kind::Scalar(value) if value.is_number() => format!("the bare number {value}"),
@@ -223,6 +252,12 @@ impl<'a> Checker<'a> {
         );
         let format = schema.get("format").and_then(Value::as_str);
         self.problems.push(match (&node.kind, format) {
+            (Kind::Scalar(Value::Number(_)), None)
+                if is_hidden && type_names(schema).contains(&"string") =>
+            {
+                problem.remedy("put it in quotes")
+            }
+            _ if is_hidden => problem,
             (Kind::Scalar(Value::Number(n)), Some("duration")) => {
                 problem.remedy(format!("write the unit: `{n}s`"))
             }

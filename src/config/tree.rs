@@ -4,10 +4,12 @@
 //! tags. Duplicate keys are problems, not last-one-wins. Leaves meaning to `shape` (types, unknown
 //! keys) and `checked` (values).
 
-use granit_parser::{Event, Parser, ScalarStyle, Span};
+use granit_parser::{Event, Marker, Parser, ScalarStyle, Span};
 use serde_json::Value;
 
-use super::problem::{Place, Problem};
+use super::hidden;
+use super::path::Step;
+use super::problem::{Hidden, Place, Problem};
 
 /// A node with its place.
 #[derive(Clone, Debug)]
@@ -100,40 +102,25 @@ impl Node {
     }
 }
 
-/// One step of a path into the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    Key(String),
-    Index(usize),
-}
-
-/// Writes a path as people do: `routes[0].targets`.
-pub(crate) fn show(path: &[Step]) -> String {
-    let mut text = String::new();
-    for step in path {
-        match step {
-            Step::Key(key) if text.is_empty() => text.push_str(key),
-            Step::Key(key) => {
-                text.push('.');
-                text.push_str(key);
-            }
-            Step::Index(at) => text.push_str(&format!("[{at}]")),
-        }
-    }
-    text
-}
-
 /// Parses the text. Syntax errors end the parse; duplicate keys, anchors and the like are
-/// collected.
-pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
+/// collected. `hidden` gets what nobody may be shown.
+pub(crate) fn parse(
+    text: &str,
+    problems: &mut Vec<Problem>,
+    hidden: &mut Vec<Hidden>,
+) -> Option<Node> {
     let mut builder = Builder {
         parser: Parser::new_from_str(text),
         problems,
+        hidden,
+        path: Vec::new(),
     };
     match builder.document() {
         Ok(node) => node,
         Err(problem) => {
             problems.push(problem);
+            // What follows was not read.
+            hidden::hide_by_words(text, hidden);
             None
         }
     }
@@ -142,12 +129,18 @@ pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
 struct Builder<'a, 'p> {
     parser: Parser<'a, granit_parser::StrInput<'a>>,
     problems: &'p mut Vec<Problem>,
+    hidden: &'p mut Vec<Hidden>,
+    path: Vec<Step>,
 }
 
 fn place(span: &Span) -> Place {
+    at(&span.start)
+}
+
+fn at(marker: &Marker) -> Place {
     Place {
-        line: span.start.line(),
-        column: span.start.col() + 1,
+        line: marker.line(),
+        column: marker.col() + 1,
     }
 }
 
@@ -155,19 +148,20 @@ impl<'a> Builder<'a, '_> {
     fn next(&mut self) -> Result<(Event<'a>, Span), Problem> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => {
-                let at = Place {
-                    line: error.marker().line(),
-                    column: error.marker().col() + 1,
-                };
-                Err(Problem::new(
-                    at,
-                    "",
-                    format!("not valid YAML: {}", error.info()),
-                ))
-            }
+            Some(Err(error)) => Err(Problem::new(
+                at(error.marker()),
+                "",
+                format!("not valid YAML: {}", error.info()),
+            )),
             None => Ok((Event::StreamEnd, Span::default())),
         }
+    }
+
+    fn hide(&mut self, span: &Span) {
+        self.hidden.push(Hidden {
+            from: at(&span.start),
+            to: at(&span.end),
+        });
     }
 
     fn document(&mut self) -> Result<Option<Node>, Problem> {
@@ -192,7 +186,12 @@ impl<'a> Builder<'a, '_> {
     fn node(&mut self, event: Event<'a>, span: &Span) -> Result<Node, Problem> {
         let place = place(span);
         let kind = match event {
-            Event::Scalar(text, style, _, _) => Kind::Scalar(resolve(&text, style)),
+            Event::Scalar(text, style, _, _) => {
+                if hidden::may_be_secret(&self.path) || hidden::has_login(&text) {
+                    self.hide(span);
+                }
+                Kind::Scalar(resolve(&text, style))
+            }
             Event::SequenceStart(..) => Kind::Seq(self.sequence()?),
             Event::MappingStart(..) => Kind::Map(self.mapping()?),
             Event::Alias(_) => {
@@ -221,15 +220,17 @@ impl<'a> Builder<'a, '_> {
             if matches!(event, Event::SequenceEnd) {
                 return Ok(items);
             }
+            self.path.push(Step::Index(items.len()));
             items.push(self.node(event, &span)?);
+            self.path.pop();
         }
     }
 
     fn mapping(&mut self) -> Result<Vec<Entry>, Problem> {
         let mut entries: Vec<Entry> = Vec::new();
         loop {
-            let (event, span) = self.next()?;
-            let key_place = place(&span);
+            let (event, key_span) = self.next()?;
+            let key_place = place(&key_span);
             let key = match event {
                 Event::MappingEnd => return Ok(entries),
                 Event::Scalar(text, ..) => text.into_owned(),
@@ -241,8 +242,15 @@ impl<'a> Builder<'a, '_> {
                     ));
                 }
             };
+            self.path.push(Step::Key(key.clone()));
             let (event, span) = self.next()?;
             let value = self.node(event, &span)?;
+            self.path.pop();
+            if matches!(value.kind, Kind::Scalar(Value::Null))
+                && hidden::may_be_secret_key(&self.path, &key)
+            {
+                self.hide(&key_span);
+            }
             if let Some(first) = entries.iter().find(|entry| entry.key == key) {
                 let what = format!("duplicate key `{key}`, first on line {}", first.place.line);
                 self.problems

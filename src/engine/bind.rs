@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use crate::config::addresses::overlap;
 use crate::config::{BuildProblem, Config};
 use crate::listen::Listener;
 
@@ -12,6 +13,11 @@ pub(super) struct Bound {
     pub(super) listeners: Vec<(SocketAddr, Listener)>,
     pub(super) admin: Option<(SocketAddr, Listener)>,
 }
+
+/// What to do about an address that overlaps with one in force: that one is given up only when the
+/// new one is bound, so that a reload either comes true or changes nothing.
+pub const MOVE_IN_BETWEEN: &str =
+    "move to another port in between and reload for each of the two steps, or restart the gateway";
 
 /// Binds what a configuration wants and is not bound yet: `listeners` and `admin` are.
 ///
@@ -23,9 +29,20 @@ pub(super) async fn bind(
     admin: Option<SocketAddr>,
 ) -> Result<Bound, Vec<BuildProblem>> {
     let (mut bound, mut problems) = (Bound::default(), Vec::new());
+    let in_force: Vec<SocketAddr> = listeners.iter().copied().chain(admin).collect();
     let mut fail = |key: [&str; 2], address: SocketAddr, error: std::io::Error| {
-        let what = format!("can't bind {address}: {error}");
-        problems.push(BuildProblem::new(&key, what, "choose one that is free"));
+        let in_its_way = in_force.iter().find(|one| overlap(**one, address, true));
+        let (what, remedy) = match in_its_way {
+            Some(other) => (
+                format!("{address} overlaps with {other}, which is in force until it is bound"),
+                MOVE_IN_BETWEEN,
+            ),
+            None => (
+                format!("can't bind {address}: {error}"),
+                "choose one that is free",
+            ),
+        };
+        problems.push(BuildProblem::new(&key, what, remedy));
     };
     let wanted: BTreeSet<SocketAddr> = config.server.listen.iter().copied().collect();
     for address in wanted.difference(listeners).copied() {

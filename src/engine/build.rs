@@ -56,6 +56,24 @@ pub fn build(
     before: Option<&Snapshot>,
     metrics: &Arc<Metrics>,
 ) -> Result<Built, Vec<BuildProblem>> {
+    match build_for_now(config, masked, before, metrics)? {
+        (built, problems) if problems.is_empty() => Ok(built),
+        (_, problems) => Err(problems),
+    }
+}
+
+/// The same for a start, where there is nothing that could stay in force: what only the time is to
+/// blame for comes with it. One cluster's certificate that has expired must not take all others
+/// away.
+///
+/// # Errors
+/// Every problem, if one of them is there whatever the time.
+pub fn build_for_now(
+    config: Config,
+    masked: &serde_json::Value,
+    before: Option<&Snapshot>,
+    metrics: &Arc<Metrics>,
+) -> Result<(Built, Vec<BuildProblem>), Vec<BuildProblem>> {
     let mut problems = Vec::new();
     let kept = before.map(|before| (&before.config.server.tls, &before.certificate));
     let certificate = certificate("server", config.server.tls.as_ref(), kept, &mut problems);
@@ -93,18 +111,19 @@ pub fn build(
         (cluster.name.clone(), cluster_now)
     });
     let clusters = clusters.collect();
-    if !problems.is_empty() {
+    if !problems.iter().all(|problem| problem.is_of_the_time) {
         return Err(problems);
     }
     let masked = serde_json::to_string_pretty(masked).unwrap_or_default();
-    Ok(Built {
+    let built = Built {
         config,
         masked: masked.into(),
         chain,
         clusters,
         certificate,
         admin_certificate,
-    })
+    };
+    Ok((built, problems))
 }
 
 impl Built {
@@ -130,9 +149,6 @@ impl Built {
         });
         let upstreams = upstreams.collect();
         create_routes(&config, metrics);
-        for certificate in [&self.certificate, &self.admin_certificate] {
-            certificate.iter().for_each(|one| one.show(metrics));
-        }
         Snapshot {
             base_paths: BasePaths::new(&config.server.base_paths),
             authenticators: authenticators(self.chain, before, metrics),
@@ -160,7 +176,7 @@ fn certificate(
     {
         return Some(certificate.clone());
     }
-    let opened = ServerCertificate::open(wanted, listener);
+    let opened = ServerCertificate::open(wanted, listener, problems);
     opened.map_err(|faults| problems.extend(faults)).ok()
 }
 

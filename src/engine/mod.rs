@@ -7,8 +7,10 @@
 pub mod background;
 mod bind;
 pub mod build;
+mod files;
 mod orders;
 mod reload;
+mod series;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -20,6 +22,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use bind::Bound;
+pub use bind::MOVE_IN_BETWEEN;
+use series::Series;
 
 use crate::admin;
 use crate::config::{self, checked};
@@ -27,6 +31,7 @@ use crate::fleet::Upstream;
 use crate::gateway::{Gateway, Snapshot};
 use crate::listen::{self, Server};
 use crate::observe::metrics::{Metrics, unix_now};
+use crate::observe::named::Named;
 #[cfg(feature = "postgres")]
 use crate::registry::PostgresStore;
 use crate::registry::{PassthroughStore, Registry, SqliteStore, Store};
@@ -75,6 +80,7 @@ struct Running {
     admin: Option<(SocketAddr, SocketAddr, CancellationToken)>,
     clusters: BTreeMap<String, (Arc<Upstream>, CancellationToken)>,
     key_sets: Vec<(Arc<crate::auth::Authenticator>, CancellationToken)>,
+    series: Series,
 }
 
 impl Engine {
@@ -89,8 +95,12 @@ impl Engine {
         let signals = signals.map_err(|error| format!("signals can't be listened to: {error}"))?;
         let metrics = Arc::new(Metrics::new());
         let loaded = config::load(path).map_err(|problems| problems.render())?;
-        let built = build::build(loaded.config.clone(), &loaded.masked(), None, &metrics)
-            .map_err(|problems| loaded.locate(problems).render())?;
+        let built = build::build_for_now(loaded.config.clone(), &loaded.masked(), None, &metrics);
+        let (built, of_the_time) = built.map_err(|problems| loaded.locate(problems).render())?;
+        for problem in loaded.locate(of_the_time).list {
+            let (line, path) = (problem.place.line, problem.path);
+            tracing::error!(line, path, problem = problem.what, "started nevertheless");
+        }
         let registry = open_registry(&loaded.config.registry).await?;
         for note in loaded.promises() {
             tracing::warn!("{note}");
@@ -113,7 +123,8 @@ impl Engine {
         });
         let snapshot = engine.gateway.snapshot.load_full();
         listen::warn_of_few(snapshot.config.server.limits.connections);
-        engine.run(&snapshot, bound);
+        // Nothing was there before that could be gone.
+        let _ = engine.run(&snapshot, None, bound);
         engine.show_reload(Some(&loaded.hash()));
         background::start(&engine.gateway);
         engine.clone().watch(&loaded);
@@ -155,13 +166,27 @@ impl Engine {
     }
 
     /// Brings what runs in line with a snapshot that is in force: starts what is new, ends what is
-    /// gone.
-    fn run(&self, snapshot: &Snapshot, bound: Bound) {
+    /// gone. Returns the names whose series are to be forgotten.
+    fn run(&self, snapshot: &Snapshot, before: Option<&Arc<Snapshot>>, bound: Bound) -> Named {
         let mut running = self.running();
         self.run_listeners(&mut running, snapshot, bound);
         self.run_clusters(&mut running, snapshot);
         self.run_key_sets(&mut running, snapshot);
         warn_of_danger(snapshot);
+        files::show(snapshot, &self.gateway.metrics);
+        running.series.follow(snapshot, before)
+    }
+
+    /// Removes the series of what is gone: not on a thread that serves, as there may be many.
+    async fn forget(&self, gone: Named) {
+        if gone.is_empty() {
+            return;
+        }
+        let metrics = self.gateway.metrics.clone();
+        let forgotten = tokio::task::spawn_blocking(move || metrics.forget_all(&gone));
+        if forgotten.await.is_err() {
+            tracing::error!("a bug: series of what is gone could not be removed");
+        }
     }
 
     fn run_listeners(&self, running: &mut Running, snapshot: &Snapshot, bound: Bound) {
@@ -205,9 +230,6 @@ impl Engine {
                 now.into_iter()
                     .for_each(|now| now.health.was_defined_anew(before));
             }
-            if now.is_none() {
-                self.gateway.metrics.forget("cluster", name);
-            }
             stays
         });
         for (name, upstream) in &snapshot.upstreams {
@@ -228,9 +250,6 @@ impl Engine {
             let stays = chain.iter().any(|now| Arc::ptr_eq(now, one));
             if !stays {
                 gone.cancel();
-                if !chain.iter().any(|now| now.name == one.name) {
-                    self.gateway.metrics.forget("authenticator", &one.name);
-                }
             }
             stays
         });

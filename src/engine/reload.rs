@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::Engine;
 use super::bind::{Bound, bind};
 use super::build::{Built, build};
-use super::orders;
+use super::{files, orders};
 use crate::config::{self, BuildProblem, Loaded, Problems};
 use crate::gateway::Snapshot;
 use crate::gateway::reload::{Order, Verdict};
-use crate::live::{Living, Seen, Watch};
+use crate::live::Watch;
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -67,7 +67,9 @@ impl Engine {
                                 let verdict = engine.reload(false, known).await;
                                 refused = verdict.refusal().map(|why| (why, 0));
                             }
-                            engine.clone().look_at_files().await;
+                            engine.look_at_files().await;
+                            let again = engine.running().series.again();
+                            engine.forget(again.unwrap_or_default()).await;
                         }
                     }
                 }
@@ -117,13 +119,13 @@ impl Engine {
         .map_err(|problems| loaded.locate(problems))?;
         let bound = self.bind(&loaded).await?;
         // From here on nothing is recorded for what is in force now.
-        let _in_force = self.gateway.in_force.write().await;
+        let in_force = self.gateway.in_force.write().await;
         let problems = self.objections(&before, &built, force).await;
         if !problems.is_empty() {
             return Err(loaded.locate(problems));
         }
         // Until the swap: an order that comes now is for what is in force then.
-        let _turn = self.gateway.orders.lock().await;
+        let turn = self.gateway.orders.lock().await;
         let held = self.gateway.registry.orders().await.map_err(|error| {
             let what = format!("the orders of administrators can't be read: {error}");
             let problem = BuildProblem::new(&["registry"], what, "reload again");
@@ -136,7 +138,9 @@ impl Engine {
         orders::obey(&snapshot, &held);
         orders::remind(&snapshot, &held);
         self.gateway.snapshot.store(snapshot.clone());
-        self.run(&snapshot, bound);
+        let gone = self.run(&snapshot, Some(&before), bound);
+        drop((turn, in_force, before));
+        self.forget(gone).await;
         Ok(loaded.hash())
     }
 
@@ -193,67 +197,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads certificates, password files, key sets and secrets again that have changed. On a thread
-    /// of its own: a disk that does not answer holds up nothing but this.
-    async fn look_at_files(self: Arc<Self>) {
-        let looks = tokio::task::spawn_blocking(move || self.look_at_files_now());
+    /// Reads files again that have changed. On a thread of its own: a disk that does not answer holds
+    /// up nothing but this.
+    async fn look_at_files(&self) {
+        let gateway = self.gateway.clone();
+        let looks = tokio::task::spawn_blocking(move || {
+            files::look(&gateway.snapshot.load_full(), &gateway.metrics);
+        });
         if looks.await.is_err() {
             tracing::error!("a bug: files could not be looked at");
         }
     }
-
-    fn look_at_files_now(&self) {
-        let snapshot = self.gateway.snapshot.load_full();
-        for living in living(&snapshot) {
-            let (kind, names) = (living.kind(), living.names());
-            let name = names.join(", ");
-            let outcome = match living.look() {
-                Seen::Same => continue,
-                Seen::Changed => {
-                    tracing::info!(kind, name, "a file has changed and is in use");
-                    "ok"
-                }
-                Seen::Broken(why) => {
-                    tracing::error!(
-                        kind,
-                        name,
-                        why,
-                        "a file has changed and can't be used; what was read before stays in use"
-                    );
-                    "error"
-                }
-            };
-            let metrics = &self.gateway.metrics;
-            for name in &names {
-                let reads = metrics
-                    .file_reads_total
-                    .with_label_values(&[kind, name, outcome]);
-                reads.inc();
-                let current = metrics.file_current.with_label_values(&[kind, name]);
-                current.set(living.is_current().into());
-            }
-            for certificate in [&snapshot.certificate, &snapshot.admin_certificate] {
-                certificate
-                    .iter()
-                    .for_each(|one| one.show(&self.gateway.metrics));
-            }
-        }
-    }
-}
-
-/// Returns everything of a snapshot that is read again when it changes.
-fn living(snapshot: &Snapshot) -> Vec<Arc<dyn Living>> {
-    let certificates = snapshot
-        .certificate
-        .iter()
-        .chain(&snapshot.admin_certificate);
-    let chain = snapshot.authenticators.chain().iter();
-    let clusters = snapshot.upstreams.values();
-    certificates
-        .map(|one| one.living())
-        .chain(chain.filter_map(|one| one.living()))
-        .chain(clusters.flat_map(|one| one.living()))
-        .collect()
 }
 
 /// Returns the clusters whose servers are not served any more: by name, and whether the name stands

@@ -8,6 +8,7 @@
 
 mod allowance;
 mod answer;
+mod applications;
 mod ask;
 pub mod breaker;
 pub mod budget;

@@ -150,6 +150,11 @@ impl Upstream {
         tls.into_iter().chain(self.credential.living()).collect()
     }
 
+    /// Returns when the certificate that it is shown ends, Unix time, if it is shown one.
+    pub fn certificate_ends(&self) -> Option<f64> {
+        self.tls.as_ref().and_then(ClientTls::certificate_ends)
+    }
+
     /// Returns the login that it has, or may have, in common with others.
     pub fn common_login(&self) -> Option<Arc<Common>> {
         self.common_login.clone()

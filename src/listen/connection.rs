@@ -37,7 +37,7 @@ pub(super) async fn run(terms: Terms, tcp: TcpStream, peer: SocketAddr) {
     // costs nothing but that.
     let _ = tcp.set_nodelay(true);
     let Some(acceptor) = &terms.acceptor else {
-        terms.count("ok");
+        terms.series.count("ok");
         return http_1(&terms, TokioIo::new(tcp), peer).await;
     };
     // Boxed: the handshake's state is large and lives for moments, the connection's is small and
@@ -49,7 +49,7 @@ pub(super) async fn run(terms: Terms, tcp: TcpStream, peer: SocketAddr) {
     .await;
     match handshake {
         Ok(Ok(stream)) => {
-            terms.count("ok");
+            terms.series.count("ok");
             count_handshake(&terms, &stream);
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                 http_2(&terms, TokioIo::new(stream), peer).await;
@@ -58,23 +58,13 @@ pub(super) async fn run(terms: Terms, tcp: TcpStream, peer: SocketAddr) {
             }
         }
         Ok(Err(error)) => {
-            terms.count("tls_error");
-            terms
-                .gateway
-                .metrics
-                .tls_handshakes_total
-                .with_label_values(&[&terms.label, "none", "error"])
-                .inc();
+            terms.series.count("tls_error");
+            terms.series.count_handshake("none", "error");
             tracing::debug!(%error, client = %peer.ip(), "a TLS handshake failed");
         }
         Err(_) => {
-            terms.count("timeout");
-            terms
-                .gateway
-                .metrics
-                .tls_handshakes_total
-                .with_label_values(&[&terms.label, "none", "timeout"])
-                .inc();
+            terms.series.count("timeout");
+            terms.series.count_handshake("none", "timeout");
         }
     }
 }
@@ -85,12 +75,7 @@ fn count_handshake(terms: &Terms, stream: &TlsStream<TcpStream>) {
         Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
         _ => "other",
     };
-    terms
-        .gateway
-        .metrics
-        .tls_handshakes_total
-        .with_label_values(&[&terms.label, version, "ok"])
-        .inc();
+    terms.series.count_handshake(version, "ok");
 }
 
 async fn http_1<I: Read + Write + Unpin + Send + 'static>(terms: &Terms, io: I, peer: SocketAddr) {
@@ -210,7 +195,9 @@ async fn answer(
     let _busy = Busy::new(activity);
     let request_id = name(&mut request);
     let panics = gateway.metrics.panics_total.clone();
-    Ok(guarded(&request_id, &panics, walk::serve(gateway, peer, request)).await)
+    // Boxed: its state is large and lives for moments, the connection's is small and lives for hours.
+    let walk = Box::pin(walk::serve(gateway, peer, request));
+    Ok(guarded(&request_id, &panics, walk).await)
 }
 
 /// During a shutdown each answer is the last one of its connection: whoever keeps connections goes
@@ -323,7 +310,7 @@ mod tests {
         let response = guarded(
             &id,
             &gateway.metrics.panics_total.clone(),
-            walk::serve(gateway.clone(), peer, request),
+            Box::pin(walk::serve(gateway.clone(), peer, request)),
         )
         .await;
         assert_eq!(response.status(), 500);

@@ -8,12 +8,14 @@ mod connection;
 mod descriptors;
 mod listener;
 mod plain;
+mod series;
 mod terms;
 
 pub use descriptors::warn_of_few;
 pub use listener::Listener;
 pub(crate) use plain::serve_plain;
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use crate::gateway::Gateway;
 use crate::net::certificate::ServerCertificate;
 use listener::Arrival;
+use series::Series;
 use terms::Terms;
 
 /// What every connection of a server shares. Limits, deadlines and the certificate are those of the
@@ -53,10 +56,23 @@ impl Server {
         })
     }
 
-    /// Accepts connections until the drain, or until `end`: what is open then goes on.
-    pub async fn accept(self: Arc<Self>, mut listener: Listener, end: CancellationToken) {
-        let label: Arc<str> = listener.label.as_str().into();
-        self.create_series(&label);
+    /// Accepts connections until the drain, or until `end`: what is open then goes on. The
+    /// listener's series are there at once.
+    pub fn accept(
+        self: Arc<Self>,
+        listener: Listener,
+        end: CancellationToken,
+    ) -> impl Future<Output = ()> + Send {
+        let series = Arc::new(Series::new(&self.gateway.metrics, &listener.label));
+        self.accept_from(listener, series, end)
+    }
+
+    async fn accept_from(
+        self: Arc<Self>,
+        mut listener: Listener,
+        series: Arc<Series>,
+        end: CancellationToken,
+    ) {
         loop {
             let arrival = tokio::select! {
                 () = self.closing.cancelled() => return,
@@ -67,40 +83,30 @@ impl Server {
                 // A client never takes the last descriptor: that one is for the probe that comes
                 // next.
                 Arrival::Usual(tcp, peer) if descriptors::one_left() => {
-                    self.admit(tcp, peer, &label)
+                    self.admit(tcp, peer, &series)
                 }
                 // Closed at once, so that it does not wait in the kernel's queue for somebody who
                 // can't come.
                 Arrival::Usual(..) | Arrival::Last(..) => {
                     listener.tell("no descriptor was left for it");
-                    self.count(&label, "limit");
+                    series.count("limit");
                 }
             }
         }
     }
 
-    fn create_series(&self, label: &str) {
-        let metrics = &self.gateway.metrics;
-        metrics.connections_open.with_label_values(&[label]);
-        for outcome in ["ok", "tls_error", "limit", "timeout"] {
-            metrics
-                .connections_total
-                .with_label_values(&[label, outcome]);
-        }
-    }
-
-    fn admit(&self, tcp: TcpStream, peer: SocketAddr, label: &Arc<str>) {
+    fn admit(&self, tcp: TcpStream, peer: SocketAddr, series: &Arc<Series>) {
         let snapshot = self.gateway.snapshot.load_full();
         if self.connections.len() >= snapshot.config.server.limits.connections {
             // Closed at once: a client that is told nothing tries another replica sooner than one
             // that waits.
-            self.count(label, "limit");
+            series.count("limit");
             return;
         }
         let terms = Terms {
             gateway: self.gateway.clone(),
             closing: self.closing.clone(),
-            label: label.clone(),
+            series: series.clone(),
             acceptor: snapshot
                 .certificate
                 .as_ref()
@@ -109,20 +115,11 @@ impl Server {
             patience: snapshot.config.server.timeouts.into(),
         };
         self.connections.spawn(async move {
-            let open = &terms.gateway.metrics.connections_open;
-            let open = open.with_label_values(&[&terms.label]);
+            let open = terms.series.open.clone();
             open.inc();
             connection::run(terms, tcp, peer).await;
             open.dec();
         });
-    }
-
-    fn count(&self, label: &str, outcome: &str) {
-        self.gateway
-            .metrics
-            .connections_total
-            .with_label_values(&[label, outcome])
-            .inc();
     }
 
     /// Stops accepting, lets what is in flight finish, at most for `limit`. Returns how many

@@ -6,6 +6,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::activity::Patience;
+use super::series::Series;
 use crate::config::checked::Limits;
 use crate::gateway::Gateway;
 
@@ -14,17 +15,9 @@ pub(super) struct Terms {
     pub(super) gateway: Arc<Gateway>,
     /// Says that the server stops.
     pub(super) closing: CancellationToken,
-    /// The listener, for metrics.
-    pub(super) label: Arc<str>,
+    /// What is counted of its listener.
+    pub(super) series: Arc<Series>,
     pub(super) acceptor: Option<TlsAcceptor>,
     pub(super) limits: Limits,
     pub(super) patience: Patience,
-}
-
-impl Terms {
-    /// Counts how the connection's beginning went.
-    pub(super) fn count(&self, outcome: &str) {
-        let connections = &self.gateway.metrics.connections_total;
-        connections.with_label_values(&[&self.label, outcome]).inc();
-    }
 }

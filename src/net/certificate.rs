@@ -11,10 +11,10 @@ use rustls_pki_types::CertificateDer;
 
 use super::provider::provider;
 use super::tls::{certificates, private_key};
+use super::validity::validity;
 use crate::config::BuildProblem;
 use crate::config::checked::ServerTls;
 use crate::live::{Living, Source};
-use crate::observe::metrics::{Metrics, unix_now};
 
 /// The certificate that is shown, and what makes handshakes with it.
 #[derive(Clone, Debug)]
@@ -44,16 +44,18 @@ impl ResolvesServerCert for Newest {
 type Blame = (&'static str, String, &'static str);
 
 impl ServerCertificate {
-    /// Reads certificate and key of `server` or `admin`.
+    /// Reads certificate and key of `server` or `admin`. `problems` gets what keeps nobody from
+    /// using them.
     ///
     /// # Errors
-    /// Every problem, under the keys of the file.
+    /// Every other problem, under the keys of the file.
     pub fn open(
         config: &ServerTls,
         listener: &'static str,
+        problems: &mut Vec<BuildProblem>,
     ) -> Result<ServerCertificate, Vec<BuildProblem>> {
         let problem =
-            |(key, why, remedy): Blame| BuildProblem::new(&["server", "tls", key], why, remedy);
+            |(key, why, remedy): Blame| BuildProblem::new(&[listener, "tls", key], why, remedy);
         let all = |faults: Vec<Blame>| faults.into_iter().map(problem).collect::<Vec<_>>();
         read(config).map_err(all)?;
         let files = vec![config.cert_file.clone(), config.key_file.clone()];
@@ -72,6 +74,7 @@ impl ServerCertificate {
             read(&again).map_err(words)
         });
         let pair = pair.map_err(|why| all(vec![("cert_file", why, "name PEM files")]))?;
+        problems.extend(of_the_chain(listener, config, &pair.get().key.cert));
         let versions = match config.tls13_only {
             true => vec![&TLS13],
             false => vec![&TLS13, &TLS12],
@@ -98,13 +101,24 @@ impl ServerCertificate {
         self.pair.clone()
     }
 
-    /// Shows when the certificate in use ends.
-    pub fn show(&self, metrics: &Metrics) {
-        metrics
-            .tls_certificate_expiry
-            .with_label_values(&["server", self.pair.name()])
-            .set(self.pair.get().expires);
+    /// Returns when the certificate in use ends, Unix time.
+    pub fn ends(&self) -> f64 {
+        self.pair.get().expires
     }
+}
+
+/// Tells what of a chain, behind the certificate itself, is not valid now. Clients may know another
+/// way, so it keeps no certificate from being shown.
+fn of_the_chain(
+    listener: &str,
+    config: &ServerTls,
+    chain: &[CertificateDer<'_>],
+) -> Option<BuildProblem> {
+    let why = chain.iter().skip(1).find_map(|one| validity(one).err())?;
+    let file = config.cert_file.display();
+    let what = format!("{file}: of what stands behind the first one, {why}");
+    let remedy = "name the chain that the CA gives out now";
+    Some(BuildProblem::new(&[listener, "tls", "cert_file"], what, remedy).of_the_time())
 }
 
 fn read(config: &ServerTls) -> Result<Pair, Vec<Blame>> {
@@ -132,32 +146,4 @@ fn read(config: &ServerTls) -> Result<Pair, Vec<Blame>> {
         key: Arc::new(key),
         expires,
     })
-}
-
-/// Returns when a certificate ends, Unix time.
-///
-/// # Errors
-/// It is not valid now, in a sentence.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "seconds since 1970 fit a double for millions of years"
-)]
-fn validity(der: &CertificateDer<'_>) -> Result<f64, String> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(der)
-        .map_err(|error| format!("the certificate can't be read: {error}"))?;
-    let validity = certificate.validity();
-    let (from, until) = (
-        validity.not_before.timestamp() as f64,
-        validity.not_after.timestamp() as f64,
-    );
-    if until < unix_now() {
-        return Err(format!("the certificate expired at {}", validity.not_after));
-    }
-    if from > unix_now() {
-        return Err(format!(
-            "the certificate is not valid before {}",
-            validity.not_before
-        ));
-    }
-    Ok(until)
 }

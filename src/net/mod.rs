@@ -12,6 +12,7 @@ mod held;
 mod listed;
 pub mod provider;
 pub mod tls;
+mod validity;
 
 pub(crate) use chain::chain;
 pub(crate) use held::Held;

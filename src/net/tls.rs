@@ -1,6 +1,7 @@
 //! TLS towards clusters: whom to trust, what to show.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,6 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::listed::ListedOrSigned;
 use super::provider::provider;
+use super::validity::{ends, validity};
 use crate::config::BuildProblem;
 use crate::config::checked::ClusterTls;
 use crate::live::{Living, Source};
@@ -29,7 +31,16 @@ enum Made {
     /// From nothing that changes.
     Once(Arc<ClientConfig>),
     /// From files, which are read again when they change.
-    FromFiles(Arc<Source<Arc<ClientConfig>>>),
+    FromFiles(Arc<Source<Assembled>>),
+}
+
+/// What files make.
+struct Assembled {
+    config: Arc<ClientConfig>,
+    /// When the certificate that is shown ends, Unix time.
+    ends: Option<f64>,
+    /// Why it is of no use at this time, if it is not.
+    untimely: Option<Blame>,
 }
 
 impl ClientTls {
@@ -37,7 +48,15 @@ impl ClientTls {
     pub fn connector(&self) -> TlsConnector {
         match &self.made {
             Made::Once(config) => config.clone().into(),
-            Made::FromFiles(source) => Arc::clone(source.get().as_ref()).into(),
+            Made::FromFiles(source) => source.get().config.clone().into(),
+        }
+    }
+
+    /// Returns when the certificate that is shown ends, Unix time; `None` if none is.
+    pub fn certificate_ends(&self) -> Option<f64> {
+        match &self.made {
+            Made::Once(_) => None,
+            Made::FromFiles(source) => source.get().ends,
         }
     }
 
@@ -104,11 +123,13 @@ pub fn open(
             problems.push(BuildProblem::new(&[path, &[key]].concat(), why, remedy));
             return None;
         }
-        Ok(made) if files.is_empty() => Made::Once(made),
-        Ok(_) => {
-            let config = config.clone();
-            let read = move |_: &[Vec<u8>]| assemble(&config).map_err(|(_, why, _)| why);
-            match Source::open(kind, name, files, read) {
+        Ok(made) if files.is_empty() => Made::Once(made.config),
+        Ok(made) => {
+            if let Some((key, why, remedy)) = made.untimely {
+                let problem = BuildProblem::new(&[path, &[key]].concat(), why, remedy);
+                problems.push(problem.of_the_time());
+            }
+            match Source::open(kind, name, files, reader(config.clone())) {
                 Ok(source) => Made::FromFiles(source),
                 Err(why) => {
                     let remedy = "name PEM files that can be read";
@@ -124,6 +145,21 @@ pub fn open(
     })
 }
 
+/// Makes what reads the files. What is there at first is used whatever the time, as there is nothing
+/// else; later, what is valid no more, or not yet, takes the place of nothing.
+fn reader(
+    config: ClusterTls,
+) -> impl Fn(&[Vec<u8>]) -> Result<Assembled, String> + Send + Sync + 'static {
+    let is_first = AtomicBool::new(true);
+    move |_| {
+        let made = assemble(&config).map_err(|(_, why, _)| why)?;
+        match (&made.untimely, is_first.swap(false, Ordering::Relaxed)) {
+            (Some((_, why, _)), false) => Err(why.clone()),
+            _ => Ok(made),
+        }
+    }
+}
+
 fn files_of(config: &ClusterTls) -> Vec<PathBuf> {
     let pair = config
         .client_cert
@@ -135,7 +171,8 @@ fn files_of(config: &ClusterTls) -> Vec<PathBuf> {
 /// The key that is to blame, what is wrong, and what to do about it.
 type Blame = (&'static str, String, &'static str);
 
-fn assemble(config: &ClusterTls) -> Result<Arc<ClientConfig>, Blame> {
+fn assemble(config: &ClusterTls) -> Result<Assembled, Blame> {
+    let (mut end, mut untimely) = (None, None);
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("the provider of this crate supports TLS 1.2 and 1.3");
@@ -146,9 +183,16 @@ fn assemble(config: &ClusterTls) -> Result<Arc<ClientConfig>, Blame> {
         None => builder.with_root_certificates(system_roots()),
         Some(file) => {
             let remedy = "name a PEM file with the CA's certificate, or the server's own";
-            let verifier = certificates(file)
-                .and_then(ListedOrSigned::new)
-                .map_err(|why| ("ca_file", why, remedy))?;
+            let fail = |why| ("ca_file", why, remedy);
+            let listed = certificates(file).map_err(fail)?;
+            // A bundle may hold some that are old.
+            let validities: Vec<_> = listed.iter().map(validity).collect();
+            if validities.iter().all(Result::is_err) {
+                let why = validities.into_iter().find_map(Result::err);
+                let remedy = "name one that is valid now";
+                untimely = why.map(|why| ("ca_file", of_file(file, &why), remedy));
+            }
+            let verifier = ListedOrSigned::new(listed).map_err(fail)?;
             builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(verifier))
@@ -160,6 +204,11 @@ fn assemble(config: &ClusterTls) -> Result<Arc<ClientConfig>, Blame> {
             let remedy = "name PEM files of a certificate and its key";
             let fail = |why| ("cert_file", why, remedy);
             let chain = certificates(cert).map_err(fail)?;
+            end = ends(&chain[0]);
+            if let Some(why) = chain.iter().find_map(|one| validity(one).err()) {
+                let remedy = "name a certificate that is valid now";
+                untimely = Some(("cert_file", of_file(cert, &why), remedy));
+            }
             let key = private_key(key).map_err(fail)?;
             builder
                 .with_client_auth_cert(chain, key)
@@ -167,7 +216,15 @@ fn assemble(config: &ClusterTls) -> Result<Arc<ClientConfig>, Blame> {
         }
     };
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(tls))
+    Ok(Assembled {
+        config: Arc::new(tls),
+        ends: end,
+        untimely,
+    })
+}
+
+fn of_file(file: &Path, why: &str) -> String {
+    format!("{}: {why}", file.display())
 }
 
 /// Makes TLS for something that does not speak HTTP.
@@ -175,7 +232,7 @@ fn assemble(config: &ClusterTls) -> Result<Arc<ClientConfig>, Blame> {
 /// # Errors
 /// Why not, in a sentence.
 pub fn bare(config: &ClusterTls) -> Result<ClientConfig, String> {
-    let mut tls = assemble(config).map_err(|(_, why, _)| why)?;
+    let mut tls = assemble(config).map_err(|(_, why, _)| why)?.config;
     Arc::make_mut(&mut tls).alpn_protocols.clear();
     Ok(Arc::unwrap_or_clone(tls))
 }

@@ -15,6 +15,8 @@ use prometheus::{
     IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::named::Named;
+
 /// Requests: clients and clusters, up to serverless submissions of minutes.
 const R: [f64; 16] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
@@ -107,8 +109,8 @@ impl std::fmt::Debug for Forgetters {
 /// can only fail by a bug here.
 struct Maker<'a>(&'a Registry, std::cell::RefCell<Vec<Forget>>);
 
-/// Removes the series of one family that carry a label with a value.
-type Forget = Box<dyn Fn(&str, &str) + Send + Sync>;
+/// Removes the series of one family that stand for what is named.
+type Forget = Box<dyn Fn(&Named) + Send + Sync>;
 
 impl Maker<'_> {
     fn register<C: prometheus::core::Collector + Clone + 'static>(
@@ -131,7 +133,14 @@ impl Maker<'_> {
     {
         let family = self.register(made);
         let forgotten = family.clone();
-        let forget = move |label: &str, value: &str| {
+        let descriptions = forgotten.desc();
+        let names = descriptions.iter().flat_map(|one| &one.variable_labels);
+        let names: Vec<String> = names.cloned().collect();
+        let forget = move |gone: &Named| {
+            if !gone.concerns(&names) {
+                return;
+            }
+            // One look at the family, however much is gone: looking copies every series.
             for metric in forgotten
                 .collect()
                 .iter()
@@ -140,7 +149,7 @@ impl Maker<'_> {
                 let labels = metric.get_label().iter();
                 let labels: HashMap<&str, &str> =
                     labels.map(|pair| (pair.name(), pair.value())).collect();
-                if labels.get(label) == Some(&value) {
+                if gone.has(&labels) {
                     // Somebody else may just have removed it.
                     let _ = forgotten.remove(&labels);
                 }
@@ -174,9 +183,10 @@ impl Maker<'_> {
 }
 
 impl Metrics {
-    /// Removes every series that carries a label with this value: what it stood for is gone.
-    pub fn forget(&self, label: &str, value: &str) {
-        self.forget.0.iter().for_each(|forget| forget(label, value));
+    /// Removes every series that stands for what is named, in one pass. Takes a while where there are
+    /// many series: not for a thread that serves.
+    pub fn forget_all(&self, gone: &Named) {
+        self.forget.0.iter().for_each(|forget| forget(gone));
     }
 
     /// Registers everything.
@@ -637,7 +647,31 @@ pub fn unix_now() -> f64 {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::code_label;
+    use super::{ClusterMetrics, Metrics, Named, code_label};
+
+    #[test]
+    fn what_is_gone_is_forgotten_and_nothing_else() {
+        let metrics = Metrics::new();
+        for name in ["a", "b", "c"] {
+            ClusterMetrics::new(&metrics, name, "livy");
+            metrics.file_current.with_label_values(&["htpasswd", name]);
+        }
+        let mut gone = Named::default();
+        gone.add("cluster", "a");
+        gone.add("cluster", "c");
+        gone.add_pair("htpasswd", "b");
+        metrics.forget_all(&gone);
+        let text = String::from_utf8(metrics.encode()).expect("is text");
+        for (series, stays) in [
+            ("cluster=\"a\"", false),
+            ("cluster=\"b\"", true),
+            ("cluster=\"c\"", false),
+            ("name=\"a\"", true),
+            ("name=\"b\"", false),
+        ] {
+            assert_eq!(text.contains(series), stays, "{series}");
+        }
+    }
 
     #[test]
     fn a_cluster_can_not_invent_codes() {

@@ -7,4 +7,5 @@ pub mod access_log;
 pub mod exchange;
 pub mod log;
 pub mod metrics;
+pub mod named;
 pub mod panics;

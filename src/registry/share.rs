@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::entry::Entry;
 use super::error::RegistryError;
 use super::memory::{Registry, lock};
+use super::row::{Known, Phase};
 use super::store::{Change, LEASE};
 
 impl Registry {
@@ -51,7 +52,11 @@ impl Registry {
     fn open_in_memory(&self) -> Vec<Arc<Entry>> {
         let pinned = lock(&self.pinned);
         let held = pinned.values().filter_map(std::sync::Weak::upgrade);
-        held.filter(|entry| entry.is_open()).collect()
+        let mut open: Vec<Arc<Entry>> = held.filter(|entry| entry.is_open()).collect();
+        drop(pinned);
+        // In one order, so that what happens can be made to happen again.
+        open.sort_unstable_by_key(|entry| entry.id);
+        open
     }
 
     /// Takes over what the store knows newer; what can't be read stays as it is.
@@ -132,6 +137,23 @@ impl Registry {
     pub fn leads(&self, cluster: &str) -> bool {
         let until = lock(&self.led).get(cluster).copied();
         !self.store.is_shared() || until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Notes that somebody is about to be shown a batch, its owner or another, as [`Registry::show`]
+    /// does; of an open submission the store hears first. Whichever process sends it learns then
+    /// that it was written by another one, and neither lets go of it nor gives it to another cluster.
+    ///
+    /// # Errors
+    /// The database failed; it may not be shown.
+    pub async fn show_to(&self, entry: &Arc<Entry>, to_owner: bool) -> Result<bool, RegistryError> {
+        let is_news = |known: &Known| {
+            let seen = known.shown && (known.told || !to_owner);
+            known.phase == Phase::Sending && !seen
+        };
+        if self.store.is_shared() && entry.peek(is_news) {
+            self.write(entry, |known| known.told |= to_owner).await?;
+        }
+        Ok(self.show(entry, to_owner))
     }
 
     /// Tells whether another process that is alive works on an open submission.

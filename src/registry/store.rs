@@ -39,6 +39,9 @@ pub struct NewRow {
     pub proxy_user: Option<String>,
     pub name_in_use: bool,
     pub replaces: Option<Replaced>,
+    /// The version of that one that the writer saw: what anybody else wrote since stands, and is
+    /// the same submission.
+    pub seen: i64,
 }
 
 /// The earlier attempt of a submission, at another cluster: it lets go of key and name in the same

@@ -67,7 +67,7 @@ impl Registry {
     /// The database failed; nothing was recorded, nothing may be sent.
     pub async fn record(&self, intent: Intent) -> Result<Intention, RegistryError> {
         let now = self.clock.now();
-        let row = NewRow {
+        let mut row = NewRow {
             cluster: intent.cluster,
             route: intent.route,
             lookup: intent.lookup,
@@ -87,15 +87,31 @@ impl Registry {
             proxy_user: intent.proxy_user,
             name_in_use: intent.name_in_use,
             replaces: intent.replaces,
+            seen: 0,
         };
-        let recorded = self.noted(self.store.record(row, now).await)?;
-        if let Some(replaced) = intent.replaces
-            && let Some(entry) = self.in_memory(replaced.id)
-        {
-            entry.change(|known| {
-                known.phase = Phase::Refused;
-                known.may_arrive |= replaced.may_arrive;
-                known.resolved = Some(now);
+        let replaced = intent.replaces.map(|replaced| replaced.id);
+        let replaced = replaced.and_then(|id| self.in_memory(id));
+        let recorded = match &replaced {
+            Some(replaced) => {
+                let version = replaced.stored.lock().await;
+                row.seen = *version;
+                self.store.record(row, now).await
+            }
+            None => self.store.record(row, now).await,
+        };
+        let recorded = self.noted(recorded)?;
+        if let Some(replaced) = replaced {
+            replaced.change(|known| match &recorded {
+                Recorded::New(_) => {
+                    known.phase = Phase::Refused;
+                    known.may_arrive |= intent.replaces.is_some_and(|old| old.may_arrive);
+                    known.resolved = Some(now);
+                }
+                // Another process took it over, or showed it: it stays.
+                Recorded::Same(row) if row.identity.id == replaced.id => {
+                    known.phase = row.known.phase.clone();
+                }
+                _ => {}
             });
         }
         Ok(match recorded {
@@ -136,6 +152,7 @@ impl Registry {
             proxy_user: None,
             name_in_use: false,
             replaces: None,
+            seen: 0,
         };
         Ok(
             match decide::claim(&asked, Some(&row), None, self.clock.now()) {
@@ -257,16 +274,26 @@ impl Registry {
         });
         if vanishes {
             let now = self.clock.now();
-            self.write(entry, |known| {
-                known.phase = Phase::Refused;
-                known.may_arrive |= may_arrive;
-                known.resolved.get_or_insert(now);
-            })
-            .await?;
-        } else {
+            let vanish = |known: &mut Known| {
+                if known.phase == Phase::Refused {
+                    known.may_arrive |= may_arrive;
+                    known.resolved.get_or_insert(now);
+                }
+            };
+            let stored = self.write(entry, vanish).await;
+            if stored.is_err() {
+                // Until it is stored its key stands for it, and nobody looks after it.
+                entry.change(vanish);
+                self.save_soon(entry);
+            }
+            stored?;
+        }
+        // Another process may have shown it meanwhile, or taken it over.
+        let vanished = entry.phase() == Phase::Refused;
+        if !vanished {
             self.end_absent(entry, reason, may_arrive).await?;
         }
-        Ok(vanishes)
+        Ok(vanished)
     }
 
     /// Makes sure that nobody is shown the id of an open submission any more, so that another
@@ -311,8 +338,12 @@ impl Registry {
         may_arrive: bool,
     ) -> Result<(), RegistryError> {
         let now = self.clock.now();
+        let was_open = entry.is_open();
         self.write(entry, |known| {
-            decide::give_up(known, reason, may_arrive, now)
+            // What another process has found meanwhile is found.
+            if !was_open || known.phase == Phase::Sending {
+                decide::give_up(known, reason, may_arrive, now);
+            }
         })
         .await
     }

@@ -670,7 +670,13 @@ impl Run {
         let visible = holder.filter(|entry| {
             entry.owner.as_deref() == Some(self.submission.principal.user.as_str())
         });
-        let visible = visible.filter(|entry| self.gateway.registry.show(entry, true));
+        let visible = match visible {
+            Some(entry) => {
+                let shown = self.gateway.registry.show_to(&entry, true).await;
+                shown.unwrap_or(false).then_some(entry)
+            }
+            None => None,
+        };
         let of = visible.map_or_else(String::new, |entry| {
             format!(" for session {}", entry.shown_id())
         });

@@ -277,7 +277,7 @@ fn what_a_registry_holds_is_counted_and_looked_over() {
     stop(&mut gateway);
     let broken = rusqlite::Connection::open(folder.join("livy-gateway.db")).expect("opens");
     let damage = "UPDATE counts SET shown = shown + 1 WHERE level = 0 AND owner = '' AND cluster = 'livy'; UPDATE live SET batches = 7 WHERE cluster = 'livy';
-        UPDATE batches SET upstream_id = NULL WHERE id = 1; UPDATE batches SET state = 'idle' WHERE id = 2;
+        UPDATE batches SET upstream_id = NULL, state = 'starting' WHERE id = 1; UPDATE batches SET state = 'idle' WHERE id = 2;
         UPDATE sqlite_sequence SET seq = 2 WHERE name = 'batches';";
     broken.execute_batch(damage).expect("is done");
     drop(broken);

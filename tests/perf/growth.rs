@@ -277,6 +277,7 @@ fn submission(round: usize) -> NewRow {
         proxy_user: None,
         name_in_use: false,
         replaces: None,
+        seen: 0,
     }
 }
 

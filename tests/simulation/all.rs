@@ -7,6 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::run::{Report, run};
 use crate::world::Story;
 
+/// Returns a number that was given by the environment.
+pub(crate) fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 /// Runs so many seeds from a first one on, or, if it `stops`, until one broke a promise; returns
 /// how many did. Where the stories are digested, each runs twice and must go the same way.
 pub(crate) fn all(first: u64, count: u64, stops: bool, story: Story) -> usize {

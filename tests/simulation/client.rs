@@ -161,6 +161,7 @@ impl Client {
                 return;
             }
             let patience = Duration::from_secs(if self.chance.percent(10) { 3 } else { 120 });
+            let rival = self.rival(&path, key.as_deref(), &body);
             let heard = self
                 .house
                 .ask(
@@ -172,6 +173,10 @@ impl Client {
                     patience,
                 )
                 .await;
+            let heard = match rival {
+                Some(rival) => self.compare(heard, rival.await).await,
+                None => heard,
+            };
             // Once or twice it may meet the end of what it was sent again for; then its key must be
             // free.
             let came_to_nothing = |heard: &Heard| {
@@ -240,6 +245,64 @@ impl Client {
                 return;
             }
             self.pause(500, 15_000).await;
+        }
+    }
+
+    /// Now and then a client that has a key sends the same twice at a time, as a job scheduler in
+    /// two processes does: another replica may get it.
+    fn rival(
+        &self,
+        path: &str,
+        key: Option<&str>,
+        body: &Value,
+    ) -> Option<tokio::task::JoinHandle<Result<Heard, Unheard>>> {
+        let mut chance = self
+            .world()
+            .next_chance(&format!("rival/{}", self.record.tag));
+        let races = self.house.replicas() > 1 && key.is_some() && chance.percent(25);
+        let (house, user) = (self.house.clone(), self.record.user);
+        let (path, key) = (path.to_owned(), key?.to_owned());
+        let (body, later) = (body.clone(), Duration::from_millis(chance.within(0..800)));
+        races.then(|| {
+            tokio::spawn(async move {
+                sleep(later).await;
+                let patience = Duration::from_secs(120);
+                let asked = house.ask(user, "POST", &path, Some(&key), Some(&body), patience);
+                asked.await
+            })
+        })
+    }
+
+    /// Holds two answers to one key against each other; returns the one that says more.
+    async fn compare(
+        &mut self,
+        one: Result<Heard, Unheard>,
+        other: Result<Result<Heard, Unheard>, tokio::task::JoinError>,
+    ) -> Result<Heard, Unheard> {
+        let other = other.unwrap_or(Err(Unheard::Cut));
+        let id = |heard: &Result<Heard, Unheard>| {
+            let created = heard.as_ref().ok().filter(|heard| heard.status == 201);
+            created.and_then(Heard::id)
+        };
+        let (mine, theirs) = (id(&one), id(&other));
+        if let (Some(mine), Some(theirs)) = (mine, theirs)
+            && mine != theirs
+            && !self.has_freed_its_key(mine.min(theirs)).await
+        {
+            let what = format!(
+                "tag {}: its key stands for {mine} and for {theirs}",
+                self.record.tag
+            );
+            self.world().broken(what);
+        }
+        let knows_nothing = |heard: &Result<Heard, Unheard>| match heard {
+            Ok(heard) => heard.status == 500 || heard.status == 502,
+            Err(unheard) => *unheard == Unheard::Cut,
+        };
+        if mine >= theirs && (mine.is_some() || knows_nothing(&one) || !knows_nothing(&other)) {
+            one
+        } else {
+            other
         }
     }
 
@@ -332,14 +395,18 @@ impl Client {
             .pointer("/appInfo/gatewayReason")
             .and_then(Value::as_str)
             .map(str::to_owned);
-        if let Some(last) = self.record.told.last()
-            && last.state.is_terminal()
-            && last.state != state
-        {
-            self.world().broken(format!(
-                "tag {tag}: was {} for good, is {state}",
-                last.state
-            ));
+        let before = self.record.told.last();
+        let goes_back = |last: &Told| {
+            let running = last.state == BatchState::Running && state == BatchState::Starting;
+            let ended = last.state.is_terminal() && last.state != state;
+            ended || (running && self.house.replicas() > 1)
+        };
+        if before.is_some_and(|last| goes_back(last) && self.house.may_be_behind(last.at)) {
+            return self.world().count("answers of a replica that was behind");
+        }
+        if let Some(last) = before.filter(|last| goes_back(last)) {
+            self.world()
+                .broken(format!("tag {tag}: was {}, is {state}", last.state));
         }
         self.record.told.push(Told {
             at: Instant::now(),
@@ -525,7 +592,7 @@ impl Client {
         match (heard.status, heard.code()) {
             (201, _) if heard.id() == Some(id) => self.note(&heard.body),
             // Proven absent a moment ago: the key is free, and this is a new submission.
-            (503, "draining") | (502, "submission_unknown") => {}
+            (503, "draining" | "registry_unavailable") | (502, "submission_unknown") => {}
             (status, code) => {
                 if !self.has_freed_its_key(id).await {
                     let what = format!(
@@ -610,7 +677,9 @@ impl Client {
                 Duration::from_secs(60),
             )
             .await;
-        if heard.as_ref().is_ok_and(|heard| heard.status != 404) {
+        let said_something =
+            |heard: &Heard| heard.status != 404 && heard.code() != "registry_unavailable";
+        if heard.as_ref().is_ok_and(said_something) {
             self.world().broken(format!(
                 "tag {}: {other} got an answer to {method}: {heard:?}",
                 self.record.tag
@@ -715,24 +784,28 @@ impl Client {
     }
 
     async fn must_be_gone(&mut self, id: i64) {
-        self.pause(100, 20_000).await;
-        if let Ok(heard) = self
-            .house
-            .ask(
-                self.record.user,
-                "GET",
-                &format!("/batches/{id}"),
-                None,
-                None,
-                Duration::from_secs(60),
-            )
-            .await
-            && heard.status != 404
-        {
-            self.world().broken(format!(
-                "tag {}: {id} was deleted and is shown: {}",
-                self.record.tag, heard.status
-            ));
+        let gone_since = Instant::now();
+        loop {
+            self.pause(100, 20_000).await;
+            let behind = self.house.may_be_behind(gone_since);
+            let (user, path) = (self.record.user, format!("/batches/{id}"));
+            let patience = Duration::from_secs(60);
+            let heard = self.house.ask(user, "GET", &path, None, None, patience);
+            let status = match heard.await {
+                Ok(heard) if heard.code() == "registry_unavailable" => continue,
+                Ok(heard) => heard.status,
+                Err(_) => return,
+            };
+            if status != 404 && (behind || self.house.may_be_behind(gone_since)) {
+                self.world().count("answers of a replica that was behind");
+                continue;
+            }
+            if status != 404 {
+                let what = format!("{id} was deleted and is shown: {status}");
+                self.world()
+                    .broken(format!("tag {}: {what}", self.record.tag));
+            }
+            return;
         }
     }
 }

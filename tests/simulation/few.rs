@@ -9,6 +9,7 @@ mod hunter;
 mod judge;
 mod life;
 mod run;
+mod shared;
 mod wire;
 mod world;
 

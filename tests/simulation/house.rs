@@ -1,8 +1,9 @@
 //! The gateway as whoever operates it sees it: one life after the other over the same disk, ended
-//! by SIGKILL between any two steps, or as planned.
+//! by SIGKILL between any two steps, or as planned. In some scenes there are two of it at a time, its
+//! replicas, and each request goes to either.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::disk::Disk;
 use crate::life::Life;
+use crate::shared::{Seat, Shared};
 use crate::wire::Wire;
 use crate::world::World;
 
@@ -69,6 +71,9 @@ pub(crate) enum Unheard {
     Cut,
 }
 
+/// How long it may take until one replica shows what the other one was told.
+const TOLD: Duration = Duration::from_secs(2);
+
 /// Where the gateway lives.
 #[derive(Clone, Debug)]
 pub(crate) struct House {
@@ -77,7 +82,12 @@ pub(crate) struct House {
     pub(crate) disk: Arc<SqliteStore>,
     slow: bool,
     metrics: Arc<Metrics>,
-    door: watch::Sender<Option<Arc<Running>>>,
+    /// Who answers: one, or one of two replicas.
+    doors: Arc<Vec<watch::Sender<Option<Arc<Running>>>>>,
+    /// What replicas have in common, if there are several.
+    shared: Option<Arc<Shared>>,
+    /// Until when one of them may not hear what the other one does.
+    apart_until: Arc<Mutex<Instant>>,
     /// How far the wall clock has jumped.
     jumped_ms: Arc<AtomicI64>,
 }
@@ -95,7 +105,13 @@ fn token(user: &str) -> String {
 }
 
 impl House {
-    pub(crate) fn new(world: &World, clusters: &str, routes: &str, slow: bool) -> House {
+    pub(crate) fn new(
+        world: &World,
+        clusters: &str,
+        routes: &str,
+        slow: bool,
+        replicas: usize,
+    ) -> House {
         let text = format!(
             "server:\n  listen: 127.0.0.1:0\n  plaintext: true\nallow_inline_secrets: true\n\
              authenticators:\n  all: {{jwt: {{issuer: simulation, audiences: [gateway], secret: \"{SECRET}\"}}}}\n\
@@ -111,19 +127,26 @@ impl House {
             disk: Arc::new(SqliteStore::in_memory().expect("memory")),
             slow,
             metrics: Arc::new(Metrics::new()),
-            door: watch::Sender::new(None),
+            doors: Arc::new((0..replicas).map(|_| watch::Sender::new(None)).collect()),
+            shared: (replicas > 1).then(|| Arc::new(Shared::new(world))),
+            apart_until: Arc::new(Mutex::new(world.began)),
             jumped_ms: Arc::default(),
         }
     }
 
-    /// Starts a life that is cut off after so many gates.
-    pub(crate) async fn start(&self, gates: i64) -> Arc<Running> {
-        let life = Life::new(gates);
+    /// Starts a life of a replica that is cut off after so many gates.
+    pub(crate) async fn start(&self, which: usize, gates: i64) -> Arc<Running> {
+        let life = Life::new(gates, &self.apart_until);
+        let seat = self.shared.as_ref().map(|shared| {
+            let mut chance = self.world.next_chance(&format!("process/{which}"));
+            Seat::new(shared, format!("{which}-{:016x}", chance.draw()))
+        });
         let disk = Disk {
             inner: self.disk.clone(),
             life: life.clone(),
             world: self.world.clone(),
             slow: self.slow,
+            seat,
         };
         let started = async {
             let registry = Registry::open(Arc::new(disk)).await.expect("opens");
@@ -135,6 +158,7 @@ impl House {
                     world: self.world.clone(),
                     cluster: name.clone(),
                     life: life.clone(),
+                    ambushed: self.shared.is_some(),
                 };
                 let over = Upstream::over(
                     Box::new(wire),
@@ -158,20 +182,47 @@ impl House {
             biased;
             gateway = started => gateway,
             // It died before it served anybody: so be it, the next life comes.
-            () = life.ended() => return Box::pin(self.start(i64::MAX)).await,
+            () = life.ended() => return Box::pin(self.start(which, i64::MAX)).await,
         };
         let running = Arc::new(Running { gateway, life });
-        self.door.send_replace(Some(running.clone()));
+        self.doors[which].send_replace(Some(running.clone()));
         running
     }
 
-    /// Nobody is served any more.
-    pub(crate) fn close_door(&self) {
-        self.door.send_replace(None);
+    /// Nobody is served by a replica any more.
+    pub(crate) fn close_door(&self, which: usize) {
+        self.doors[which].send_replace(None);
     }
 
-    pub(crate) fn running(&self) -> Option<Arc<Running>> {
-        self.door.borrow().clone()
+    fn running(&self, which: usize) -> Option<Arc<Running>> {
+        let running = self.doors[which].borrow().clone();
+        running.filter(|running| !running.life.is_over())
+    }
+
+    pub(crate) fn replicas(&self) -> usize {
+        self.doors.len()
+    }
+
+    /// Who balances the load sends a request to either, and to the other one while that is down. By
+    /// what is asked, so that it is the same one whatever others do.
+    fn balanced(&self, what: impl FnOnce() -> String) -> Option<Arc<Running>> {
+        let count = self.replicas();
+        let first = if count > 1 {
+            let mut chance = self.world.next_chance(&format!("door/{}", what()));
+            usize::try_from(chance.within(0..1000)).unwrap_or(0) % count
+        } else {
+            0
+        };
+        (0..count).find_map(|at| self.running((first + at) % count))
+    }
+
+    /// Tells whether a replica may not show yet what the other one knew at a moment.
+    pub(crate) fn may_be_behind(&self, since: Instant) -> bool {
+        let apart = *self
+            .apart_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.replicas() > 1 && Instant::now() < since.max(apart) + TOLD
     }
 
     /// Ends a life as planned.
@@ -201,7 +252,7 @@ impl House {
         self.world
             .tell(|| format!("the wall clock jumps by {} s", by_ms / 1000));
         self.jumped_ms.fetch_add(by_ms, Ordering::Relaxed);
-        if let Some(running) = self.running() {
+        for running in (0..self.replicas()).filter_map(|which| self.running(which)) {
             self.set_clock(&running.gateway);
         }
     }
@@ -224,9 +275,33 @@ impl House {
         body: Option<&Value>,
         patience: Duration,
     ) -> Result<Heard, Unheard> {
-        let Some(running) = self.running().filter(|running| !running.life.is_over()) else {
+        let what = || {
+            let arguments = body.map(|body| body["args"].to_string());
+            format!("{user} {method} {path} {}", arguments.unwrap_or_default())
+        };
+        let Some(running) = self.balanced(what) else {
             return Err(Unheard::Away);
         };
+        self.ask_at(&running, (user, method, path), key, body, patience)
+            .await
+    }
+
+    /// Asks one replica.
+    pub(crate) async fn ask_one(&self, which: usize, user: &str, path: &str) -> Option<Heard> {
+        let running = self.running(which)?;
+        let patience = Duration::from_secs(60);
+        let heard = self.ask_at(&running, (user, "GET", path), None, None, patience);
+        heard.await.ok()
+    }
+
+    async fn ask_at(
+        &self,
+        running: &Arc<Running>,
+        (user, method, path): (&str, &str, &str),
+        key: Option<&str>,
+        body: Option<&Value>,
+        patience: Duration,
+    ) -> Result<Heard, Unheard> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -245,7 +320,13 @@ impl House {
         };
         let request = request.body(body).expect("a request can be made");
         let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        let answered = tokio::spawn(walk::serve(running.gateway.clone(), peer, request));
+        let (life, gateway) = (running.life.clone(), running.gateway.clone());
+        let answered = tokio::spawn(async move {
+            life.go_on().await;
+            let response = walk::serve(gateway, peer, request).await;
+            life.go_on().await;
+            response
+        });
         let abort = answered.abort_handle();
         let response = tokio::select! {
             biased;

@@ -55,29 +55,20 @@ pub(crate) async fn none_is_open_for_long(house: &House, scene: &Scene) {
     }
 }
 
+/// Lists everything, and checks what holds for every list.
+async fn list_at(house: &House, which: usize) {
+    let Some(heard) = house.ask_one(which, "root", "/batches?size=1000").await else {
+        return;
+    };
+    let sessions = heard.body.get("sessions").and_then(Value::as_array);
+    check_list(&house.world, "root", sessions.map_or(&[], Vec::as_slice));
+}
+
 /// Compares.
 pub(crate) async fn judge(house: &House, scene: &Scene, records: &[Record], quiet: bool) {
     let world = &house.world;
-    if let Ok(heard) = house
-        .ask(
-            "root",
-            "GET",
-            "/batches?size=1000",
-            None,
-            None,
-            Duration::from_secs(60),
-        )
-        .await
-    {
-        check_list(
-            world,
-            "root",
-            heard
-                .body
-                .get("sessions")
-                .and_then(Value::as_array)
-                .map_or(&[], Vec::as_slice),
-        );
+    for which in 0..house.replicas() {
+        list_at(house, which).await;
     }
     let rows = house
         .disk
@@ -111,6 +102,7 @@ pub(crate) async fn judge(house: &House, scene: &Scene, records: &[Record], quie
         .judge(own.as_ref());
     }
     no_twins(world, &rows);
+    replicas_agree(house).await;
     what_was_shown_stays(house).await;
     strangers_are_left_alone(world, records);
 }
@@ -432,6 +424,35 @@ async fn what_was_shown_stays(house: &House) {
         let row = house.disk.get(GatewayId(id)).await.ok().flatten();
         if row.is_none_or(|row| row.known.phase == Phase::Refused) {
             let what = format!("batch {id} was shown to somebody, and has vanished");
+            house.world.broken(what);
+        }
+    }
+}
+
+/// After the calm every replica shows the same.
+async fn replicas_agree(house: &House) {
+    if house.replicas() == 1 {
+        return;
+    }
+    let shown = house.world.books().shown.clone();
+    let face = |batch: &Value| {
+        let text = |at: &str| batch.pointer(at).cloned().unwrap_or(Value::Null);
+        (
+            text("/state"),
+            text("/appId"),
+            text("/appInfo/gatewayReason"),
+        )
+    };
+    for id in shown {
+        let mut views = Vec::new();
+        for which in 0..house.replicas() {
+            let heard = house
+                .ask_one(which, "root", &format!("/batches/{id}"))
+                .await;
+            views.push(heard.map(|heard| (heard.status, face(&heard.body))));
+        }
+        if views.iter().any(|view| *view != views[0]) {
+            let what = format!("batch {id} is shown as {views:?}");
             house.world.broken(what);
         }
     }

@@ -5,7 +5,8 @@
 //!
 //! `cargo test --test simulation` runs 1,000 seeds; `SEEDS=20000` more, `FIRST=5000` others,
 //! `STOP=1` no more after the first that breaks a promise; `TWICE=1` runs each a second time, and
-//! compares the two stories; `SEED=17` tells the story of one. Plain `cargo test` runs a hundred
+//! compares the two stories; `REPLICAS=2` has two gateways in each, and 1 in none; `SEED=17` tells
+//! the story of one. Plain `cargo test` runs a hundred
 //! (`few.rs`).
 
 mod all;
@@ -17,14 +18,13 @@ mod hunter;
 mod judge;
 mod life;
 mod run;
+mod shared;
 mod wire;
 mod world;
 
 use std::process::ExitCode;
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
+use all::number;
 
 fn main() -> ExitCode {
     if let Some(seed) = number("SEED") {

@@ -7,11 +7,13 @@ use livy_dialect::Flavor;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::all::number;
 use crate::client::{Client, Kind, Outcome, Record, Records, USERS, check_list};
 use crate::cluster::create_foreign;
-use crate::house::{House, moment, until};
+use crate::house::{House, Running, moment, until};
 use crate::hunter::Hunt;
 use crate::judge;
+use crate::life::Cut;
 use crate::wire::{HOLDS, SETTLE};
 use crate::world::{Cluster, Story, Weather, World};
 use testkit::chance::Chance;
@@ -48,10 +50,12 @@ pub(crate) struct Scene {
     pub(crate) hasty: bool,
     /// The wall clock jumps forth and back all the time.
     pub(crate) restless: bool,
+    /// How many gateways there are at a time.
+    pub(crate) replicas: usize,
 }
 
 impl Scene {
-    fn draw(chance: &mut Chance) -> Scene {
+    fn draw(chance: &mut Chance, replicas: &mut Chance) -> Scene {
         let flavors = [Flavor::Livy, Flavor::Livy, Flavor::Kyuubi, Flavor::Ibm];
         let mut clusters = vec![("a", *chance.pick(&flavors))];
         if chance.percent(40) {
@@ -69,6 +73,10 @@ impl Scene {
             blind,
             restless: chance.percent(if blind { 40 } else { 10 }) && !hasty,
             long: chance.percent(12) && !hasty,
+            replicas: match (number("REPLICAS"), replicas.percent(25)) {
+                (Some(2), _) | (None, true) if !hasty => 2,
+                _ => 1,
+            },
         }
     }
 
@@ -79,14 +87,15 @@ impl Scene {
             .map(|(_, flavor)| flavor.as_str())
             .collect();
         format!(
-            "{}, {}, late: {}, blind: {}, long: {}, hasty: {}, restless: {}",
+            "{}, {}, late: {}, blind: {}, long: {}, hasty: {}, restless: {}, replicas: {}",
             flavors.join("+"),
             self.ambiguous,
             self.late_jobs,
             self.blind,
             self.long,
             self.hasty,
-            self.restless
+            self.restless,
+            self.replicas
         )
     }
 
@@ -111,7 +120,7 @@ pub(crate) fn run(seed: u64, story: Story) -> Report {
 async fn live(seed: u64, story: Story) -> Report {
     let world = World::new(seed, story);
     let mut chance = world.chance("scene");
-    let scene = Scene::draw(&mut chance);
+    let scene = Scene::draw(&mut chance, &mut world.chance("replicas"));
     world.tell(|| format!("seed {seed}: {}", scene.describe()));
     let house = settle(&world, &scene, &mut chance);
     let mut tasks = JoinSet::new();
@@ -191,7 +200,7 @@ fn settle(world: &World, scene: &Scene, chance: &mut Chance) -> House {
         scene.late_jobs,
         targets.join(", ")
     );
-    House::new(world, &yaml, &routes, chance.percent(40))
+    House::new(world, &yaml, &routes, chance.percent(40), scene.replicas)
 }
 
 fn weather(world: &World, cluster: &str) -> Vec<(Instant, Weather)> {
@@ -380,10 +389,31 @@ fn clients(house: &House, scene: &Scene, records: &Records, chance: &mut Chance)
     clients
 }
 
-/// The lives of the gateway, one after the other, until the calm.
+/// The lives of all replicas, until the calm.
 async fn lives(house: &House, scene: &Scene) {
+    if scene.replicas > 1 {
+        tokio::join!(biased; lives_of(house, scene, 0), lives_of(house, scene, 1));
+    } else {
+        lives_of(house, scene, 0).await;
+    }
+    if scene.hasty {
+        judge::none_is_open_for_long(house, scene).await;
+    }
+    for which in 0..scene.replicas {
+        house.start(which, i64::MAX).await;
+    }
+    house.world.tell(|| "calm".to_owned());
+}
+
+/// The lives of a gateway, one after the other.
+async fn lives_of(house: &House, scene: &Scene, which: usize) {
     let world = &house.world;
-    let mut chance = world.chance("lives");
+    let (whose, who) = match which {
+        0 => ("lives".to_owned(), "the gateway".to_owned()),
+        other => (format!("lives/{other}"), format!("gateway {other}")),
+    };
+    let mut chance = world.chance(&whose);
+    let mut troubles = world.chance(&format!("troubles/{which}"));
     let crashes = chance.percent(80);
     while world.began.elapsed() < CHAOS {
         // By number, so that every step between two writes or sends has its turn; or by time.
@@ -400,8 +430,8 @@ async fn lives(house: &House, scene: &Scene) {
         } else {
             CHAOS
         };
-        let running = house.start(gates).await;
-        world.tell(|| "the gateway starts".to_owned());
+        let running = house.start(which, gates).await;
+        world.tell(|| format!("{who} starts"));
         let planned = !scene.hasty && chance.percent(30);
         let end = (Instant::now() + lasts).min(moment(world, CHAOS));
         tokio::select! {
@@ -409,14 +439,15 @@ async fn lives(house: &House, scene: &Scene) {
             () = running.life.ended() => {}
             () = tokio::time::sleep_until(end) => {
                 if planned {
-                    world.tell(|| "the gateway is stopped".to_owned());
+                    world.tell(|| format!("{who} is stopped"));
                     house.stop(&running, Duration::from_secs(chance.within(1..15))).await;
                 }
             }
+            () = troubled(house, &running, &mut troubles, &who) => {}
         }
         running.life.end();
-        house.close_door();
-        world.tell(|| "the gateway is gone".to_owned());
+        house.close_door(which);
+        world.tell(|| format!("{who} is gone"));
         let away = if scene.hasty {
             500
         } else if scene.long && chance.percent(30) {
@@ -426,11 +457,42 @@ async fn lives(house: &House, scene: &Scene) {
         };
         sleep(Duration::from_millis(away)).await;
     }
-    if scene.hasty {
-        judge::none_is_open_for_long(house, scene).await;
+}
+
+/// One of two gateways stands still now and then, or can't reach the database, for so long that the
+/// other one takes it for dead; then it goes on with what it had in memory.
+async fn troubled(house: &House, running: &Running, chance: &mut Chance, who: &str) {
+    if house.replicas() == 1 {
+        return std::future::pending().await;
     }
-    house.start(i64::MAX).await;
-    world.tell(|| "calm".to_owned());
+    loop {
+        sleep(Duration::from_millis(chance.within(2000..60_000))).await;
+        let lasts = if chance.percent(60) {
+            chance.within(6000..15_000)
+        } else {
+            chance.within(300..6000)
+        };
+        let lasts = Duration::from_millis(lasts);
+        if chance.percent(50) {
+            house
+                .world
+                .tell(|| format!("{who} stands still for {lasts:?}"));
+            running.life.stand_still(lasts);
+        } else {
+            let answered_after = Duration::from_secs(*chance.pick(&[0, 5]));
+            house.world.tell(|| {
+                format!(
+                    "{who} can't reach the database for {lasts:?}, told after {answered_after:?}"
+                )
+            });
+            let until = Instant::now() + lasts;
+            running.life.cut_off(Cut {
+                until,
+                answered_after,
+            });
+        }
+        sleep(lasts).await;
+    }
 }
 
 /// Waits until nothing is open: clients have left, jobs have ended, nothing is to be resolved or

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::{Asked, Submitted, answer_request};
-use crate::life::Life;
+use crate::life::{Cut, Life};
 use crate::world::{Weather, World};
 use testkit::chance::Chance;
 
@@ -30,6 +30,8 @@ pub(crate) struct Wire {
     pub(crate) world: World,
     pub(crate) cluster: String,
     pub(crate) life: Life,
+    /// Whether another gateway is there to go on with what this one leaves for a while.
+    pub(crate) ambushed: bool,
 }
 
 impl fmt::Debug for Wire {
@@ -76,8 +78,10 @@ enum Fate {
 impl Transport for Wire {
     fn carry(&self, request: Request<Full<Bytes>>, _fresh: bool) -> Carried<'_> {
         Box::pin(async move {
-            self.life.gate().await;
             let asked = read(&self.world, &self.cluster, request).await;
+            self.ambush(&asked, "before");
+            self.life.gate().await;
+            let creates = asked.clone();
             let (tell, told) = oneshot::channel();
             tokio::spawn(carry(
                 self.world.clone(),
@@ -87,12 +91,49 @@ impl Transport for Wire {
                 tell,
             ));
             let outcome = told.await;
+            self.ambush(&creates, "after");
             self.life.gate().await;
             match outcome {
                 Ok(outcome) => outcome,
                 Err(_) => std::future::pending().await,
             }
         })
+    }
+}
+
+impl Wire {
+    /// Where it matters most, around the sending of a submission, a gateway stands still or loses
+    /// the database, mostly for so long that the other one takes it for dead.
+    fn ambush(&self, asked: &Asked, moment: &str) {
+        if !self.ambushed || asked.method != Method::POST {
+            return;
+        }
+        let body = asked.body.as_ref().and_then(|body| body.get("args"));
+        let whose = body.map(Value::to_string).unwrap_or_default();
+        let what = format!("ambush/{moment}/{}/{whose}", self.cluster);
+        let mut chance = self.world.next_chance(&what);
+        if !chance.percent(12) {
+            return;
+        }
+        let lasts = Duration::from_millis(chance.within(4000..15_000));
+        let stands_still = chance.percent(50);
+        self.world.tell(|| {
+            let what = if stands_still {
+                "stands still"
+            } else {
+                "loses the database"
+            };
+            format!("{moment} the sending of {whose} its gateway {what} for {lasts:?}")
+        });
+        if stands_still {
+            self.life.stand_still(lasts);
+        } else {
+            let (until, answered_after) = (Instant::now() + lasts, Duration::ZERO);
+            self.life.cut_off(Cut {
+                until,
+                answered_after,
+            });
+        }
     }
 }
 

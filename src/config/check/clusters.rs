@@ -171,7 +171,7 @@ impl Checker<'_> {
         });
         let Some((https, authority, path, has_query)) = parts else {
             self.report(
-                format!("{text:?} is no http or https URL"),
+                format!("{} is no http or https URL", hidden::quoted(text)),
                 "write `https://host:port/path`",
             );
             return None;

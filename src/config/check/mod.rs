@@ -21,10 +21,12 @@ use secrecy::SecretString;
 
 use super::checked::*;
 use super::glob::Glob;
+use super::hidden;
+use super::path::{Step, show};
 use super::problem::Problem;
 use super::raw::*;
 use super::shape::nearest;
-use super::tree::{Kind, Node, Step, show};
+use super::tree::{Kind, Node};
 
 /// The paths of every flavor, so that a client of any of them moves by changing its host name.
 pub const BASE_PATHS: [&str; 6] = [
@@ -55,12 +57,15 @@ pub(crate) fn check(
     });
     let clusters = c.within("clusters", |c| c.clusters(raw.clusters.unwrap_or_default()));
     c.passthrough_needs_tokens(&clusters, &authenticators);
+    let server = c.within("server", |c| c.server(raw.server.unwrap_or_default()));
+    let admin = c.within("admin", |c| c.admin(raw.admin.unwrap_or_default()));
+    c.listeners_go_together(&server.listen, admin.listen);
     let registry = raw.registry.clone().unwrap_or_default();
     let registry = c.within("registry", |c| c.registry(registry));
     c.passthrough_needs_numbers(&registry, &clusters);
     Config {
-        server: c.within("server", |c| c.server(raw.server.unwrap_or_default())),
-        admin: c.within("admin", |c| c.admin(raw.admin.unwrap_or_default())),
+        server,
+        admin,
         admins: Admins {
             users: raw.admin_users.unwrap_or_default(),
             groups: raw.admin_groups.unwrap_or_default(),
@@ -238,7 +243,10 @@ impl Checker<'_> {
                     .is_some_and(|authority| !authority.as_str().contains('@'))
         });
         let Some(uri) = uri else {
-            self.report(format!("{text:?} is no URL"), "write `https://host/path`");
+            self.report(
+                format!("{} is no URL", hidden::quoted(text)),
+                "write `https://host/path`, and no login in it",
+            );
             return None;
         };
         let loopback = uri
@@ -263,7 +271,11 @@ impl Checker<'_> {
 
     /// Makes a pattern; what was meant as a regular expression would silently fit nothing.
     fn glob(&mut self, pattern: String) -> Glob {
-        if let Some(why) = Glob::looks_like_regex(&pattern) {
+        let is_for_names = self.path.iter().any(|step| {
+            let names = ["users", "groups", "queue", "names"];
+            matches!(step, Step::Key(key) if names.contains(&key.as_str()))
+        });
+        if let Some(why) = Glob::looks_like_regex(&pattern, is_for_names) {
             let what = format!("{pattern:?} looks like a regular expression: {why}");
             self.report(
                 what,

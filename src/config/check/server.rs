@@ -3,6 +3,7 @@
 use secrecy::ExposeSecret as _;
 
 use super::*;
+use crate::config::addresses::overlap;
 
 impl Checker<'_> {
     pub(super) fn server(&mut self, raw: RawServer) -> Server {
@@ -62,6 +63,31 @@ impl Checker<'_> {
                 Duration::from_secs(30),
             ),
         }
+    }
+
+    /// Two listeners can't have one port, unless their addresses differ. The same address twice in
+    /// `server.listen` is one listener.
+    pub(super) fn listeners_go_together(&mut self, server: &[SocketAddr], admin: SocketAddr) {
+        for (at, one) in server.iter().enumerate() {
+            let mut before = server[..at].iter().filter(|other| *other != one);
+            if let Some(other) = before.find(|other| overlap(**other, *one, false)) {
+                self.path = vec![Step::Key("server".into()), Step::Key("listen".into())];
+                self.at(Step::Index(at), |c| {
+                    c.report(
+                        format!("{one} overlaps with {other}"),
+                        "keep the wider one of the two, or choose another port",
+                    )
+                });
+            }
+        }
+        if let Some(other) = server.iter().find(|other| overlap(**other, admin, false)) {
+            self.path = vec![Step::Key("admin".into()), Step::Key("listen".into())];
+            self.report(
+                format!("{admin} overlaps with {other} of server.listen"),
+                "give the admin listener a port of its own",
+            );
+        }
+        self.path.clear();
     }
 
     pub(super) fn address(&mut self, text: &str) -> Option<SocketAddr> {

@@ -6,13 +6,15 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Request, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Map, Value};
 
 use super::credential::bearer_value;
@@ -110,7 +112,7 @@ impl HttpEndpoint {
         });
         let granted = told.and_then(|answer| {
             read(&answer, unix_now()).map_err(|failure| Failure {
-                words: without(&secrets, &failure.words),
+                words: fit_to_show(&secrets, &failure.words),
                 ..failure
             })
         });
@@ -188,6 +190,41 @@ fn encode(fields: &[(&str, String)]) -> String {
 
 pub(super) fn escaped(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
+}
+
+/// Makes an endpoint's words such that anybody may read them: secrets are taken out while the text
+/// is whole, and what still holds a part of one, spelled or broken in whatever way, is not shown.
+fn fit_to_show(secrets: &[String], words: &str) -> String {
+    let clean = without(secrets, words);
+    if holds_a_part(secrets, &clean) {
+        let status = clean.split(':').next().unwrap_or_default();
+        return format!("{status}, in words that hold a secret and are not shown");
+    }
+    let line = clean.lines().next().unwrap_or_default();
+    let line: String = line.chars().filter(|c| !c.is_control()).collect();
+    line.chars().take(LONGEST).collect()
+}
+
+/// Tells whether a text holds so long a part of a secret that it helps to guess it.
+fn holds_a_part(secrets: &[String], text: &str) -> bool {
+    const PART: usize = 8;
+    let bare = |text: &str| -> String {
+        let text = text.replace('+', " ");
+        let text = percent_decode_str(&text).decode_utf8_lossy();
+        let visible = text.chars().filter(|c| c.is_ascii_alphanumeric());
+        visible.collect::<String>().to_ascii_lowercase()
+    };
+    let text = bare(text);
+    secrets.iter().any(|secret| {
+        let spellings = [bare(secret), bare(&STANDARD.encode(secret))];
+        spellings.iter().any(|spelling| {
+            let part = PART.min(spelling.len());
+            // Of ASCII only, so that each byte is a letter.
+            let mut parts = spelling.as_bytes().windows(part.max(1));
+            part >= PART.min(secret.len())
+                && parts.any(|part| text.contains(&*String::from_utf8_lossy(part)))
+        })
+    })
 }
 
 /// Takes secrets out of a text, however they were written into it.
@@ -312,10 +349,7 @@ fn own_words(body: &Map<String, Value>) -> Option<String> {
         text("error_description").or_else(|| text("errorMessage")),
     ];
     let joined = parts.into_iter().flatten().collect::<Vec<_>>().join(": ");
-    let line = joined.lines().next().unwrap_or_default();
-    let clean: String = line.chars().filter(|c| !c.is_control()).collect();
-    let short: String = clean.chars().take(LONGEST).collect();
-    (!short.trim().is_empty()).then_some(short)
+    (!joined.trim().is_empty()).then_some(joined)
 }
 
 #[cfg(test)]
@@ -331,7 +365,10 @@ mod tests {
             wish: None,
             body: body.into(),
         };
-        read(&told, NOW)
+        read(&told, NOW).map_err(|failure| Failure {
+            words: fit_to_show(&[], &failure.words),
+            ..failure
+        })
     }
 
     fn life_of(body: &Value) -> u64 {
@@ -450,6 +487,35 @@ mod tests {
             without(&secrets, text),
             "invalid ***, in the form ***, as Basic ***"
         );
+    }
+
+    #[test]
+    fn words_that_hold_a_part_of_a_secret_are_not_shown() {
+        let secrets = ["correct horse+battery/staple".to_owned()];
+        let base64 = STANDARD.encode("id:correct horse+battery/staple");
+        for quoted in [
+            "correct+horse%2bbattery%2fstaple",
+            "correct horse+bat\ntery/staple",
+            "correct horse+batte",
+            "CORRECT HORSE+BATTERY",
+            &STANDARD.encode("correct horse+battery/staple"),
+        ] {
+            let words = format!("it answered 401: invalid_client: you sent {quoted}");
+            assert_eq!(
+                fit_to_show(&secrets, &words),
+                "it answered 401, in words that hold a secret and are not shown",
+                "{quoted}"
+            );
+        }
+        let pair = [secrets[0].clone(), base64.clone()];
+        assert!(!fit_to_show(&pair, &format!("it answered 401: Basic {base64}")).contains(&base64));
+        let long = format!("it answered 401: {}{}", "x".repeat(270), secrets[0]);
+        assert!(
+            fit_to_show(&secrets, &long).ends_with("x***"),
+            "taken out before it is cut"
+        );
+        let words = "it answered 401: invalid_client: the horse is correct";
+        assert_eq!(fit_to_show(&secrets, words), words);
     }
 
     #[test]

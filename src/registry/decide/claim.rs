@@ -109,6 +109,7 @@ mod tests {
             proxy_user: None,
             name_in_use: false,
             replaces: None,
+            seen: 0,
         }
     }
 

@@ -165,6 +165,10 @@ pub fn ended_unlisted(known: &mut Known, end: &StateReading, reason: &str, now: 
 
 /// Ends a submission of which nothing was created. Whoever asked for its end has what they wanted.
 pub fn never_was(known: &mut Known, reason: &str, may_arrive: bool, now: Moment) {
+    if known.phase != Phase::Sending {
+        // Another process knows better.
+        return;
+    }
     if known.kill_asked {
         delete(known, may_arrive, now);
     } else {
@@ -205,11 +209,28 @@ pub fn lose_id(holder: &mut Row, by: Option<GatewayId>, now: Moment) {
 /// Returns what is to be known after a store, or another process, turned out to know more than the
 /// memory that was about to be written.
 pub fn forward(stored: &Known, wanted: &Known) -> Known {
-    let (mut next, other) = if stored.phase.rank() > wanted.phase.rank() {
+    // Whoever wrote an open submission meanwhile took it over, showed it or wants its end: it does not
+    // vanish any more.
+    let gives_way = wanted.phase == Phase::Refused
+        && matches!(stored.phase, Phase::Sending | Phase::Bound { .. });
+    let (mut next, other) = if gives_way || stored.phase.rank() > wanted.phase.rank() {
         (stored.clone(), wanted)
     } else {
         (wanted.clone(), stored)
     };
+    // A batch that ran does not go back, and what was learnt of it stays known: by no clock, for two
+    // machines have two.
+    if stored.phase.rank() == wanted.phase.rank() {
+        if next.state == BatchState::Starting {
+            next.state = other.state;
+        }
+        next.app_id = next.app_id.or_else(|| other.app_id.clone());
+        next.proxy_user = next.proxy_user.or_else(|| other.proxy_user.clone());
+        for (key, value) in &other.app_info {
+            let mine = next.app_info.entry(key.clone()).or_default();
+            *mine = mine.take().or_else(|| value.clone());
+        }
+    }
     let ended = match (&stored.ended, &wanted.ended) {
         // The first end stands.
         (Some(_), _) => Some(stored),
@@ -221,7 +242,8 @@ pub fn forward(stored: &Known, wanted: &Known) -> Known {
             (ended.state, ended.ended, ended.complete || next.complete);
     }
     next.told |= other.told;
-    next.shown |= other.shown;
+    // Nor does an open submission vanish that another process has written.
+    next.shown |= other.shown || stored.phase == Phase::Sending;
     next.resolved = stored.resolved.or(wanted.resolved);
     next.kill_asked |= other.kill_asked;
     next.may_arrive |= other.may_arrive;
@@ -281,6 +303,50 @@ mod tests {
         );
         give_up(&mut known, "too late", false, at(50));
         assert_eq!(known.state, BatchState::Success, "an end is final");
+    }
+
+    #[test]
+    fn what_either_of_two_processes_learnt_is_known() {
+        let mut other = known("3");
+        other.state = BatchState::Starting;
+        let mut mine = other.clone();
+        let mut running = seen("3", Some("n"), BatchState::Running);
+        running.app_id = Some("application_1".into());
+        observe(&mut other, &running, at(20));
+        observe_state(
+            &mut mine,
+            &StateReading::Known(BatchState::Starting),
+            at(30),
+        );
+        for next in [forward(&other, &mine), forward(&mine, &other)] {
+            let known = (next.state, next.app_id.as_deref());
+            assert_eq!(known, (BatchState::Running, Some("application_1")));
+        }
+        let end = StateReading::Known(BatchState::Success);
+        observe_state(&mut mine, &end, at(40));
+        let ended = forward(&other, &mine);
+        let known = (ended.state, ended.ended);
+        assert_eq!(
+            known,
+            (BatchState::Success, Some(at(40))),
+            "an end is final"
+        );
+    }
+
+    #[test]
+    fn an_open_submission_that_another_process_wrote_does_not_vanish() {
+        let open = Known::new();
+        let refused = Known {
+            phase: Phase::Refused,
+            ..Known::new()
+        };
+        let next = forward(&open, &refused);
+        assert_eq!(next.phase, Phase::Sending);
+        assert!(!next.may_vanish() && !forward(&open, &open).may_vanish());
+        assert_eq!(forward(&known("3"), &refused).phase, known("3").phase);
+        let mut found = known("3");
+        never_was(&mut found, "absent", true, at(1));
+        assert_eq!(found.phase, known("3").phase, "it was found meanwhile");
     }
 
     #[test]

@@ -34,6 +34,7 @@ async fn every_part_of_a_row_comes_back() {
         proxy_user: Some("run as".into()),
         name_in_use: false,
         replaces: None,
+        seen: 0,
     };
     let identity = Identity {
         id: GatewayId(1),

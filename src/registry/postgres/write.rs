@@ -54,9 +54,10 @@ pub(super) async fn record(
         None => None,
     };
     if let Some(replaced) = new.replaces {
-        let filter = "id = $1 AND (phase NOT IN ('sending', 'refused') OR sender IS DISTINCT FROM $2) FOR UPDATE";
-        // Another process took it over: whatever it made of it stands.
-        if let Some(row) = one(tx, filter, &[&replaced.id.0, &sender]).await? {
+        let filter = "id = $1 AND (version <> $2 OR phase NOT IN ('sending', 'refused') OR sender IS DISTINCT FROM $3) FOR UPDATE";
+        // Another process took it over, or showed it: whatever it made of it stands.
+        let values: super::rows::Values<'_> = &[&replaced.id.0, &new.seen, &sender];
+        if let Some(row) = one(tx, filter, values).await? {
             return Ok(Recorded::Same(row));
         }
     }

@@ -249,6 +249,7 @@ fn submission(key: &str) -> NewRow {
         proxy_user: None,
         name_in_use: false,
         replaces: None,
+        seen: 0,
     }
 }
 

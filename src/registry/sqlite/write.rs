@@ -18,6 +18,12 @@ pub(super) fn record(tx: &Connection, new: &NewRow, now: Moment) -> rusqlite::Re
         Some(name) => holder_of_name(tx, name, new.replaces.map_or(0, |replaced| replaced.id.0))?,
         None => None,
     };
+    if let Some(replaced) = new.replaces
+        && let Some(row) = one(tx, sql::BY_ID, [replaced.id.0])?
+        && row.version != new.seen
+    {
+        return Ok(Recorded::Same(row));
+    }
     match decide::claim(new, by_key.as_ref(), by_name.as_ref(), now) {
         Claim::Same(row) => return Ok(Recorded::Same(*row)),
         Claim::Conflict => return Ok(Recorded::Conflict),
