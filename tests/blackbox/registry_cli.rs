@@ -352,11 +352,11 @@ fn a_registry_moves_to_postgres_and_back() {
     );
     let verdict = json_of(&at, &["verify", "--format", "json"]);
     assert_eq!(verdict["ok"], true, "{verdict}");
+    let before = shown(&gateway);
+    done(&at, &["export", "-o", "lines.jsonl"]);
     let (said, _) = done(&at, &["prune", "--older-than", "0s", "--yes"]);
     assert_eq!(said, "removed 2 of 5 batches\n", "beside a gateway");
-    let before = shown(&gateway);
     stop(&mut gateway);
-    done(&at, &["export", "-o", "lines.jsonl"]);
     let back = Scene::new(&clusters).with_cluster("livy", "freshness: 0s");
     back.write();
     let lines = at.join("lines.jsonl");
