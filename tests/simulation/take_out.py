@@ -173,6 +173,31 @@ FIXES = {
         "a wrong number stays",
         [Edit("src/batches/alone.rs", "Same::No if has_another_number(entry, &seen) => {", "Same::No if false && has_another_number(entry, &seen) => {")],
     ),
+    "r1": (
+        "a save looks at no version",
+        [Edit("src/registry/sqlite/statements.rs", "WHERE id = :id AND version = :version AND (CASE phase", "WHERE id = :id AND :version > 0 AND (CASE phase")],
+    ),
+    "r2": (
+        "what the living send is taken over",
+        [
+            Edit(
+                "tests/simulation/shared.rs",
+                "if sender.is_some_and(|sender| self.shared.inside().is_alive(&sender)) {",
+                "if false && sender.is_some_and(|sender| self.shared.inside().is_alive(&sender)) {",
+            )
+        ],
+    ),
+    "r3": (
+        "who was taken for dead sends again",
+        [Edit("src/submit/resolve.rs", "if self.gateway.registry.life() != self.life {", "if false && self.gateway.registry.life() != self.life {")],
+    ),
+    "r4": (
+        "what another process wrote vanishes",
+        [
+            Edit("src/registry/decide/known.rs", "let gives_way = wanted.phase == Phase::Refused", "let gives_way = false && wanted.phase == Phase::Refused"),
+            Edit("src/registry/decide/known.rs", "other.shown || stored.phase == Phase::Sending;", "other.shown;"),
+        ],
+    ),
     "m10": (
         "each start begins the silence anew",
         [
