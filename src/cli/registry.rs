@@ -195,6 +195,12 @@ impl Prune {
         let config = load(&self.config)?;
         let work = archive::prune(&config.registry, self.older_than, now_ms(), self.yes);
         let pruned = shared::runtime()?.block_on(work).map_err(of_registry)?;
+        if pruned.uptime < self.older_than {
+            tell(&format!(
+                "note: gateways have been running on this registry for {:?} in all, and nothing ended longer ago than that by their time",
+                Duration::from_secs(pruned.uptime.as_secs())
+            ))?;
+        }
         let of = several(pruned.of, "batch", "batches");
         shared::say(&match self.yes {
             true => format!("removed {} of {of}\n", pruned.over),

@@ -236,8 +236,9 @@ fn what_is_over_is_pruned_and_what_lives_stays() {
     let (mut gateway, ids) = busy(&clusters);
     stop(&mut gateway);
     let folder = gateway.scene.folder.path().to_owned();
-    let (said, _) = done(&folder, &["prune", "--older-than", "30d"]);
+    let (said, why) = done(&folder, &["prune", "--older-than", "30d"]);
     assert_eq!(said, "would remove 0 of 4 batches; --yes does it\n");
+    assert!(why.contains("note: gateways have been running"), "{why}");
     let (said, _) = done(&folder, &["prune", "--older-than", "0s"]);
     assert_eq!(said, "would remove 2 of 4 batches; --yes does it\n");
     let (said, _) = done(&folder, &["prune", "--older-than", "0s", "--yes"]);

@@ -21,6 +21,8 @@ pub struct Pruned {
     pub of: u64,
     /// How many of them are over.
     pub over: u64,
+    /// How long gateways have been running on the registry.
+    pub uptime: Duration,
 }
 
 /// Counts what is over for longer than `retain` by both clocks.
@@ -33,7 +35,12 @@ pub(super) async fn count(
         wall_ms,
         up_ms: book.head().await?.uptime_ms,
     };
-    let (mut pruned, mut last) = (Pruned::default(), 0);
+    let uptime_ms = u64::try_from(now.up_ms).unwrap_or(0);
+    let mut pruned = Pruned {
+        uptime: Duration::from_millis(uptime_ms),
+        ..Pruned::default()
+    };
+    let mut last = 0;
     loop {
         let page = book.after(last, AT_ONCE).await?;
         pruned.of += page.len() as u64;
