@@ -78,7 +78,7 @@ pub(super) fn has_login(text: &str) -> bool {
 /// Returns a text as a problem may quote it.
 pub(super) fn quoted(text: &str) -> String {
     match has_login(text) {
-        true => "this text, which is not shown as it holds a login,".to_owned(),
+        true => "a text that is not shown (it holds a login)".to_owned(),
         false => format!("{text:?}"),
     }
 }

@@ -34,7 +34,7 @@ const NOT_YET: [&str; 18] = [
 ];
 
 /// How a problem names a value that it does not quote.
-const UNSHOWN: &str = "something that is not shown, as it may be a secret,";
+const UNSHOWN: &str = "something that is not shown (it may be a secret)";
 
 /// Returns the JSON Schema of `routes.yaml`.
 pub fn schema() -> Value {

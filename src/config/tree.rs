@@ -187,7 +187,8 @@ impl<'a> Builder<'a, '_> {
         let place = place(span);
         let kind = match event {
             Event::Scalar(text, style, _, _) => {
-                if hidden::may_be_secret(&self.path) || hidden::has_login(&text) {
+                let may_be_secret = hidden::may_be_secret(&self.path) && !text.is_empty();
+                if may_be_secret || hidden::has_login(&text) {
                     self.hide(span);
                 }
                 Kind::Scalar(resolve(&text, style))

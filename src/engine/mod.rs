@@ -128,6 +128,7 @@ impl Engine {
         engine.show_reload(Some(&loaded.hash()));
         background::start(&engine.gateway);
         engine.clone().watch(&loaded);
+        engine.clone().watch_files();
         engine.announce(&snapshot, began);
         Ok(engine)
     }

@@ -21,8 +21,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOKS_UNTIL_AGAIN: u32 = 5;
 
 impl Engine {
-    /// Reloads when the file changes and when somebody asks, and reads what the configuration names
-    /// again when that changes.
+    /// Reloads when the file changes and when somebody asks.
     pub(super) fn watch(self: Arc<Self>, loaded: &Loaded) {
         let gateway = self.gateway.clone();
         let orders = gateway
@@ -67,11 +66,27 @@ impl Engine {
                                 let verdict = engine.reload(false, known).await;
                                 refused = verdict.refusal().map(|why| (why, 0));
                             }
-                            engine.look_at_files().await;
                             let again = engine.running().series.again();
                             engine.forget(again.unwrap_or_default()).await;
                         }
                     }
+                }
+            }
+        });
+    }
+
+    /// Looks at the files that the configuration names. Beside reloads: one that waits for the
+    /// registry holds up no revocation.
+    pub(super) fn watch_files(self: Arc<Self>) {
+        let gateway = self.gateway.clone();
+        super::background::supervise(&gateway, "files", &gateway.stop, move |_| {
+            let engine = self.clone();
+            async move {
+                let mut ticks = tokio::time::interval(LOOK);
+                ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                loop {
+                    ticks.tick().await;
+                    engine.look_at_files().await;
                 }
             }
         });

@@ -391,7 +391,8 @@ impl Run {
         mut before: Before,
         others: bool,
     ) -> Attempt {
-        if !self.gateway.registry.is_known_alive() {
+        // Alive is not enough: whoever was dead for a while in between is not its sender any more.
+        if self.gateway.registry.life() != self.life {
             return self.not_sent_by_the_dead(&entry).await;
         }
         let slot = plan.slot.take();

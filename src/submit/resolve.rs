@@ -393,6 +393,10 @@ impl Open {
             tracing::error!(batch = %self.entry.id, %error, "an absent submission is not sent again: that could not be stored");
             return None;
         }
+        // Storing that may have taken long enough to be taken for dead.
+        if self.gateway.registry.life() != self.life {
+            return Some(End::Stopped);
+        }
         self.silence = Silence::since_sending(Instant::now());
         let sent = self
             .upstream

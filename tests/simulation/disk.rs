@@ -38,7 +38,7 @@ pub(crate) struct Disk {
     /// Whether it takes its time.
     pub(crate) slow: bool,
     /// Its place among the processes that share it, if several do.
-    pub(crate) seat: Option<Seat>,
+    pub(crate) seat: Option<Arc<Seat>>,
 }
 
 impl Disk {
@@ -311,7 +311,7 @@ impl Store for Disk {
     }
 
     fn hears(&self) -> bool {
-        self.seat.as_ref().is_none_or(Seat::hears)
+        self.seat.as_ref().is_none_or(|seat| seat.hears())
     }
 
     fn next_change(&self) -> Pin<Box<dyn Future<Output = Change> + Send + '_>> {

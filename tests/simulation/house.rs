@@ -139,14 +139,14 @@ impl House {
         let life = Life::new(gates, &self.apart_until);
         let seat = self.shared.as_ref().map(|shared| {
             let mut chance = self.world.next_chance(&format!("process/{which}"));
-            Seat::new(shared, format!("{which}-{:016x}", chance.draw()))
+            Arc::new(Seat::new(shared, format!("{which}-{:016x}", chance.draw())))
         });
         let disk = Disk {
             inner: self.disk.clone(),
             life: life.clone(),
             world: self.world.clone(),
             slow: self.slow,
-            seat,
+            seat: seat.clone(),
         };
         let started = async {
             let registry = Registry::open(Arc::new(disk)).await.expect("opens");
@@ -158,7 +158,7 @@ impl House {
                     world: self.world.clone(),
                     cluster: name.clone(),
                     life: life.clone(),
-                    ambushed: self.shared.is_some(),
+                    seat: seat.clone().map(|seat| (seat, self.disk.clone())),
                 };
                 let over = Upstream::over(
                     Box::new(wire),

@@ -1,7 +1,8 @@
 //! A simulation of submitting, resolving, adopting, killing and restarting: the gateway itself,
 //! unchanged from the walk of a request down, over a simulated network, simulated clusters and a
-//! disk that survives it, all under a clock that nobody waits for. Everything that happens hangs on
-//! one number, the seed.
+//! disk that survives it, all under a clock that nobody waits for. In every fourth scene there are
+//! two gateways over one database, each with lives, standstills and partitions of its own, and
+//! clients that are answered by either. Everything that happens hangs on one number, the seed.
 //!
 //! `cargo test --test simulation` runs 1,000 seeds; `SEEDS=20000` more, `FIRST=5000` others,
 //! `STOP=1` no more after the first that breaks a promise; `TWICE=1` runs each a second time, and

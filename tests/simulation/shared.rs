@@ -200,17 +200,24 @@ impl Seat {
 
     pub(crate) async fn save(&self, store: &SqliteStore, rows: Vec<Row>) -> Result<Vec<Saved>> {
         let ids: Vec<GatewayId> = rows.iter().map(|row| row.identity.id).collect();
-        // Whoever opens one again looks after it.
-        let mut opened = BTreeSet::new();
-        for row in rows.iter().filter(|row| row.known.phase == Phase::Sending) {
+        let (mut seen, mut opens) = (Vec::new(), Vec::new());
+        for row in &rows {
             let was = store.get(row.identity.id).await?;
-            if was.is_some_and(|was| was.known.phase != Phase::Sending) {
-                opened.insert(row.identity.id);
-            }
+            let is_open = |row: &Row| row.known.phase == Phase::Sending;
+            opens.push(is_open(row) && !was.as_ref().is_some_and(is_open));
+            seen.push(was.is_none_or(|was| was.version == row.version));
         }
         let saved = unconstrained(store.save(rows)).await?;
-        for (id, saved) in ids.iter().zip(&saved) {
-            if matches!(saved, Saved::Stored(_)) && opened.contains(id) {
+        let stored = ids.iter().zip(&saved).zip(seen.iter().zip(opens));
+        for ((id, _), (seen, opens)) in
+            stored.filter(|((_, saved), _)| matches!(saved, Saved::Stored(_)))
+        {
+            if !seen {
+                let what = format!("batch {id}: a write was stored that had not seen the newest");
+                self.shared.world.broken(what);
+            }
+            // Whoever opens one again looks after it.
+            if opens {
                 self.takes(*id);
             }
         }
@@ -282,6 +289,21 @@ impl Seat {
         let row = store.get(id).await?;
         let open = row.is_some_and(|row| row.known.phase == Phase::Sending);
         Ok(open && self.shared.inside().is_elsewhere(id, &self.process))
+    }
+
+    /// Whoever sends a submission is the one who looks after it: it was not taken over.
+    pub(crate) async fn must_be_its_sender(&self, store: &SqliteStore, body: &str) {
+        let pending = store.pending().await.unwrap_or_default();
+        let key = |row: &&Row| body.contains(&row.identity.lookup.key);
+        let Some(row) = pending.iter().find(key) else {
+            return;
+        };
+        let sender = self.shared.inside().senders.get(&row.identity.id).cloned();
+        if sender.as_ref() != Some(&self.process) {
+            let id = row.identity.id;
+            let what = format!("batch {id} is sent by whom it was taken over from");
+            self.shared.world.broken(what);
+        }
     }
 
     /// Notes what the others are to be told.

@@ -35,6 +35,8 @@ QUIET = "let waited = self.waited_before + asked.saturating_duration_since(self.
 QUIET_BY_THE_WALL = """let wall = self.gateway.registry.clock().now().wall_ms;
             let since = *self.wall.get_or_insert(wall - crate::clock::millis(asked.saturating_duration_since(self.last_byte)));
             let waited = self.waited_before + Duration::from_millis(u64::try_from(wall - since).unwrap_or(0));"""
+LIFE = "if self.gateway.registry.life() != self.life {"
+LIFE_OUT = "if false && self.gateway.registry.life() != self.life {"
 MISSING = "        entry.missing_for() >= upstream.config.lost_after &&"
 MISSING_BY_THE_WALL = """        static SINCE: std::sync::Mutex<std::collections::BTreeMap<(usize, i32), i64>> =
             std::sync::Mutex::new(std::collections::BTreeMap::new());
@@ -172,6 +174,38 @@ FIXES = {
     "m16": (
         "a wrong number stays",
         [Edit("src/batches/alone.rs", "Same::No if has_another_number(entry, &seen) => {", "Same::No if false && has_another_number(entry, &seen) => {")],
+    ),
+    "r1": (
+        "a save looks at no version",
+        [Edit("src/registry/sqlite/statements.rs", "WHERE id = :id AND version = :version AND (CASE phase", "WHERE id = :id AND :version > 0 AND (CASE phase")],
+    ),
+    "r2": (
+        "what the living send is taken over",
+        [
+            Edit(
+                "tests/simulation/shared.rs",
+                "if sender.is_some_and(|sender| self.shared.inside().is_alive(&sender)) {",
+                "if false && sender.is_some_and(|sender| self.shared.inside().is_alive(&sender)) {",
+            )
+        ],
+    ),
+    "r3": (
+        "who was taken for dead sends again",
+        [
+            Edit("src/submit/resolve.rs", LIFE, LIFE_OUT),
+            Edit("src/submit/resolve.rs", "dead.\n        " + LIFE, "dead.\n        " + LIFE_OUT),
+        ],
+    ),
+    "r5": (
+        "whoever is alive sends, also after having been dead",
+        [Edit("src/submit/attempt.rs", LIFE, "if !self.gateway.registry.is_known_alive() {")],
+    ),
+    "r4": (
+        "what another process wrote vanishes",
+        [
+            Edit("src/registry/decide/known.rs", "let gives_way = wanted.phase == Phase::Refused", "let gives_way = false && wanted.phase == Phase::Refused"),
+            Edit("src/registry/decide/known.rs", "other.shown || stored.phase == Phase::Sending;", "other.shown;"),
+        ],
     ),
     "m10": (
         "each start begins the silence anew",

@@ -3,6 +3,7 @@
 //! it was passed on, sent twice by it, or never answered at all.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,12 +12,14 @@ use http_body_util::{BodyExt as _, Full};
 use livy_dialect::Flavor;
 use livy_gateway::fleet::transport::{Carried, Transport};
 use livy_gateway::fleet::{Answer, SendError};
+use livy_gateway::registry::SqliteStore;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::{Asked, Submitted, answer_request};
 use crate::life::{Cut, Life};
+use crate::shared::Seat;
 use crate::world::{Weather, World};
 use testkit::chance::Chance;
 
@@ -30,8 +33,9 @@ pub(crate) struct Wire {
     pub(crate) world: World,
     pub(crate) cluster: String,
     pub(crate) life: Life,
-    /// Whether another gateway is there to go on with what this one leaves for a while.
-    pub(crate) ambushed: bool,
+    /// Its place at the database, where another gateway goes on with what this one leaves for a
+    /// while.
+    pub(crate) seat: Option<(Arc<Seat>, Arc<SqliteStore>)>,
 }
 
 impl fmt::Debug for Wire {
@@ -79,6 +83,10 @@ impl Transport for Wire {
     fn carry(&self, request: Request<Full<Bytes>>, _fresh: bool) -> Carried<'_> {
         Box::pin(async move {
             let asked = read(&self.world, &self.cluster, request).await;
+            if let (Some((seat, store)), Some(body)) = (&self.seat, &asked.body) {
+                let body = Value::from(body.clone()).to_string();
+                seat.must_be_its_sender(store, &body).await;
+            }
             self.ambush(&asked, "before");
             self.life.gate().await;
             let creates = asked.clone();
@@ -105,7 +113,7 @@ impl Wire {
     /// Where it matters most, around the sending of a submission, a gateway stands still or loses
     /// the database, mostly for so long that the other one takes it for dead.
     fn ambush(&self, asked: &Asked, moment: &str) {
-        if !self.ambushed || asked.method != Method::POST {
+        if self.seat.is_none() || asked.method != Method::POST {
             return;
         }
         let body = asked.body.as_ref().and_then(|body| body.get("args"));

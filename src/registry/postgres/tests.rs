@@ -11,7 +11,7 @@ use tokio_postgres::NoTls;
 use super::*;
 use crate::config::checked::{ClusterTls, Secret};
 use crate::registry::entry::tests::seen;
-use crate::registry::{Entry, Intent, Intention, Registry};
+use crate::registry::{Entry, Intent, Intention, Registry, Replaced};
 
 const NEEDED: &str = "LIVY_GATEWAY_TEST_POSTGRES names a server";
 
@@ -189,6 +189,35 @@ async fn a_submission_that_may_yet_give_way_is_in_no_list_of_others() {
     assert_eq!(before, 0);
     first.tell_if_open(&entry).await.expect("is stored");
     assert_eq!(total(second).await.1, 1);
+}
+
+#[tokio::test]
+#[ignore = "needs a server: tests/with-postgres.sh cargo test --lib registry:: -- --include-ignored"]
+async fn what_another_process_has_shown_is_not_let_go_of() {
+    let (first, second) = two().await.expect(NEEDED);
+    let (refused, replaced) = (new(&first).await, new(&first).await);
+    for entry in [&refused, &replaced] {
+        let there = second.get(entry.id).await.expect("is read");
+        let there = there.expect("is there");
+        assert!(second.show_to(&there, false).await.expect("is stored"));
+    }
+    let vanishes = first.refuse(&refused, "no room", false).await;
+    assert!(!vanishes.expect("is stored"));
+    assert_eq!(refused.known().state, BatchState::Error);
+    assert!(first.withdraw(&replaced), "it has not heard of that");
+    let next = Intent {
+        replaces: Some(Replaced {
+            id: replaced.id,
+            may_arrive: false,
+        }),
+        ..intent(None, None)
+    };
+    let next = first.record(next).await.expect("is stored");
+    assert!(
+        matches!(&next, Intention::Same(entry) if entry.id == replaced.id),
+        "{next:?}"
+    );
+    assert!(replaced.is_open());
 }
 
 #[tokio::test]
