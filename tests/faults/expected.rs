@@ -17,6 +17,9 @@ pub(crate) enum Outcome {
     CreatedAndOpen,
     /// An error, and nothing runs, or will.
     RefusedAndNothingRuns,
+    /// An error, and it runs, once: it was held for longer than anybody waits, and nothing tells
+    /// that it is this one.
+    RefusedAndCameLate,
     /// 200 and what was known last, marked as old.
     StaleAndRight,
     /// 200 and what is so: the fault was not met, or overcome.
@@ -41,6 +44,7 @@ impl Outcome {
             Outcome::CreatedAndNobodyKnows => "201, then an error that says why, and it runs",
             Outcome::CreatedAndOpen => "201, and open, which says why",
             Outcome::RefusedAndNothingRuns => "an error, and nothing runs",
+            Outcome::RefusedAndCameLate => "an error, and it comes late and runs",
             Outcome::StaleAndRight => "200, right, marked as old",
             Outcome::FreshAndRight => "200, right, and new",
             Outcome::DeletedAndDead => "200, and it is dead",
@@ -58,6 +62,7 @@ impl Outcome {
 /// | create | the cluster never got it | all | runs once (sent again), or refused and nothing runs |
 /// | create | the cluster got it | with a look-up | runs once: it is looked up and found, whatever the front said |
 /// | create | held, so that it comes late | with a look-up | runs once: found, or killed and sent again; or refused, and killed when it comes |
+/// | create | held, so that it comes late | ibm | also refused, and it runs when it comes: a limit that the docs name |
 /// | create | any but refused | ibm | also open, or an `error`, that says why, for nothing can be looked up there while others submit |
 /// | get, state, log, list | any | all | 200: what was known last, marked as old; or what is so, where the fault was overcome |
 /// | delete | any | all | 200 only if it is dead; else 502 or 503, and its state agrees |
@@ -70,6 +75,10 @@ pub(crate) fn allowed(cell: &Cell) -> Vec<Outcome> {
             }
             if cell.is_held() {
                 allowed.push(Outcome::CreatedAndEndedSayingWhy);
+            }
+            // Its batch API names nothing: whoever else submits decides what can be told.
+            if cell.flavor == "ibm" && cell.is_held() {
+                allowed.push(Outcome::RefusedAndCameLate);
             }
             if cell.flavor == "ibm" && cell.name != "refused" {
                 allowed.extend([

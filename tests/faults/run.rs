@@ -322,10 +322,10 @@ impl Player<'_> {
         if reply.status != 201 {
             // 502 `submission_unknown` is a guess that was not asked for.
             let unknown = reply.text().contains("submission_unknown");
-            return if self.alive() == 0 && !unknown {
-                Outcome::RefusedAndNothingRuns
-            } else {
-                Outcome::Wrong
+            return match self.alive() {
+                0 if !unknown => Outcome::RefusedAndNothingRuns,
+                1 if !unknown => Outcome::RefusedAndCameLate,
+                _ => Outcome::Wrong,
             };
         }
         let Some(id) = reply.json()["id"].as_i64() else {
