@@ -6,7 +6,7 @@
 //!
 //! `cargo test --test simulation` runs 1,000 seeds; `SEEDS=20000` more, `FIRST=5000` others,
 //! `STOP=1` no more after the first that breaks a promise; `TWICE=1` runs each a second time, and
-//! compares the two stories; `REPLICAS=2` has two gateways in each, and 1 in none; `SEED=17` tells
+//! compares the two stories; `REPLICAS=2` has two gateways in each, and 0 in every fourth; `SEED=17` tells
 //! the story of one. Plain `cargo test` runs a hundred
 //! (`few.rs`).
 

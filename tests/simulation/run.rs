@@ -73,8 +73,9 @@ impl Scene {
             blind,
             restless: chance.percent(if blind { 40 } else { 10 }) && !hasty,
             long: chance.percent(12) && !hasty,
+            // `REPLICAS=0`: two in every fourth scene.
             replicas: match (number("REPLICAS"), replicas.percent(25)) {
-                (Some(2), _) | (None, true) if !hasty => 2,
+                (Some(0), true) | (Some(2), _) => 2,
                 _ => 1,
             },
         }
