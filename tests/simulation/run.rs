@@ -75,7 +75,7 @@ impl Scene {
             long: chance.percent(12) && !hasty,
             // `REPLICAS=0`: two in every fourth scene.
             replicas: match (number("REPLICAS"), replicas.percent(25)) {
-                (Some(0), true) | (Some(2), _) => 2,
+                (Some(0), true) | (Some(2), _) if !hasty => 2,
                 _ => 1,
             },
         }
